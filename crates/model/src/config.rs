@@ -1,0 +1,338 @@
+//! Settings of both daemons, with their defaults. Unknown keys are errors that name key and line (contract §2).
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often one discovery runs, how long it may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Slowest repetition; triggers (inotify, netlink) run it earlier. 0 = once per start of the nanoprobe.
+    pub repeat_seconds: u64,
+    /// A run longer than this is logged.
+    pub warn_seconds: u64,
+    /// A run longer than this is abandoned and reported as an error.
+    pub timeout_seconds: u64,
+}
+
+impl Schedule {
+    pub const DEFAULT: Schedule = Schedule { repeat_seconds: 60, warn_seconds: 120, timeout_seconds: 300 };
+
+    pub fn repeat(&self) -> Option<Duration> {
+        (self.repeat_seconds > 0).then(|| Duration::from_secs(self.repeat_seconds))
+    }
+}
+
+/// Part of a schedule: what is absent is inherited.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleOverride {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+    /// `false` switches the discovery off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Parameters handed to the discovery (for executables: as environment).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// `[discovery]` of cma.toml; sent to nanoprobes as part of [`AgentConfig`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiscoveryConfig {
+    /// Seconds between runs, unless the discovery itself or `agents` says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+    /// Share of one core that all discoveries together may use, in percent, averaged over an hour.
+    pub cpu_budget_percent: f64,
+    /// How long after a trigger to wait for the burst to end, in milliseconds.
+    pub settle_milliseconds: u64,
+    /// `false`: no inotify, no netlink; polling only.
+    pub triggers: bool,
+    /// By `<discovery type or instance>`, or `<the same>/<host>` for one host; the more exact key wins.
+    pub agents: BTreeMap<String, ScheduleOverride>,
+}
+
+impl Default for DiscoveryConfig {
+    fn default() -> Self {
+        Self {
+            repeat: None,
+            warn: None,
+            timeout: None,
+            cpu_budget_percent: 0.5,
+            settle_milliseconds: 50,
+            triggers: true,
+            agents: BTreeMap::new(),
+        }
+    }
+}
+
+/// One discovery's settings on one host after all overrides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedSchedule {
+    pub schedule: Schedule,
+    pub enabled: bool,
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl DiscoveryConfig {
+    /// Precedence, weakest first: `own` (the discovery's default), section, `type`, `instance`, `type/host`, `instance/host`.
+    pub fn resolve(&self, own: Schedule, discovertype: &str, instance: &str, host: &str) -> ResolvedSchedule {
+        let mut resolved = ResolvedSchedule { schedule: own, enabled: true, parameters: BTreeMap::new() };
+        if own == Schedule::DEFAULT {
+            // A discovery that asks for a rhythm of its own keeps it unless it is named.
+            let section = ScheduleOverride { repeat: self.repeat, warn: self.warn, timeout: self.timeout, ..Default::default() };
+            apply(&mut resolved, &section);
+        }
+        let by_type = (discovertype != instance).then_some(discovertype);
+        for name in by_type.into_iter().chain([instance]) {
+            self.agents.get(name).into_iter().for_each(|o| apply(&mut resolved, o));
+        }
+        for name in by_type.into_iter().chain([instance]) {
+            self.agents.get(&format!("{name}/{host}")).into_iter().for_each(|o| apply(&mut resolved, o));
+        }
+        resolved
+    }
+}
+
+fn apply(resolved: &mut ResolvedSchedule, change: &ScheduleOverride) {
+    let schedule = &mut resolved.schedule;
+    schedule.repeat_seconds = change.repeat.unwrap_or(schedule.repeat_seconds);
+    schedule.warn_seconds = change.warn.unwrap_or(schedule.warn_seconds);
+    schedule.timeout_seconds = change.timeout.unwrap_or(schedule.timeout_seconds);
+    resolved.enabled = change.enabled.unwrap_or(resolved.enabled);
+    resolved.parameters.extend(change.parameters.clone());
+}
+
+/// What the CMA tells a nanoprobe (as JSON text; its hash tells whether it changed).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentConfig {
+    /// The domain the host belongs to.
+    #[serde(default)]
+    pub domain: String,
+    #[serde(default)]
+    pub discovery: DiscoveryConfig,
+}
+
+/// cma.toml. Flags beat environment beats file beats default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CmaConfig {
+    /// UDP address to listen on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<String>,
+    /// User to run as when started as root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub debug: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web: Option<String>,
+    pub discovery: DiscoveryConfig,
+    pub rules: RulesConfig,
+    /// Domain name → host name patterns with `*`; hosts that match none are in `global`.
+    pub domains: BTreeMap<String, Vec<String>>,
+    pub notify: NotifyConfig,
+}
+
+impl Default for CmaConfig {
+    fn default() -> Self {
+        Self {
+            bind: None,
+            user: None,
+            debug: None,
+            store: None,
+            web: None,
+            discovery: DiscoveryConfig::default(),
+            rules: RulesConfig::default(),
+            domains: BTreeMap::new(),
+            notify: NotifyConfig::default(),
+        }
+    }
+}
+
+impl CmaConfig {
+    /// The domain of a host: the first pattern that fits, in order of domain names, else `global`.
+    pub fn domain_of(&self, designation: &str) -> &str {
+        self.domains
+            .iter()
+            .find(|(_, patterns)| patterns.iter().any(|pattern| matches_pattern(pattern, designation)))
+            .map_or("global", |(domain, _)| domain.as_str())
+    }
+}
+
+/// Rule sets and points.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RulesConfig {
+    /// Domain → rule set; a domain not listed uses that of `global`.
+    pub by_domain: BTreeMap<String, String>,
+    /// Points of a failed rule by category and severity, where they differ from high 3, medium 2, low 1.
+    pub points: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+impl Default for RulesConfig {
+    fn default() -> Self {
+        Self { by_domain: BTreeMap::from([("global".into(), "BASE".into())]), points: BTreeMap::new() }
+    }
+}
+
+impl RulesConfig {
+    pub fn set_of(&self, domain: &str) -> &str {
+        self.by_domain.get(domain).or_else(|| self.by_domain.get("global")).map_or("BASE", String::as_str)
+    }
+}
+
+/// Alerts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NotifyConfig {
+    /// Run the executables of the notification.d directories.
+    pub scripts: bool,
+    /// Seconds after which a script and all it started is killed.
+    pub script_timeout_seconds: u64,
+    /// Deliveries are tried this often, with growing pauses, before they are given up.
+    pub attempts: u32,
+    /// Write every event to the local syslog (or the journal).
+    pub syslog: bool,
+}
+
+impl Default for NotifyConfig {
+    fn default() -> Self {
+        Self { scripts: true, script_timeout_seconds: 60, attempts: 10, syslog: true }
+    }
+}
+
+/// nanoprobe.toml. Flags beat environment beats file beats default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NanoprobeConfig {
+    /// Where the CMA is; several are tried in turn.
+    pub cmaaddr: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub debug: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Keep the connection open with a packet every few seconds, for a nanoprobe behind NAT.
+    pub keepalive: bool,
+    /// Size at which the outgoing queue drops superseded changes, in bytes.
+    pub queue_bytes: u64,
+}
+
+impl Default for NanoprobeConfig {
+    fn default() -> Self {
+        Self {
+            cmaaddr: Vec::new(),
+            bind: None,
+            dynamic: None,
+            ttl: None,
+            debug: None,
+            name: None,
+            keepalive: false,
+            queue_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// A configuration file that cannot be used; the text names file, line and key.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct ConfigError {
+    pub path: String,
+    pub message: String,
+}
+
+/// Reads the text of a configuration file.
+pub fn parse_toml<T: for<'de> Deserialize<'de>>(path: &str, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let at = line.map(|n| format!("line {n}: ")).unwrap_or_default();
+        ConfigError { path: path.into(), message: format!("{at}{}", error.message()) }
+    })
+}
+
+/// `*` stands for any run of characters.
+pub fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_exact_override_wins() {
+        let config: CmaConfig = parse_toml(
+            "cma.toml",
+            "[discovery]\nrepeat = 30\n[discovery.agents.sshd]\nrepeat = 20\n[discovery.agents.\"sshd/web1\"]\nenabled = false\n",
+        )
+        .unwrap();
+        let resolve = |kind, host| config.discovery.resolve(Schedule::DEFAULT, kind, &format!("_init_{kind}"), host);
+        assert_eq!(resolve("pam", "web1").schedule.repeat_seconds, 30);
+        assert_eq!(resolve("sshd", "web2").schedule.repeat_seconds, 20);
+        assert!(resolve("sshd", "web2").enabled);
+        assert!(!resolve("sshd", "web1").enabled);
+        let own = Schedule { repeat_seconds: 0, warn_seconds: 5, timeout_seconds: 60 };
+        assert_eq!(config.discovery.resolve(own, "os", "_init_os", "x").schedule, own);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = parse_toml::<CmaConfig>("/etc/assimilation/cma.toml", "bind = \"x\"\n[notify]\nsyslogg = true\n").unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("cma.toml") && text.contains("line 3") && text.contains("syslogg"), "{text}");
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, text, fits) in [
+            ("lab-*", "lab-1", true),
+            ("*", "x", true),
+            ("web*.example.org", "web1.example.org", true),
+            ("a*a", "a", false),
+            ("web", "web1", false),
+            ("*b*c", "abcbc", true),
+        ] {
+            assert_eq!(matches_pattern(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn domains_and_sets() {
+        let config: CmaConfig = parse_toml(
+            "cma.toml",
+            "[domains]\nlab = [\"lab-*\"]\n[rules.by_domain]\nglobal = \"BASE\"\nlab = \"LABSET\"\n",
+        )
+        .unwrap();
+        assert_eq!(config.domain_of("lab-7"), "lab");
+        assert_eq!(config.domain_of("web1"), "global");
+        assert_eq!(config.rules.set_of("lab"), "LABSET");
+        assert_eq!(config.rules.set_of("prod"), "BASE");
+    }
+}

@@ -1,0 +1,21 @@
+//! The nouns of Assimilation, without any input or output.
+//!
+//! In the order in which a fact meets them: an [`envelope`] is what a discovery found, a [`message`] carries
+//! it to the CMA, [`graph`] is what it means, an [`event`] is what people are told. [`config`] holds the
+//! settings of both daemons, [`paths`] where things live on disk, [`text`] how hostile text is made harmless.
+
+pub mod config;
+pub mod envelope;
+pub mod event;
+pub mod graph;
+pub mod ids;
+pub mod message;
+pub mod paths;
+pub mod text;
+pub mod time;
+
+pub use envelope::Envelope;
+pub use event::{Event, EventType};
+pub use graph::GraphFacts;
+pub use ids::{Designation, DocumentHash, PublicKey};
+pub use time::Timestamp;

@@ -1,0 +1,197 @@
+//! Everything that the CMA knows, durable, with history from the first day.
+//!
+//! One logical schema behind the traits [`Store`], [`Transaction`] and [`Reader`]; `sqlite` implements them, the
+//! suite in `conformance` checks any implementation. Deciding what to write is the CMA's business: nothing here
+//! knows rules or discoveries.
+//!
+//! History: documents and rule results are kept as periods `[since, until)`; the current one has no `until`.
+//! A fact at a past time is the path into the document that was current then.
+
+use model::message::Incarnation;
+use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
+use serde_json::Value;
+
+/// A host as registered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostRow {
+    pub designation: Designation,
+    pub domain: String,
+    /// `up` or `dead`.
+    pub status: String,
+    /// Why the status is what it is, for instance `HBSHUTDOWN`.
+    pub reason: String,
+    /// When the status last changed.
+    pub status_since: Timestamp,
+    pub first_seen: Timestamp,
+    /// Last message of any kind.
+    pub last_seen: Timestamp,
+    /// Pinned at first registration; a host offering another key is refused until someone accepts it.
+    pub key: PublicKey,
+    /// A different key that tried to register under this name, and when: the state `key mismatch`.
+    pub rejected_key: Option<(PublicKey, Timestamp)>,
+    /// `address:port` it last talked from.
+    pub address: String,
+    /// Start of the nanoprobe process, by its own clock.
+    pub started: Timestamp,
+    pub software: String,
+}
+
+/// The current (or a past) document of one instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentRow {
+    pub instance: String,
+    pub discovertype: String,
+    pub hash: DocumentHash,
+    /// The change happened after this (host's clock).
+    pub changed_after: Timestamp,
+    /// The host read the new value then (host's clock).
+    pub seen: Timestamp,
+    /// Committed here then: start of the period.
+    pub since: Timestamp,
+    /// End of the period; `None` for the current document.
+    pub until: Option<Timestamp>,
+}
+
+/// Result of one rule on one host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleResultRow {
+    pub rule_id: String,
+    /// `pass`, `fail`, `ignore` or `NA`.
+    pub status: String,
+    pub category: String,
+    pub severity: String,
+    /// Points this rule adds to the host's score: 0 unless it failed.
+    pub score: f64,
+    /// The values that decided it: an object from `$name` to value.
+    pub values: Value,
+    /// Why it is NA or what was wrong with the rule, for people; empty otherwise.
+    pub note: String,
+    /// Start of the period, by the CMA's clock at commit.
+    pub since: Timestamp,
+    pub until: Option<Timestamp>,
+}
+
+/// One alert to deliver: an event for a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutboxRow {
+    /// Position in the order of events; rows of one host are delivered by it.
+    pub sequence: i64,
+    pub channel: String,
+    pub event: Event,
+    pub attempts: u32,
+    /// Not before this time.
+    pub due: Timestamp,
+    /// What the channel has already done for this event (for scripts: the names that succeeded).
+    pub progress: Vec<String>,
+}
+
+/// Rows of a query in the order of its columns.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Table {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Value>>,
+    /// `true` when the limit cut rows off.
+    pub truncated: bool,
+}
+
+/// Bounds of a query typed by a person.
+#[derive(Debug, Clone, Copy)]
+pub struct SqlLimits {
+    pub rows: usize,
+    pub milliseconds: u64,
+    /// Memory the answer may take, in bytes.
+    pub bytes: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the database {path} was written by a newer version (schema {found}, this program knows {known}): install that version, or restore a backup")]
+    TooNew { path: String, found: i64, known: i64 },
+    #[error("cannot open the database {path}: {reason}")]
+    Open { path: String, reason: String },
+    /// Disk full, read-only file system: the same call may work later.
+    #[error("the database cannot be written: {0}")]
+    Unwritable(String),
+    #[error("the database is damaged: {0}; restore a backup, or start with --erasedb")]
+    Corrupt(String),
+    #[error("{0}")]
+    Sql(String),
+    #[error("the query was stopped after {0}")]
+    Limit(String),
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A database that can be written by one thread and read by others meanwhile.
+pub trait Store: Send {
+    /// Starts a write transaction. Nothing is durable before `commit` returns.
+    fn begin(&mut self) -> Result<Box<dyn Transaction + '_>>;
+    /// A further connection that sees what is committed and can never write.
+    fn reader(&self) -> Result<Box<dyn Reader>>;
+}
+
+/// Writes, and the reads that writes depend on. Dropping it without `commit` rolls everything back.
+pub trait Transaction {
+    fn commit(self: Box<Self>) -> Result<()>;
+    /// Runs `work` so that its failure undoes only what it wrote.
+    fn savepoint(&mut self, work: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()>;
+
+    fn host(&mut self, designation: &Designation) -> Result<Option<HostRow>>;
+    fn put_host(&mut self, host: &HostRow) -> Result<()>;
+    /// Forgets a host, what it owned and its current documents; history stays.
+    fn remove_host(&mut self, designation: &Designation, now: Timestamp) -> Result<()>;
+
+    /// Last sequence that is durable for this queue, 0 if none.
+    fn cursor(&mut self, key: &PublicKey, incarnation: Incarnation) -> Result<u64>;
+    fn set_cursor(&mut self, key: &PublicKey, incarnation: Incarnation, sequence: u64) -> Result<()>;
+
+    fn document(&mut self, host: &Designation, instance: &str) -> Result<Option<DocumentRow>>;
+    fn documents(&mut self, host: &Designation) -> Result<Vec<DocumentRow>>;
+    /// Makes `body` (canonical JSON text, hash `row.hash`) current from `row.since` on; stored once per hash.
+    fn put_document(&mut self, host: &Designation, row: &DocumentRow, body: &str) -> Result<()>;
+    fn remove_document(&mut self, host: &Designation, instance: &str, now: Timestamp) -> Result<()>;
+    fn body(&mut self, hash: &DocumentHash) -> Result<Option<String>>;
+
+    /// Makes `facts` all that (host, instance) says about the graph: writes the difference only.
+    fn replace_graph(&mut self, host: &Designation, instance: &str, facts: &GraphFacts, now: Timestamp) -> Result<()>;
+
+    /// Current results of the rules that read this instance.
+    fn rule_results(&mut self, host: &Designation, instance: &str) -> Result<Vec<RuleResultRow>>;
+    /// Starts a new period for each changed result (`since` of the row).
+    fn put_rule_results(&mut self, host: &Designation, instance: &str, changed: &[RuleResultRow]) -> Result<()>;
+    /// Ends the periods of rules that left the rule set.
+    fn remove_rule_results(&mut self, host: &Designation, instance: &str, rule_ids: &[&str], now: Timestamp) -> Result<()>;
+
+    /// Appends an event with one outbox row for each channel; returns its sequence.
+    fn append_event(&mut self, event: &Event, channels: &[&str]) -> Result<i64>;
+    /// Delivered, or given up (`failure` says why; kept and shown by `doctor`).
+    fn finish_delivery(&mut self, sequence: i64, channel: &str, now: Timestamp, failure: Option<&str>) -> Result<()>;
+    fn retry_delivery(&mut self, row: &OutboxRow) -> Result<()>;
+
+    /// Small settings of the CMA itself (for instance the hash of the rule sets last evaluated).
+    fn setting(&mut self, name: &str) -> Result<Option<String>>;
+    fn set_setting(&mut self, name: &str, value: &str) -> Result<()>;
+}
+
+/// Reads of committed state.
+pub trait Reader: Send {
+    fn hosts(&mut self) -> Result<Vec<HostRow>>;
+    /// Outbox rows not yet finished, in order, at most `limit`, after position `(sequence, channel)`.
+    fn outbox(&mut self, limit: usize) -> Result<Vec<OutboxRow>>;
+    /// Deliveries given up since `since`: event, channel, reason.
+    fn failed_deliveries(&mut self, since: Timestamp) -> Result<Vec<(Event, String, String)>>;
+    /// Events with a sequence above `after` and a time at or after `since`, oldest first.
+    fn events(&mut self, after: i64, since: Timestamp, limit: usize) -> Result<Vec<(i64, Event)>>;
+    /// All instances a host had at `at` (`None` = now).
+    fn documents_at(&mut self, host: &Designation, at: Option<Timestamp>) -> Result<Vec<DocumentRow>>;
+    fn document_at(&mut self, host: &Designation, instance: &str, at: Option<Timestamp>) -> Result<Option<(DocumentRow, String)>>;
+    /// The value below `data` at `path` (top-level key, longest first, then nested) in the document current at `at`.
+    fn fact_at(&mut self, host: &Designation, instance: &str, path: &str, at: Option<Timestamp>) -> Result<Option<Value>>;
+    /// Every period of one rule on one host, oldest first.
+    fn rule_history(&mut self, host: &Designation, rule_id: &str) -> Result<Vec<RuleResultRow>>;
+    fn rule_result_at(&mut self, host: &Designation, rule_id: &str, at: Timestamp) -> Result<Option<RuleResultRow>>;
+    /// Read-only SQL over the documented views, parameters by name (`:name`), bounded.
+    fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table>;
+    /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.
+    fn health(&mut self) -> Result<(u64, u64)>;
+}
