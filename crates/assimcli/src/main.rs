@@ -1,1 +1,135 @@
-fn main() {}
+//! `assimcli`: asks the CMA through its local socket, and works on keys and rule files without it.
+
+mod client;
+mod commands;
+mod output;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
+use commands::{doctor, events, genkeys, hosts, notify, query, rules, score, sql};
+use model::paths::SitePaths;
+use output::Format;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Ask Assimilation what it knows about your machines, and manage its keys and rules.
+///
+/// Exit status: 0 = ok, 1 = error, 2 = ran, and found what you should look at.
+#[derive(Parser)]
+#[command(name = "assimcli", version, max_term_width = 110)]
+struct Arguments {
+    /// Use DIR in front of every path (/etc/assimilation, /var/lib/assimilation ...)
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// How to print: table on a terminal, plain tab-separated lines otherwise
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// en = table, script = plain lines; the choice of the original's command line
+    #[arg(long, global = true, value_name = "LANGUAGE", conflicts_with = "output")]
+    language: Option<Language>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Language {
+    En,
+    Script,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask a canned question; `query list` shows them all
+    Query(query::Options),
+    /// Run a read-only SELECT over the documented views
+    Sql(sql::Options),
+    /// Make the CMA's keys: two pairs at first, afterwards one further pair
+    Genkeys,
+    /// Show, check, load and try rules
+    Rules(rules::Options),
+    /// What happened
+    Events(events::Options),
+    /// What is wrong with the security of the hosts, worst first
+    Score(score::Options),
+    /// The hosts and their state
+    Hosts(hosts::Options),
+    /// Try the alert channels
+    Notify(notify::Options),
+    /// What is wrong with this installation, and what to do
+    Doctor,
+}
+
+/// What a command wants the exit status to be.
+pub enum Finding {
+    Nothing,
+    /// The user must look at something: exit status 2.
+    Something,
+}
+
+/// An error for people: what happened, and what to do now.
+#[derive(Debug)]
+pub struct Failure {
+    pub message: String,
+    pub hint: String,
+}
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: String::new() }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+/// What every command is given.
+pub struct Context {
+    pub paths: SitePaths,
+    pub format: Format,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            let wanted = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+    };
+    let by_language = arguments.language.map(|language| match language {
+        Language::En => Format::Table,
+        Language::Script => Format::Script,
+    });
+    let by_terminal = if std::io::stdout().is_terminal() { Format::Table } else { Format::Script };
+    let context =
+        Context { paths: SitePaths::new(arguments.root), format: arguments.output.or(by_language).unwrap_or(by_terminal) };
+    match run(&context, arguments.command) {
+        Ok(Finding::Nothing) => ExitCode::SUCCESS,
+        Ok(Finding::Something) => ExitCode::from(2),
+        Err(failure) => {
+            eprintln!("assimcli: {}", model::text::printable(&failure.message));
+            if !failure.hint.is_empty() {
+                eprintln!("  {}", model::text::printable(&failure.hint));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(context: &Context, command: Command) -> Result<Finding, Failure> {
+    match command {
+        Command::Query(options) => query::run(context, &options),
+        Command::Sql(options) => sql::run(context, &options),
+        Command::Genkeys => genkeys::run(context),
+        Command::Rules(options) => rules::run(context, &options),
+        Command::Events(options) => events::run(context, &options),
+        Command::Score(options) => score::run(context, &options),
+        Command::Hosts(options) => hosts::run(context, &options),
+        Command::Notify(options) => notify::run(context, &options),
+        Command::Doctor => doctor::run(context),
+    }
+}

@@ -124,7 +124,7 @@ pub struct AgentConfig {
 }
 
 /// cma.toml. Flags beat environment beats file beats default.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CmaConfig {
     /// UDP address to listen on.
@@ -144,22 +144,6 @@ pub struct CmaConfig {
     /// Domain name → host name patterns with `*`; hosts that match none are in `global`.
     pub domains: BTreeMap<String, Vec<String>>,
     pub notify: NotifyConfig,
-}
-
-impl Default for CmaConfig {
-    fn default() -> Self {
-        Self {
-            bind: None,
-            user: None,
-            debug: None,
-            store: None,
-            web: None,
-            discovery: DiscoveryConfig::default(),
-            rules: RulesConfig::default(),
-            domains: BTreeMap::new(),
-            notify: NotifyConfig::default(),
-        }
-    }
 }
 
 impl CmaConfig {

@@ -7,6 +7,9 @@
 //! History: documents and rule results are kept as periods `[since, until)`; the current one has no `until`.
 //! A fact at a past time is the path into the document that was current then.
 
+pub mod query;
+pub mod sqlite;
+
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use serde_json::Value;

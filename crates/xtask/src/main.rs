@@ -1,1 +1,62 @@
-fn main() {}
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `tidy`, `new`.
+
+mod bench;
+mod demo;
+mod new;
+mod packages;
+
+
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Commands for people who try, test or change Assimilation.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything, start a CMA and a nanoprobe for this machine under ./demo-site, show what is wrong with its security.
+    Demo(demo::Options),
+    /// Everything that CI runs: install what tests need, format, clippy, tidy, all tests.
+    Test(test::Options),
+    /// Measure the figures that the project promises; each with the machine's load beside it.
+    Bench(bench::Options),
+    /// Check what no compiler checks: file sizes, licences, that every extension is registered.
+    Tidy,
+    /// Start a new extension from a template.
+    New(new::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Tidy => tidy::run(),
+        Command::New(options) => new::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the working tree.
+pub fn workspace() -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).map(PathBuf::from).unwrap_or(own)
+}
+
+/// Result of a command: the error is one sentence for the person who typed it.
+pub type Outcome = Result<(), String>;

@@ -1,0 +1,142 @@
+//! `events`: what happened, oldest first; `--follow` waits for more.
+
+use crate::client::{encoded, get_within};
+use crate::output::{Format, Rows, color, print};
+use crate::{Context, Failure, Finding};
+use model::Timestamp;
+use model::text::printable;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Keep printing events as they happen
+    #[arg(short, long)]
+    follow: bool,
+    /// Only events from this time on: 2026-11-23, "2026-11-23 14:00", RFC 3339, or 90s, 15m, 2h, 7d ago
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// At most this many, the newest
+    #[arg(long, default_value_t = 1000)]
+    limit: usize,
+}
+
+/// How long one request of `--follow` waits for an event, in seconds.
+const WAIT_SECONDS: u64 = 25;
+
+pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
+    let since = match &options.since {
+        Some(text) => Some(moment(text, Timestamp::now()).ok_or_else(|| {
+            Failure::new(format!("--since {text:?} is no time")).hint("Write 2026-11-23, \"2026-11-23 14:00\", or 15m for fifteen minutes ago.")
+        })?),
+        None => None,
+    };
+    let filter = since.map(|t| format!("&since={}", encoded(&t.to_utc_text()))).unwrap_or_default();
+    let limit = options.limit.clamp(1, 100_000);
+    let first = get_within(context, &format!("/v1/events?limit={limit}&newest=true{filter}"), Duration::from_secs(60))?;
+    show(context, &first)?;
+    let mut position = last_sequence(&first).unwrap_or(0);
+    while options.follow {
+        let path = format!("/v1/events?after={position}&wait={WAIT_SECONDS}{filter}");
+        let more = get_within(context, &path, Duration::from_secs(WAIT_SECONDS + 30))?;
+        show(context, &more)?;
+        position = last_sequence(&more).unwrap_or(position);
+    }
+    Ok(Finding::Nothing)
+}
+
+fn last_sequence(events: &Value) -> Option<i64> {
+    events.as_array().into_iter().flatten().filter_map(|entry| entry["sequence"].as_i64()).max()
+}
+
+fn show(context: &Context, events: &Value) -> Result<(), Failure> {
+    let all = events.as_array().into_iter().flatten();
+    if context.format == Format::Table {
+        return print(&all.map(|entry| line(&entry["event"], color()) + "\n").collect::<String>());
+    }
+    let mut rows = Rows::new(&["time", "eventtype", "nodetype", "designation", "what", "eventid", "associatedobject", "extrainfo"]);
+    if context.format == Format::Script {
+        rows.columns.truncate(6);
+    }
+    for entry in all {
+        let event = &entry["event"];
+        let object = &event["associatedobject"];
+        let mut row = vec![
+            event["time"].clone(), event["eventtype"].clone(), object["nodetype"].clone(), object["designation"].clone(),
+            json!(what(event)), event["eventid"].clone(), object.clone(), event["extrainfo"].clone(),
+        ];
+        row.truncate(rows.columns.len());
+        rows.rows.push(row);
+    }
+    if rows.rows.is_empty() && context.format != Format::Json { Ok(()) } else { rows.print(context.format) }
+}
+
+/// `2026-11-23 05:10:00  WARN    web1  fails security rule nist_V-38528: ...`
+fn line(event: &Value, color: bool) -> String {
+    let time = event["time"].as_str().and_then(Timestamp::parse).map(Timestamp::to_local_text).unwrap_or_default();
+    let kind = event["eventtype"].as_str().unwrap_or("?");
+    let paint = match kind {
+        _ if !color => "",
+        "warn" | "down" => "\u{1b}[31m",
+        "unwarn" | "up" => "\u{1b}[32m",
+        _ => "",
+    };
+    let reset = if paint.is_empty() { "" } else { "\u{1b}[0m" };
+    let host = event["associatedobject"]["designation"].as_str().unwrap_or("");
+    format!("{time}  {paint}{:<7}{reset} {}  {}", kind.to_uppercase(), printable(host), printable(&what(event)))
+}
+
+/// One sentence about an event.
+fn what(event: &Value) -> String {
+    let (object, extra) = (&event["associatedobject"], &event["extrainfo"]);
+    let field = |value: &Value| crate::output::text(value);
+    match event["eventtype"].as_str().unwrap_or("") {
+        kind @ ("warn" | "unwarn") if extra["ruleid"].is_string() => {
+            let verb = if kind == "warn" { "fails" } else { "no longer fails" };
+            format!("{verb} {} rule {}: {}", field(&extra["category"]), field(&extra["ruleid"]), field(&extra["title"]))
+        }
+        "warn" | "unwarn" if !extra["oldscore"].is_null() => {
+            format!("{} score {} → {} ({})", field(&extra["category"]), field(&extra["oldscore"]), field(&extra["newscore"]), field(&extra["discovery_type"]))
+        }
+        "up" => format!("is up: {}", field(&object["reason"])),
+        "down" => format!("is down: {}", field(&object["reason"])),
+        kind => format!("{kind}: {}", field(&object["reason"])),
+    }
+}
+
+/// An absolute time, or `15m` before `now`.
+fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    let unit = match text.as_bytes().last()? {
+        b's' => 1,
+        b'm' => 60,
+        b'h' => 3600,
+        b'd' => 86_400,
+        _ => return Timestamp::parse(text),
+    };
+    let number: i64 = text[..text.len() - 1].parse().ok().filter(|n| *n >= 0)?;
+    Some(Timestamp(now.0.checked_sub(number.checked_mul(unit)?.checked_mul(1_000_000)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let now = Timestamp(10_000_000_000);
+        assert_eq!(moment("15m", now), Some(Timestamp(10_000_000_000 - 900_000_000)));
+        assert_eq!(moment("1970-01-01T00:00:01Z", now), Some(Timestamp(1_000_000)));
+        for bad in ["", "m", "-5m", "soon", "99999999999999999999d", "é"] {
+            assert_eq!(moment(bad, now), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rule_transition_in_one_line() {
+        let event = json!({"time": "2026-11-23T04:00:00Z", "eventtype": "warn",
+            "associatedobject": {"designation": "web1\u{1b}[2J"},
+            "extrainfo": {"ruleid": "nist_V-38528", "category": "security", "title": "Martians are logged"}});
+        let text = line(&event, false);
+        assert!(text.contains("WARN    web1\\u{1b}[2J  fails security rule nist_V-38528: Martians are logged"), "{text}");
+    }
+}

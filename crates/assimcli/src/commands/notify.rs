@@ -1,0 +1,36 @@
+//! `notify test`: sends a test event through every alert channel and shows what each answered.
+
+use crate::client::post;
+use crate::output::Rows;
+use crate::{Context, Failure, Finding};
+use serde_json::json;
+
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Send a test event through scripts and syslog, and show what each answered
+    Test {
+        /// Type of the event
+        #[arg(long, default_value = "warn", value_parser = ["create", "up", "down", "warn", "unwarn", "update", "delete"])]
+        event: String,
+    },
+}
+
+pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
+    let Command::Test { event } = &options.command;
+    let answer = post(context, "/v1/notify/test", &json!({ "event": event }))?;
+    let rows = Rows::from_objects(&["channel", "target", "result", "detail"], &answer);
+    if rows.rows.is_empty() {
+        let directories = context.paths.notification_scripts();
+        eprintln!("No alert channel is in use: put an executable script into {}.", directories[0].display());
+        return Ok(Finding::Something);
+    }
+    rows.print(context.format)?;
+    let failed = answer.as_array().into_iter().flatten().any(|row| row["result"] == "failed");
+    Ok(if failed { Finding::Something } else { Finding::Nothing })
+}

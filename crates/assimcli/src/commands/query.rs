@@ -1,0 +1,95 @@
+//! `query`: canned questions. `query list` shows them.
+
+use crate::client::{encoded, get, post};
+use crate::output::{Format, Rows, print};
+use crate::{Context, Failure, Finding};
+use serde_json::{Map, Value, json};
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Name of the query; `list` shows all
+    name: String,
+    /// `parameter=value`; a query with one parameter takes a bare value
+    parameters: Vec<String>,
+}
+
+pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
+    let known = get(context, "/v1/queries")?;
+    if options.name == "list" {
+        list(context, &known)?;
+        return Ok(Finding::Nothing);
+    }
+    let names: Vec<&str> = known.as_array().into_iter().flatten().filter_map(|q| q["name"].as_str()).collect();
+    let Some(query) = known.as_array().into_iter().flatten().find(|q| q["name"] == options.name.as_str()) else {
+        return Err(Failure::new(format!("there is no query {:?}", options.name)).hint(match closest(&options.name, &names) {
+            Some(near) => format!("Did you mean {near:?}? `assimcli query list` shows all."),
+            None => "`assimcli query list` shows all.".into(),
+        }));
+    };
+    let parameters = parameters(query, &options.parameters)?;
+    let answer = post(context, &format!("/v1/query/{}", encoded(&options.name)), &json!({ "parameters": parameters }))?;
+    Rows::from_answer(&answer).print(context.format)?;
+    Ok(Finding::Nothing)
+}
+
+fn list(context: &Context, known: &Value) -> Result<(), Failure> {
+    let mut rows = Rows::new(&["name", "parameters", "question"]);
+    for query in known.as_array().into_iter().flatten() {
+        let parameters: Vec<String> = declared(query).map(|(name, kind)| format!("{name}:{kind}")).collect();
+        rows.rows.push(vec![query["name"].clone(), json!(parameters.join(" ")), query["question"].clone()]);
+    }
+    if context.format == Format::Script {
+        // As the original's script form: names only.
+        return print(&rows.rows.iter().map(|row| crate::output::text(&row[0]) + "\n").collect::<String>());
+    }
+    rows.print(context.format)
+}
+
+fn declared(query: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let all = query["parameters"].as_array().into_iter().flatten();
+    all.map(|p| (p["name"].as_str().unwrap_or(""), p["type"].as_str().unwrap_or("")))
+}
+
+/// `name=value` words, or one bare value for the only parameter. Types are the CMA's business.
+fn parameters(query: &Value, words: &[String]) -> Result<Map<String, Value>, Failure> {
+    let names: Vec<&str> = declared(query).map(|(name, _)| name).collect();
+    let usage = || format!("usage: assimcli query {} {}", query["name"].as_str().unwrap_or(""), names.iter().map(|n| format!("{n}=VALUE")).collect::<Vec<_>>().join(" "));
+    let mut given = Map::new();
+    for word in words {
+        match word.split_once('=') {
+            Some((name, value)) if names.contains(&name) => {
+                given.insert(name.to_owned(), json!(value));
+            }
+            _ if names.len() == 1 && words.len() == 1 => {
+                given.insert(names[0].to_owned(), json!(word));
+            }
+            _ => return Err(Failure::new(format!("{word:?} is no parameter of this query")).hint(usage())),
+        }
+    }
+    match names.iter().find(|name| !given.contains_key(**name)) {
+        Some(missing) => Err(Failure::new(format!("the parameter {missing} is missing")).hint(usage())),
+        None => Ok(given),
+    }
+}
+
+/// The known word that shares the longest beginning, or contains the other.
+pub fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let common = |other: &str| word.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    known.iter().copied().filter(|other| common(other) >= 3 || other.contains(word) && word.len() >= 3).max_by_key(|other| common(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_values_and_misspelt_names() {
+        let query = json!({"name": "findip", "parameters": [{"name": "ipaddr", "type": "ipaddr"}]});
+        assert_eq!(parameters(&query, &["10.0.0.1".into()]).unwrap()["ipaddr"], "10.0.0.1");
+        assert_eq!(parameters(&query, &["ipaddr=::1".into()]).unwrap()["ipaddr"], "::1");
+        assert!(parameters(&query, &[]).unwrap_err().message.contains("ipaddr"));
+        assert!(parameters(&query, &["a=1".into(), "b=2".into()]).is_err());
+        assert_eq!(closest("allserver", &["allips", "allservers"]), Some("allservers"));
+        assert_eq!(closest("zzz", &["allips"]), None);
+    }
+}

@@ -1,0 +1,228 @@
+//! Rows in every format: the same rows in each of them.
+
+use crate::Failure;
+use comfy_table::{ContentArrangement, Table, presets};
+use model::text::printable;
+use serde_json::{Map, Value};
+use std::io::{IsTerminal, Write};
+
+/// `-o`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people, fitted to the terminal
+    Table,
+    /// One array
+    Json,
+    /// One object a line
+    Jsonl,
+    /// RFC 4180 with a header line
+    Csv,
+    /// Tab-separated, no header, stable
+    Script,
+}
+
+/// What a command prints: named columns and rows.
+#[derive(Debug, Default, PartialEq)]
+pub struct Rows {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Value>>,
+    /// Line template of a canned query for `script`, with `${column}`.
+    pub script: Option<String>,
+}
+
+impl Rows {
+    pub fn new(columns: &[&str]) -> Self {
+        Self { columns: columns.iter().map(|c| (*c).to_owned()).collect(), ..Self::default() }
+    }
+
+    /// From an array of objects: one row each, the given fields.
+    pub fn from_objects(columns: &[&str], objects: &Value) -> Self {
+        let mut rows = Self::new(columns);
+        for object in objects.as_array().into_iter().flatten() {
+            rows.rows.push(columns.iter().map(|column| object[*column].clone()).collect());
+        }
+        rows
+    }
+
+    /// From the CMA's `{"columns":[...],"rows":[[...]]}`.
+    pub fn from_answer(answer: &Value) -> Self {
+        let columns = answer["columns"].as_array().into_iter().flatten().map(text).collect();
+        let rows = answer["rows"].as_array().into_iter().flatten().map(|row| row.as_array().cloned().unwrap_or_default()).collect();
+        Self { columns, rows, script: answer["templates"]["script"].as_str().map(str::to_owned) }
+    }
+
+    pub fn print(&self, format: Format) -> Result<(), Failure> {
+        print(&self.render(format, color(), width()))
+    }
+
+    /// The text of all rows; `width` in columns bounds a table.
+    fn render(&self, format: Format, color: bool, width: Option<u16>) -> String {
+        match format {
+            Format::Table => self.table(color, width),
+            Format::Json => {
+                let all: Vec<Value> = self.rows.iter().map(|row| self.object(row)).collect();
+                format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default())
+            }
+            Format::Jsonl => self.rows.iter().map(|row| format!("{}\n", self.object(row))).collect(),
+            Format::Csv => {
+                let header = self.columns.iter().map(|c| csv_field(c)).collect::<Vec<_>>().join(",");
+                let line = |row: &Vec<Value>| row.iter().map(|v| csv_field(&text(v))).collect::<Vec<_>>().join(",") + "\r\n";
+                format!("{header}\r\n{}", self.rows.iter().map(line).collect::<String>())
+            }
+            Format::Script => self.rows.iter().map(|row| self.script_line(row) + "\n").collect(),
+        }
+    }
+
+    fn object(&self, row: &[Value]) -> Value {
+        Value::Object(self.columns.iter().cloned().zip(row.iter().cloned()).collect::<Map<_, _>>())
+    }
+
+    fn script_line(&self, row: &[Value]) -> String {
+        let Some(template) = &self.script else {
+            return row.iter().map(|v| one_field(&text(v))).collect::<Vec<_>>().join("\t");
+        };
+        // One pass over the template: a value that looks like a placeholder is never expanded again.
+        let mut line = String::new();
+        let mut rest = template.as_str();
+        while let Some(start) = rest.find("${") {
+            line.push_str(&rest[..start]);
+            let Some(end) = rest[start..].find('}') else { break };
+            let name = &rest[start + 2..start + end];
+            let value = self.columns.iter().position(|c| c == name).and_then(|i| row.get(i)).map(text).unwrap_or_default();
+            line.push_str(&one_field(&value));
+            rest = &rest[start + end + 1..];
+        }
+        line + rest
+    }
+
+    fn table(&self, color: bool, width: Option<u16>) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        match width {
+            Some(width) => table.set_width(width),
+            None => table.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        let heading = |name: &String| {
+            let shown = name.replace('_', " ").to_uppercase();
+            if color { format!("\u{1b}[1m{shown}\u{1b}[0m") } else { shown }
+        };
+        table.set_header(self.columns.iter().map(heading));
+        for row in &self.rows {
+            table.add_row(row.iter().zip(&self.columns).map(|(value, column)| person(column, value)));
+        }
+        let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        lines.join("\n") + "\n"
+    }
+}
+
+/// Writes to standard output; a reader that has gone away (`| head`) is no error.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write the answer: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether colours may be used: on a terminal, unless NO_COLOR is set (<https://no-color.org>).
+pub fn color() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Width of the terminal in columns; `None` when there is none and lines may be as long as they are.
+pub fn width() -> Option<u16> {
+    let out = std::io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let columns = rustix::termios::tcgetwinsize(&out).ok()?.ws_col;
+    (columns > 0).then_some(columns)
+}
+
+/// A value without quotes; structures as JSON.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            // Scores are fractions that are nearly always whole.
+            Some(n) if number.is_f64() && n.fract() == 0.0 && n.abs() < 1e15 => format!("{n:.0}"),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// For a table: harmless, and times in the local zone.
+fn person(column: &str, value: &Value) -> String {
+    let plain = text(value);
+    let timely = column.contains("time") || column.ends_with("since") || column.ends_with("seen") || column == "until";
+    if timely && plain.ends_with('Z') && let Some(time) = model::Timestamp::parse(&plain) {
+        return time.to_local_text();
+    }
+    printable(&plain).into_owned()
+}
+
+/// For plain lines: nothing in a value can end the field or the line.
+fn one_field(value: &str) -> String {
+    printable(value).replace('\t', " ")
+}
+
+/// RFC 4180 quoting. A leading `= + - @` would be a formula to a spreadsheet, so text that has one gets a quote mark.
+fn csv_field(value: &str) -> String {
+    let formula = value.starts_with(['=', '+', '-', '@']) && value.parse::<f64>().is_err();
+    let value = if formula { format!("'{value}") } else { value.to_owned() };
+    if value.contains([',', '"', '\n', '\r']) { format!("\"{}\"", value.replace('"', "\"\"")) } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sample() -> Rows {
+        Rows {
+            columns: vec!["host".into(), "score".into()],
+            rows: vec![vec![json!("web1"), json!(3.0)], vec![json!("a\u{1b}[2J\tb\n"), json!(null)]],
+            script: None,
+        }
+    }
+
+    #[test]
+    fn every_format_has_the_same_rows() {
+        let rows = sample();
+        assert_eq!(rows.render(Format::Script, false, None), "web1\t3\na\\u{1b}[2J b\\n\t\n");
+        assert_eq!(rows.render(Format::Csv, false, None), "host,score\r\nweb1,3\r\n\"a\u{1b}[2J\tb\n\",\r\n");
+        let parsed: Value = serde_json::from_str(&rows.render(Format::Json, false, None)).unwrap();
+        assert_eq!(parsed[0], json!({"host": "web1", "score": 3.0}));
+        assert_eq!(rows.render(Format::Jsonl, false, None).lines().count(), 2);
+        let table = rows.render(Format::Table, false, Some(40));
+        assert!(table.contains("HOST") && table.contains("web1") && !table.contains('\u{1b}'), "{table:?}");
+    }
+
+    #[test]
+    fn templates_are_expanded_once() {
+        let mut rows = sample();
+        rows.script = Some("${host}|${score}|${nothing}".into());
+        rows.rows = vec![vec![json!("${score}"), json!(1)]];
+        assert_eq!(rows.render(Format::Script, false, None), "${score}|1|\n");
+    }
+
+    #[test]
+    fn spreadsheets_get_no_formulas() {
+        assert_eq!(csv_field("=cmd()"), "'=cmd()");
+        assert_eq!(csv_field("-5"), "-5");
+    }
+
+    #[test]
+    fn tables_fit_the_terminal() {
+        let rows = Rows { columns: vec!["a".into(), "b".into()], rows: vec![vec![json!("x".repeat(200)), json!("y ".repeat(80))]], script: None };
+        let table = rows.render(Format::Table, false, Some(60));
+        assert!(table.lines().all(|line| line.chars().count() <= 60), "{table}");
+    }
+}

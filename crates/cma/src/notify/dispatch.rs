@@ -1,0 +1,375 @@
+//! Which deliveries may start now: in order per host and channel, different hosts side by side.
+//!
+//! Pure: rows, outcomes and the time go in, rows to start and records to write come out. A row leaves only when
+//! its record is durable, so a crash at any point repeats at most the deliveries that were running.
+
+use super::Outcome;
+use model::Timestamp;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use store::OutboxRow;
+
+/// Limits of the dispatcher.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    /// Deliveries are given up after this many attempts.
+    pub attempts: u32,
+    /// Pause after the first failure; doubles with each further one.
+    pub first_pause: Duration,
+    pub longest_pause: Duration,
+    /// Deliveries of one channel that run at the same time.
+    pub workers_per_channel: usize,
+    /// Rows kept in memory; more stay on disk and are loaded when there is room.
+    pub rows_in_memory: usize,
+}
+
+impl Policy {
+    pub fn with_attempts(attempts: u32) -> Self {
+        Self {
+            attempts: attempts.max(1),
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(300),
+            workers_per_channel: 8,
+            rows_in_memory: 20_000,
+        }
+    }
+
+    /// Pause before the next attempt after `failures` failed ones.
+    pub fn pause(&self, failures: u32) -> Duration {
+        let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first_pause.saturating_mul(factor).min(self.longest_pause)
+    }
+}
+
+/// What has to become durable before the next delivery of the same host and channel may start.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// Done, or given up with the reason.
+    Finish { sequence: i64, channel: String, failure: Option<String> },
+    /// To be tried again when `due` has come.
+    Retry(OutboxRow),
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    rows: VecDeque<OutboxRow>,
+    /// The first row is being delivered, or its outcome being recorded.
+    busy: bool,
+}
+
+/// The outbox as the dispatcher sees it.
+#[derive(Debug)]
+pub struct Dispatcher {
+    policy: Policy,
+    /// By host and channel.
+    lines: BTreeMap<(String, String), Line>,
+    waiting: usize,
+    more_on_disk: bool,
+    /// Highest sequence ever taken in, to drop rows that come twice.
+    highest: i64,
+}
+
+impl Dispatcher {
+    /// Knows nothing yet and therefore asks for a [`load`](Self::load) first.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, lines: BTreeMap::new(), waiting: 0, more_on_disk: true, highest: i64::MIN }
+    }
+
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// Whether rows wait on disk and there is room for them; then read `rows_in_memory` rows and [`load`](Self::load).
+    pub fn wants_load(&self) -> bool {
+        self.more_on_disk && self.waiting <= self.policy.rows_in_memory / 2
+    }
+
+    /// Takes what the store holds, in order. `complete` tells that there was no more.
+    pub fn load(&mut self, rows: Vec<OutboxRow>, complete: bool) {
+        for line in self.lines.values_mut() {
+            line.rows.truncate(usize::from(line.busy));
+        }
+        self.lines.retain(|_, line| !line.rows.is_empty());
+        self.waiting = self.lines.len();
+        self.more_on_disk = !complete;
+        for row in rows {
+            self.push(row);
+        }
+    }
+
+    /// Takes a row that was just committed. Rows that [`load`](Self::load) already brought are dropped.
+    pub fn add(&mut self, row: OutboxRow) {
+        // While rows wait on disk a new one must not overtake them.
+        if self.more_on_disk || self.waiting >= self.policy.rows_in_memory {
+            self.more_on_disk = true;
+            return;
+        }
+        self.push(row);
+    }
+
+    fn push(&mut self, row: OutboxRow) {
+        let line = self.lines.entry((row.event.designation().to_owned(), row.channel.clone())).or_default();
+        // Sequences grow within a line, so a repeat is at or below the last one.
+        if line.rows.back().is_some_and(|last| last.sequence >= row.sequence) {
+            return;
+        }
+        self.highest = self.highest.max(row.sequence);
+        line.rows.push_back(row);
+        self.waiting += 1;
+    }
+
+    /// Rows to start delivering now.
+    pub fn start(&mut self, now: Timestamp) -> Vec<OutboxRow> {
+        let mut running: BTreeMap<String, usize> = BTreeMap::new();
+        for ((_, channel), _) in self.lines.iter().filter(|(_, line)| line.busy) {
+            *running.entry(channel.clone()).or_default() += 1;
+        }
+        let mut candidates: Vec<(i64, (String, String))> = self
+            .lines
+            .iter()
+            .filter(|(_, line)| !line.busy)
+            .filter_map(|(key, line)| line.rows.front().map(|row| (row, key)))
+            .filter(|(row, _)| self.is_due(row, now))
+            .map(|(row, key)| (row.sequence, key.clone()))
+            .collect();
+        // The oldest event first, so that no host waits for ever behind busier ones.
+        candidates.sort();
+        let mut started = Vec::new();
+        for (_, key) in candidates {
+            let count = running.entry(key.1.clone()).or_default();
+            if *count >= self.policy.workers_per_channel {
+                continue;
+            }
+            if let Some(line) = self.lines.get_mut(&key)
+                && let Some(row) = line.rows.front()
+            {
+                *count += 1;
+                line.busy = true;
+                started.push(row.clone());
+            }
+        }
+        started
+    }
+
+    fn is_due(&self, row: &OutboxRow, now: Timestamp) -> bool {
+        // A clock that was set back must not hold a delivery for longer than the longest pause.
+        row.due <= now || row.due.since(now) > self.policy.longest_pause
+    }
+
+    /// What to write about an attempt that ended at `now`.
+    pub fn record(&self, row: &OutboxRow, outcome: &Outcome, progress: Vec<String>, now: Timestamp) -> Record {
+        let finish = |failure| Record::Finish { sequence: row.sequence, channel: row.channel.clone(), failure };
+        match outcome {
+            Outcome::Delivered | Outcome::Skipped(_) => finish(None),
+            Outcome::Failed(reason) if row.attempts + 1 >= self.policy.attempts => {
+                finish(Some(format!("given up after {} attempts: {reason}", row.attempts + 1)))
+            }
+            Outcome::Failed(_) => {
+                let attempts = row.attempts + 1;
+                Record::Retry(OutboxRow { attempts, progress, due: now.plus(self.policy.pause(attempts)), ..row.clone() })
+            }
+        }
+    }
+
+    /// The record is durable: the next row of this host and channel may start.
+    pub fn recorded(&mut self, row: &OutboxRow, record: &Record) {
+        let key = (row.event.designation().to_owned(), row.channel.clone());
+        let Some(line) = self.lines.get_mut(&key) else { return };
+        if line.rows.front().is_none_or(|first| first.sequence != row.sequence) {
+            return;
+        }
+        line.busy = false;
+        line.rows.pop_front();
+        self.waiting = self.waiting.saturating_sub(1);
+        if let Record::Retry(again) = record {
+            line.rows.push_front(again.clone());
+            self.waiting += 1;
+        }
+        if line.rows.is_empty() {
+            self.lines.remove(&key);
+        }
+    }
+
+    /// When the next retry is due; `None` when nothing but new rows or outcomes can change anything.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.lines.values().filter(|line| !line.busy).filter_map(|line| line.rows.front()).map(|row| row.due).min()
+    }
+
+    /// Rows in memory that are not yet recorded as done.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Event, EventType};
+    use proptest::prelude::*;
+    use serde_json::{Map, json};
+    use std::collections::BTreeSet;
+
+    fn row(sequence: i64, host: &str, channel: &str) -> OutboxRow {
+        let mut object = Map::new();
+        object.insert("designation".into(), json!(host));
+        let event = Event {
+            eventid: format!("id-{sequence}"),
+            time: Timestamp(sequence),
+            eventtype: EventType::Warn,
+            associatedobject: object,
+            extrainfo: Map::new(),
+        };
+        OutboxRow { sequence, channel: channel.into(), event, attempts: 0, due: Timestamp(0), progress: vec![] }
+    }
+
+    fn policy() -> Policy {
+        Policy { workers_per_channel: 2, ..Policy::with_attempts(3) }
+    }
+
+    fn sequences(rows: &[OutboxRow]) -> Vec<i64> {
+        rows.iter().map(|row| row.sequence).collect()
+    }
+
+    #[test]
+    fn one_at_a_time_per_host_and_channel_and_hosts_side_by_side() {
+        let mut dispatcher = Dispatcher::new(policy());
+        dispatcher.load(
+            vec![row(1, "a", "scripts"), row(1, "a", "syslog"), row(2, "a", "scripts"), row(3, "b", "scripts"), row(4, "c", "scripts")],
+            true,
+        );
+        let started = dispatcher.start(Timestamp(9));
+        assert_eq!(
+            started.iter().map(|r| (r.sequence, r.channel.as_str())).collect::<Vec<_>>(),
+            [(1, "scripts"), (1, "syslog"), (3, "scripts")],
+            "host c waits for a worker, the second event of a for the first"
+        );
+        assert!(dispatcher.start(Timestamp(9)).is_empty());
+        let record = dispatcher.record(&started[0], &Outcome::Delivered, vec![], Timestamp(9));
+        dispatcher.recorded(&started[0], &record);
+        assert_eq!(sequences(&dispatcher.start(Timestamp(9))), [2], "the oldest event goes first");
+    }
+
+    #[test]
+    fn failures_are_retried_with_growing_pauses_then_given_up() {
+        let mut dispatcher = Dispatcher::new(policy());
+        dispatcher.load(vec![row(1, "a", "scripts"), row(2, "a", "scripts")], true);
+        let mut now = Timestamp(1_000_000);
+        let mut pauses = vec![];
+        let failure = loop {
+            let started = dispatcher.start(now);
+            assert_eq!(sequences(&started), [1], "the second event must not overtake the first");
+            let record = dispatcher.record(&started[0], &Outcome::Failed("exit 1".into()), vec!["done".into()], now);
+            dispatcher.recorded(&started[0], &record);
+            match record {
+                Record::Retry(again) => {
+                    assert_eq!(again.progress, ["done"]);
+                    assert!(dispatcher.start(now).is_empty(), "not before it is due");
+                    pauses.push(again.due.since(now).as_secs());
+                    assert_eq!(dispatcher.next_due(), Some(again.due));
+                    now = again.due;
+                }
+                Record::Finish { failure, .. } => break failure,
+            }
+        };
+        assert_eq!(pauses, [1, 2]);
+        assert!(failure.is_some_and(|text| text.contains("3 attempts") && text.contains("exit 1")));
+        assert_eq!(sequences(&dispatcher.start(now)), [2]);
+    }
+
+    #[test]
+    fn a_clock_set_back_holds_nothing() {
+        let mut dispatcher = Dispatcher::new(policy());
+        let day = 86_400_000_000;
+        dispatcher.load(vec![OutboxRow { due: Timestamp(day), attempts: 1, ..row(1, "a", "scripts") }], true);
+        assert_eq!(sequences(&dispatcher.start(Timestamp(0))), [1]);
+    }
+
+    #[test]
+    fn pauses_stay_bounded() {
+        let policy = Policy::with_attempts(100);
+        assert_eq!(policy.pause(1), Duration::from_secs(1));
+        assert_eq!(policy.pause(5), Duration::from_secs(16));
+        assert_eq!(policy.pause(90), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_stays_on_disk_and_keeps_its_place() {
+        let mut dispatcher = Dispatcher::new(Policy { rows_in_memory: 2, ..policy() });
+        assert!(dispatcher.wants_load());
+        dispatcher.load(vec![row(1, "a", "scripts"), row(2, "a", "scripts")], false);
+        dispatcher.add(row(4, "b", "scripts"));
+        let started = dispatcher.start(Timestamp(9));
+        assert_eq!(sequences(&started), [1], "row 4 may not overtake what waits on disk");
+        assert!(!dispatcher.wants_load());
+        dispatcher.recorded(&started[0], &Record::Finish { sequence: 1, channel: "scripts".into(), failure: None });
+        assert!(dispatcher.wants_load());
+        dispatcher.load(vec![row(2, "a", "scripts"), row(3, "a", "scripts"), row(4, "b", "scripts")], true);
+        assert_eq!(sequences(&dispatcher.start(Timestamp(9))), [2, 4]);
+        assert_eq!(dispatcher.waiting(), 3);
+    }
+
+    proptest! {
+        // A crash loses the dispatcher and the attempts in flight, never what the disk holds.
+        #[test]
+        fn nothing_is_lost_or_reordered_across_crashes(
+            hosts in proptest::collection::vec(0u8..4, 1..30),
+            steps in proptest::collection::vec(0u8..5, 1..400),
+        ) {
+            let mut disk: Vec<OutboxRow> =
+                hosts.iter().enumerate().map(|(i, host)| row(i as i64, &format!("h{host}"), "scripts")).collect();
+            let all = disk.clone();
+            let mut delivered: Vec<(String, i64, String)> = vec![];
+            let mut given_up = BTreeSet::new();
+            let mut crashes_since_progress = 0u32;
+            let mut now = Timestamp(1);
+            let mut dispatcher = Dispatcher::new(policy());
+            dispatcher.load(disk.clone(), true);
+            let mut running: Vec<OutboxRow> = vec![];
+            let finish_all = std::iter::repeat_n(0u8, 4000);
+            for step in steps.into_iter().chain(finish_all) {
+                now = now.plus(Duration::from_secs(1));
+                running.extend(dispatcher.start(now));
+                if step == 4 {
+                    crashes_since_progress += 1;
+                    running.clear();
+                    dispatcher = Dispatcher::new(policy());
+                    dispatcher.load(disk.clone(), true);
+                    continue;
+                }
+                let Some(row) = running.pop() else { continue };
+                let outcome = if step == 3 { Outcome::Failed("x".into()) } else { Outcome::Delivered };
+                if outcome == Outcome::Delivered {
+                    delivered.push((row.event.designation().into(), row.sequence, row.event.eventid.clone()));
+                }
+                if step == 2 {
+                    // Delivered, then killed before the record was durable.
+                    running.clear();
+                    dispatcher = Dispatcher::new(policy());
+                    dispatcher.load(disk.clone(), true);
+                    continue;
+                }
+                let record = dispatcher.record(&row, &outcome, vec![], now);
+                match &record {
+                    Record::Finish { sequence, failure, .. } => {
+                        disk.retain(|r| r.sequence != *sequence);
+                        if failure.is_some() { given_up.insert(*sequence); }
+                    }
+                    Record::Retry(again) => {
+                        for r in disk.iter_mut().filter(|r| r.sequence == again.sequence) { *r = again.clone(); }
+                    }
+                }
+                dispatcher.recorded(&row, &record);
+            }
+            prop_assert!(disk.is_empty(), "{} rows left after {crashes_since_progress} crashes", disk.len());
+            for row in &all {
+                let copies: Vec<_> = delivered.iter().filter(|d| d.1 == row.sequence).collect();
+                prop_assert!(!copies.is_empty() || given_up.contains(&row.sequence), "lost {}", row.sequence);
+                prop_assert!(copies.iter().all(|d| d.2 == row.event.eventid), "a repeat has the same id");
+            }
+            for host in 0..4 {
+                let order: Vec<i64> = delivered.iter().filter(|d| d.0 == format!("h{host}")).map(|d| d.1).collect();
+                prop_assert!(order.is_sorted(), "host {host}: {order:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The tables, and the way from one version of them to the next.
+//!
+//! Times are microseconds since 1970 (UTC). A period `[since, until)` without `until` is the current one; partial
+//! indexes make "current" and "current and failing" as fast as small tables of their own.
+
+use super::{failure, views};
+use crate::{Result, StoreError};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use std::path::Path;
+
+/// Version of the tables that this program writes.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// `ASIM` in ASCII: tells our files from other people's SQLite databases.
+const APPLICATION_ID: i64 = 0x4153_494d;
+
+/// Step `n` leads from version `n` to `n + 1`. A released step never changes; a new one is added at the end.
+const MIGRATIONS: &[&str] = &[V1];
+
+const V1: &str = "
+-- A host keeps its number for ever: history outlives the registration.
+CREATE TABLE host_name(id INTEGER PRIMARY KEY, designation TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE host(
+  id INTEGER PRIMARY KEY REFERENCES host_name,
+  domain TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, status_since INTEGER NOT NULL,
+  first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, key BLOB NOT NULL,
+  rejected_key BLOB, rejected_at INTEGER, address TEXT NOT NULL, started INTEGER NOT NULL, software TEXT NOT NULL
+) STRICT;
+
+-- Bodies are zstd of the canonical text; equal documents of many hosts are stored once.
+CREATE TABLE document(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE document_period(
+  id INTEGER PRIMARY KEY,
+  host INTEGER NOT NULL REFERENCES host_name, instance TEXT NOT NULL, discovertype TEXT NOT NULL,
+  document INTEGER NOT NULL REFERENCES document,
+  changed_after INTEGER NOT NULL, seen INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER
+) STRICT;
+CREATE UNIQUE INDEX document_current ON document_period(host, instance) WHERE until IS NULL;
+CREATE INDEX document_history ON document_period(host, instance, since);
+CREATE INDEX document_use ON document_period(document);
+
+CREATE TABLE rule_period(
+  id INTEGER PRIMARY KEY,
+  host INTEGER NOT NULL REFERENCES host_name, instance TEXT NOT NULL, rule_id TEXT NOT NULL,
+  status TEXT NOT NULL, category TEXT NOT NULL, severity TEXT NOT NULL, score REAL NOT NULL,
+  used_values TEXT NOT NULL, note TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER
+) STRICT;
+CREATE UNIQUE INDEX rule_current ON rule_period(host, instance, rule_id) WHERE until IS NULL;
+CREATE INDEX rule_failing ON rule_period(category, rule_id, host) WHERE until IS NULL AND status = 'fail';
+CREATE INDEX rule_history_of ON rule_period(host, rule_id, since);
+
+CREATE TABLE node(
+  id INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, properties TEXT NOT NULL, changed INTEGER NOT NULL,
+  UNIQUE(kind, key)
+) STRICT;
+CREATE INDEX node_ipaddr ON node(properties ->> '$.ipaddr') WHERE kind = 'IPaddrNode';
+CREATE INDEX node_macaddr ON node(properties ->> '$.macaddr') WHERE kind = 'NICNode';
+CREATE INDEX node_package ON node(properties ->> '$.name') WHERE kind = 'Package';
+-- (host, instance) owns the edge: what it no longer says goes.
+CREATE TABLE edge(
+  host INTEGER NOT NULL REFERENCES host_name, instance TEXT NOT NULL,
+  source INTEGER NOT NULL REFERENCES node, kind TEXT NOT NULL, target INTEGER NOT NULL REFERENCES node,
+  since INTEGER NOT NULL,
+  PRIMARY KEY(host, instance, source, kind, target)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX edge_forward ON edge(source, kind, target);
+CREATE INDEX edge_reverse ON edge(target, kind, source);
+
+CREATE TABLE event(
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT, eventid TEXT NOT NULL UNIQUE, time INTEGER NOT NULL,
+  eventtype TEXT NOT NULL, nodetype TEXT NOT NULL, designation TEXT NOT NULL, event TEXT NOT NULL
+) STRICT;
+CREATE INDEX event_time ON event(time);
+CREATE INDEX event_designation ON event(designation);
+CREATE TABLE outbox(
+  sequence INTEGER NOT NULL REFERENCES event, channel TEXT NOT NULL,
+  attempts INTEGER NOT NULL, due INTEGER NOT NULL, progress TEXT NOT NULL,
+  PRIMARY KEY(sequence, channel)
+) STRICT, WITHOUT ROWID;
+-- Finished deliveries; failure says why one was given up.
+CREATE TABLE delivery(
+  sequence INTEGER NOT NULL REFERENCES event, channel TEXT NOT NULL,
+  attempts INTEGER NOT NULL, finished INTEGER NOT NULL, failure TEXT,
+  PRIMARY KEY(sequence, channel)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_failed ON delivery(finished) WHERE failure IS NOT NULL;
+
+-- Last durable sequence of each outgoing queue of a nanoprobe.
+CREATE TABLE queue_cursor(
+  key BLOB NOT NULL, incarnation BLOB NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY(key, incarnation)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE setting(name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// Refuses a database of another program or of a newer version of this one, before anything is written.
+pub fn refuse_strangers(connection: &Connection, path: &Path) -> Result<()> {
+    let (application, version, tables) = identity(connection)?;
+    let path = path.display().to_string();
+    if application != APPLICATION_ID && (application != 0 || version != 0 || tables > 0) {
+        return Err(StoreError::Corrupt(format!("{path} is an SQLite database of another program")));
+    }
+    if version > SCHEMA_VERSION {
+        return Err(StoreError::TooNew { path, found: version, known: SCHEMA_VERSION });
+    }
+    Ok(())
+}
+
+/// Creates or migrates the tables in one transaction, and the views when their text has changed.
+pub fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<()> {
+    migrate(connection, MIGRATIONS, path)?;
+    refresh_views(connection).map_err(failure)
+}
+
+fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
+    let (_, version, _) = identity(&transaction)?;
+    let done = usize::try_from(version).map_err(|_| {
+        StoreError::Corrupt(format!("{} has the impossible schema version {version}", path.display()))
+    })?;
+    let Some(missing) = steps.get(done..) else {
+        return Err(StoreError::TooNew {
+            path: path.display().to_string(),
+            found: version,
+            known: i64::try_from(steps.len()).unwrap_or(i64::MAX),
+        });
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // Views name columns that a step may rename; they are made again afterwards.
+    drop_views(&transaction).map_err(failure)?;
+    for step in missing {
+        transaction.execute_batch(step).map_err(failure)?;
+    }
+    transaction
+        .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}", steps.len()))
+        .map_err(failure)?;
+    transaction.commit().map_err(failure)
+}
+
+fn identity(connection: &Connection) -> Result<(i64, i64, i64)> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failure);
+    Ok((
+        number("PRAGMA application_id")?,
+        number("PRAGMA user_version")?,
+        number("SELECT count(*) FROM sqlite_schema")?,
+    ))
+}
+
+fn refresh_views(connection: &mut Connection) -> rusqlite::Result<()> {
+    const NAME: &str = "store.views";
+    let wanted = views::all_sql();
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let present: Option<String> =
+        transaction.query_row("SELECT value FROM setting WHERE name = ?1", [NAME], |row| row.get(0)).optional()?;
+    if present.as_deref() == Some(&wanted) {
+        return Ok(());
+    }
+    drop_views(&transaction)?;
+    transaction.execute_batch(&wanted)?;
+    transaction.execute(
+        "INSERT INTO setting(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = excluded.value",
+        [NAME, &wanted],
+    )?;
+    transaction.commit()
+}
+
+fn drop_views(connection: &Connection) -> rusqlite::Result<()> {
+    let mut find = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'view'")?;
+    let names = find.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    for name in names {
+        connection.execute_batch(&format!("DROP VIEW \"{}\"", name.replace('"', "\"\"")))?;
+    }
+    // Gone views must be made again even when their text has not changed.
+    let settings: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'setting'", [], |row| row.get(0))?;
+    if settings > 0 {
+        connection.execute("DELETE FROM setting WHERE name = 'store.views'", [])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(connection: &Connection) -> i64 {
+        identity(connection).unwrap().1
+    }
+
+    #[test]
+    fn an_older_database_is_migrated_and_keeps_its_rows() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let first = "CREATE TABLE a(x TEXT) STRICT; CREATE TABLE setting(name TEXT PRIMARY KEY, value TEXT) STRICT;";
+        migrate(&mut connection, &[first], Path::new("p")).unwrap();
+        connection.execute("INSERT INTO a VALUES ('kept')", []).unwrap();
+        migrate(&mut connection, &[first, "ALTER TABLE a ADD COLUMN y TEXT"], Path::new("p")).unwrap();
+        assert_eq!(version(&connection), 2);
+        let row: (String, Option<String>) =
+            connection.query_row("SELECT x, y FROM a", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(row, ("kept".into(), None));
+    }
+
+    #[test]
+    fn a_failing_migration_leaves_the_old_version_whole() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &["CREATE TABLE a(x TEXT) STRICT"], Path::new("p")).unwrap();
+        let steps = ["CREATE TABLE a(x TEXT) STRICT", "CREATE TABLE b(x TEXT) STRICT; SELECT nothing_here"];
+        assert!(migrate(&mut connection, &steps, Path::new("p")).is_err());
+        assert_eq!(version(&connection), 1);
+        assert!(connection.prepare("SELECT * FROM b").is_err(), "half a step must not stay");
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_by_both_paths() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}", SCHEMA_VERSION + 1))
+            .unwrap();
+        let refused = |e| matches!(e, Err(StoreError::TooNew { found, .. }) if found == SCHEMA_VERSION + 1);
+        assert!(refused(refuse_strangers(&connection, Path::new("p"))));
+        assert!(refused(migrate(&mut connection, MIGRATIONS, Path::new("p"))));
+    }
+
+    #[test]
+    fn another_programs_database_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        refuse_strangers(&connection, Path::new("p")).unwrap();
+        connection.execute_batch("CREATE TABLE bookmarks(x)").unwrap();
+        assert!(matches!(refuse_strangers(&connection, Path::new("p")), Err(StoreError::Corrupt(_))));
+    }
+}

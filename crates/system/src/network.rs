@@ -1,0 +1,95 @@
+//! Hosts in network namespaces on one bridge: packets cross a network, none leaves the machine. Needs root.
+
+use crate::process::{capture, is_root};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A bridge in a namespace of its own with hosts 10.84.0.1, 10.84.0.2 ... on it. Removed when dropped.
+pub struct Network {
+    /// Prefix of all its namespaces; unique on this machine.
+    name: String,
+    hosts: Vec<Host>,
+}
+
+/// One namespace, with a host name of its own for whatever is started in it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub namespace: String,
+    pub hostname: String,
+    pub address: String,
+}
+
+impl Network {
+    pub fn new(hostnames: &[&str]) -> Result<Network, String> {
+        if !is_root() {
+            return Err("network namespaces need root".into());
+        }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("assim{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut network = Network { name: name.clone(), hosts: Vec::new() };
+        let switch = format!("{name}-sw");
+        ip(&["netns", "add", &switch])?;
+        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
+        ip(&["-n", &switch, "link", "set", "br0", "up"])?;
+        for (index, hostname) in hostnames.iter().enumerate() {
+            let host = Host {
+                namespace: format!("{name}-{index}"),
+                hostname: (*hostname).to_owned(),
+                address: format!("10.84.0.{}", index + 1),
+            };
+            ip(&["netns", "add", &host.namespace])?;
+            // Remembered at once, so that dropping after a failure below removes it.
+            network.hosts.push(host.clone());
+            let port = format!("p{index}");
+            ip(&["-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &host.namespace])?;
+            ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"])?;
+            ip(&["-n", &host.namespace, "addr", "add", &format!("{}/24", host.address), "dev", "eth0"])?;
+            ip(&["-n", &host.namespace, "link", "set", "eth0", "up"])?;
+            ip(&["-n", &host.namespace, "link", "set", "lo", "up"])?;
+            // Multicast needs a route to leave by.
+            ip(&["-n", &host.namespace, "route", "add", "default", "dev", "eth0"])?;
+        }
+        Ok(network)
+    }
+
+    pub fn host(&self, hostname: &str) -> Result<&Host, String> {
+        self.hosts.iter().find(|host| host.hostname == hostname).ok_or_else(|| format!("no host {hostname} in this network"))
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            let _ = ip(&["netns", "del", &host.namespace]);
+        }
+        let _ = ip(&["netns", "del", &format!("{}-sw", self.name)]);
+    }
+}
+
+impl Host {
+    /// `program` in this host's network namespace and under its host name.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, "unshare", "--uts", "sh", "-c"]);
+        // exec keeps the pid that we later signal.
+        command.args([r#"hostname "$0" && exec "$@""#, &self.hostname]).arg(program);
+        command
+    }
+
+    /// Sets a kernel parameter of this namespace, as `sysctl -w` on that host would.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<(), String> {
+        let path = format!("/proc/sys/{}", key.replace('.', "/"));
+        let script = format!("printf '%s\\n' {value} > {path}");
+        let output = capture(self.command(Path::new("sh")).args(["-c", &script]))?;
+        if output.status.success() { Ok(()) } else { Err(format!("cannot set {key}: {}", String::from_utf8_lossy(&output.stderr).trim())) }
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    let output = capture(Command::new("ip").args(arguments))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}

@@ -1,0 +1,86 @@
+//! How nanoprobes find the CMA, and ports, as the article tells: `--cmaaddr` in its three forms and repeated,
+//! `--bind` on both, an ephemeral port where 1984 is taken.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+use system::network::Network;
+use system::process::{Running, capture};
+use system::site::{Programs, Site, last_lines};
+use system::wait_for;
+
+fn registered(site: &Site, name: &str, nanoprobe: &mut Running) {
+    let statement = format!("SELECT host FROM hosts WHERE host = '{name}' AND status = 'up'");
+    wait_for(&format!("{name} to register"), Duration::from_secs(30), || {
+        nanoprobe.still_running().unwrap();
+        (site.count(&statement) == 1).then_some(())
+    })
+    .unwrap_or_else(|e| {
+        panic!("{e}\nCMA:\n{}\nnanoprobe:\n{}", last_lines(&site.log("cma")), last_lines(&site.log(&format!("nanoprobe-{name}"))))
+    });
+}
+
+#[test]
+fn the_three_forms_of_cmaaddr_and_a_dead_address_before_a_good_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = Network::new(&["unimatrixzero", "first", "second", "third", "fourth"]).unwrap();
+    let center = network.host("unimatrixzero").unwrap().clone();
+    let site = Site::create_at(folder.path(), Programs::built().unwrap(), &format!("{}:1984", center.address), Some(center.clone())).unwrap();
+    let _cma = site.start_cma(&[]).unwrap();
+
+    let plain = site.address.clone();
+    let mapped = format!("[::ffff:{}]:1984", center.address);
+    for (name, arguments) in [
+        ("first", vec!["--cmaaddr", plain.as_str()]),
+        ("second", vec!["-c", mapped.as_str()]),
+        // Resolved through /etc/hosts; where that has no `localhost`, the last address is the good one anyway.
+        ("third", vec!["--cmaaddr", "localhost:1984", "--cmaaddr", plain.as_str()]),
+        ("fourth", vec![]),
+    ] {
+        let mut nanoprobe = site.start_nanoprobe(name, Some(network.host(name).unwrap()), &arguments).unwrap();
+        if name == "fourth" {
+            // No option and a CMA bound to one address: the multicast packet still finds it.
+            registered(&site, name, &mut nanoprobe);
+            continue;
+        }
+        registered(&site, name, &mut nanoprobe);
+    }
+}
+
+#[test]
+fn a_nanoprobe_beside_the_cma_takes_another_port_or_another_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = Network::new(&["unimatrixzero"]).unwrap();
+    let center = network.host("unimatrixzero").unwrap().clone();
+    let second = capture(center.command(std::path::Path::new("ip")).args(["addr", "add", "10.84.0.99/24", "dev", "eth0"])).unwrap();
+    assert!(second.status.success());
+    let site = Site::create_at(folder.path(), Programs::built().unwrap(), "10.84.0.1:1984", Some(center.clone())).unwrap();
+    let _cma = site.start_cma(&[]).unwrap();
+    let address = |name: &str| {
+        let rows = site.ask(&["sql", &format!("SELECT address FROM hosts WHERE host = '{name}'")]).unwrap();
+        rows[0]["address"].as_str().unwrap_or("").to_owned()
+    };
+
+    let mut fixed = site.start_nanoprobe("fixed", Some(&center), &["--name", "fixed", "-c", "10.84.0.1:1984", "--bind", "10.84.0.99:1984"]).unwrap();
+    registered(&site, "fixed", &mut fixed);
+    assert!(address("fixed").contains("10.84.0.99:1984"), "{}", address("fixed"));
+
+    let mut ephemeral = site.start_nanoprobe("ephemeral", Some(&center), &["--name", "ephemeral", "-c", "10.84.0.1:1984", "--bind", "10.84.0.1:1984"]).unwrap();
+    registered(&site, "ephemeral", &mut ephemeral);
+    assert!(!address("ephemeral").ends_with(":1984"), "{}", address("ephemeral"));
+}
+
+#[test]
+fn a_nanoprobe_without_the_cmas_key_says_what_to_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::create(folder.path(), Programs::built().unwrap()).unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = capture(
+        std::process::Command::new(site.programs.path("nanoprobe")).arg("--root").arg(&empty).args(["--cmaaddr", &port, "--bind", "127.0.0.1:0"]),
+    )
+    .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("crypto.d") && errors.contains("#CMA#00000.pub"), "{errors}");
+}

@@ -1,0 +1,54 @@
+//! What the tests need from the distribution, and installing it when we are allowed to.
+
+use system::process::{is_root, on_path, run};
+use std::process::Command;
+
+/// A program that tests call, the Debian package that has it, and what for.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+    reason: &'static str,
+}
+
+const NEEDS: &[Need] = &[
+    Need { program: "cc", package: "gcc", reason: "SQLite and zstd are compiled from C" },
+    Need { program: "ip", package: "iproute2", reason: "network namespaces stand in for hosts" },
+    Need { program: "nft", package: "nftables", reason: "lost packets" },
+    Need { program: "debootstrap", package: "debootstrap", reason: "a tree with a real mail server" },
+    Need { program: "unshare", package: "util-linux", reason: "host names and mounts of a test's own" },
+    Need { program: "dash", package: "dash", reason: "the sample scripts are POSIX sh" },
+];
+
+/// Installs what is missing as root; otherwise names it.
+pub fn ensure() -> Result<(), String> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !on_path(need.program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = missing.iter().map(|n| format!("  {} (Debian package {}): {}", n.program, n.package, n.reason)).collect();
+    let packages: Vec<&str> = missing.iter().map(|n| n.package).collect();
+    if !is_root() || !on_path("apt-get") {
+        return Err(format!(
+            "these programs are missing:\n{}\nInstall them, on Debian and Ubuntu with:\n  sudo apt-get install {}",
+            list.join("\n"),
+            packages.join(" ")
+        ));
+    }
+    eprintln!("Installing what the tests need:\n{}", list.join("\n"));
+    let mut install = apt();
+    install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&packages);
+    if run(&mut install).is_err() {
+        // A machine with old package lists: fetch them once and try again.
+        run(apt().args(["update", "-qq"]))?;
+        let mut again = apt();
+        again.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&packages);
+        run(&mut again)?;
+    }
+    Ok(())
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
