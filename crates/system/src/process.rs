@@ -46,9 +46,9 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `command` with its output in `log`.
+    /// Starts `command`; its output is appended to `log`.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Running, String> {
-        let file = std::fs::File::create(log).map_err(|e| format!("{}: {e}", log.display()))?;
+        let file = std::fs::File::options().create(true).append(true).open(log).map_err(|e| format!("{}: {e}", log.display()))?;
         let errors = file.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
@@ -61,6 +61,12 @@ impl Running {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// SIGKILL: no chance to put anything in order.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// An error that names the program when it has ended by itself.

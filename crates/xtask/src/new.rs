@@ -47,7 +47,8 @@ fn write_new(path: &PathBuf, text: &str) -> Outcome {
 }
 
 fn discovery(name: &str) -> String {
-    include_str!("templates/discovery.rs.txt").replace("NAME", name)
+    let template = include_str!("templates/discovery.rs.txt");
+    template.replace("NAME_IN_CAPITALS", &name.to_uppercase()).replace("NAME", name)
 }
 
 fn rule(id: &str, discovery: &str) -> String {

@@ -39,6 +39,21 @@ impl Policy {
         let factor = 1u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first_pause.saturating_mul(factor).min(self.longest_pause)
     }
+
+    /// What to write about an attempt that ended at `now`.
+    pub fn record(&self, row: &OutboxRow, outcome: &Outcome, progress: Vec<String>, now: Timestamp) -> Record {
+        let finish = |failure| Record::Finish { sequence: row.sequence, channel: row.channel.clone(), failure };
+        match outcome {
+            Outcome::Delivered | Outcome::Skipped(_) => finish(None),
+            Outcome::Failed(reason) if row.attempts + 1 >= self.attempts => {
+                finish(Some(format!("given up after {} attempts: {reason}", row.attempts + 1)))
+            }
+            Outcome::Failed(_) => {
+                let attempts = row.attempts + 1;
+                Record::Retry(OutboxRow { attempts, progress, due: now.plus(self.pause(attempts)), ..row.clone() })
+            }
+        }
+    }
 }
 
 /// What has to become durable before the next delivery of the same host and channel may start.
@@ -65,14 +80,14 @@ pub struct Dispatcher {
     lines: BTreeMap<(String, String), Line>,
     waiting: usize,
     more_on_disk: bool,
-    /// Highest sequence ever taken in, to drop rows that come twice.
-    highest: i64,
+    /// By channel, the highest sequence ever taken in, to drop rows that come twice.
+    highest: BTreeMap<String, i64>,
 }
 
 impl Dispatcher {
     /// Knows nothing yet and therefore asks for a [`load`](Self::load) first.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, lines: BTreeMap::new(), waiting: 0, more_on_disk: true, highest: i64::MIN }
+        Self { policy, lines: BTreeMap::new(), waiting: 0, more_on_disk: true, highest: BTreeMap::new() }
     }
 
     pub fn set_policy(&mut self, policy: Policy) {
@@ -99,6 +114,9 @@ impl Dispatcher {
 
     /// Takes a row that was just committed. Rows that [`load`](Self::load) already brought are dropped.
     pub fn add(&mut self, row: OutboxRow) {
+        if self.highest.get(&row.channel).is_some_and(|highest| *highest >= row.sequence) {
+            return;
+        }
         // While rows wait on disk a new one must not overtake them.
         if self.more_on_disk || self.waiting >= self.policy.rows_in_memory {
             self.more_on_disk = true;
@@ -109,11 +127,12 @@ impl Dispatcher {
 
     fn push(&mut self, row: OutboxRow) {
         let line = self.lines.entry((row.event.designation().to_owned(), row.channel.clone())).or_default();
-        // Sequences grow within a line, so a repeat is at or below the last one.
+        // Only `load` can bring a row again that is being delivered; sequences grow within a line.
         if line.rows.back().is_some_and(|last| last.sequence >= row.sequence) {
             return;
         }
-        self.highest = self.highest.max(row.sequence);
+        let highest = self.highest.entry(row.channel.clone()).or_insert(row.sequence);
+        *highest = row.sequence.max(*highest);
         line.rows.push_back(row);
         self.waiting += 1;
     }
@@ -154,21 +173,6 @@ impl Dispatcher {
     fn is_due(&self, row: &OutboxRow, now: Timestamp) -> bool {
         // A clock that was set back must not hold a delivery for longer than the longest pause.
         row.due <= now || row.due.since(now) > self.policy.longest_pause
-    }
-
-    /// What to write about an attempt that ended at `now`.
-    pub fn record(&self, row: &OutboxRow, outcome: &Outcome, progress: Vec<String>, now: Timestamp) -> Record {
-        let finish = |failure| Record::Finish { sequence: row.sequence, channel: row.channel.clone(), failure };
-        match outcome {
-            Outcome::Delivered | Outcome::Skipped(_) => finish(None),
-            Outcome::Failed(reason) if row.attempts + 1 >= self.policy.attempts => {
-                finish(Some(format!("given up after {} attempts: {reason}", row.attempts + 1)))
-            }
-            Outcome::Failed(_) => {
-                let attempts = row.attempts + 1;
-                Record::Retry(OutboxRow { attempts, progress, due: now.plus(self.policy.pause(attempts)), ..row.clone() })
-            }
-        }
     }
 
     /// The record is durable: the next row of this host and channel may start.
@@ -244,7 +248,7 @@ mod tests {
             "host c waits for a worker, the second event of a for the first"
         );
         assert!(dispatcher.start(Timestamp(9)).is_empty());
-        let record = dispatcher.record(&started[0], &Outcome::Delivered, vec![], Timestamp(9));
+        let record = policy().record(&started[0], &Outcome::Delivered, vec![], Timestamp(9));
         dispatcher.recorded(&started[0], &record);
         assert_eq!(sequences(&dispatcher.start(Timestamp(9))), [2], "the oldest event goes first");
     }
@@ -258,7 +262,7 @@ mod tests {
         let failure = loop {
             let started = dispatcher.start(now);
             assert_eq!(sequences(&started), [1], "the second event must not overtake the first");
-            let record = dispatcher.record(&started[0], &Outcome::Failed("exit 1".into()), vec!["done".into()], now);
+            let record = policy().record(&started[0], &Outcome::Failed("exit 1".into()), vec!["done".into()], now);
             dispatcher.recorded(&started[0], &record);
             match record {
                 Record::Retry(again) => {
@@ -274,6 +278,17 @@ mod tests {
         assert_eq!(pauses, [1, 2]);
         assert!(failure.is_some_and(|text| text.contains("3 attempts") && text.contains("exit 1")));
         assert_eq!(sequences(&dispatcher.start(now)), [2]);
+    }
+
+    #[test]
+    fn a_row_that_load_brought_is_not_taken_twice() {
+        let mut dispatcher = Dispatcher::new(policy());
+        dispatcher.load(vec![row(5, "a", "scripts")], true);
+        let started = dispatcher.start(Timestamp(9));
+        dispatcher.recorded(&started[0], &Record::Finish { sequence: 5, channel: "scripts".into(), failure: None });
+        dispatcher.add(row(5, "a", "scripts"));
+        dispatcher.add(row(6, "a", "scripts"));
+        assert_eq!(sequences(&dispatcher.start(Timestamp(9))), [6]);
     }
 
     #[test]
@@ -348,7 +363,7 @@ mod tests {
                     dispatcher.load(disk.clone(), true);
                     continue;
                 }
-                let record = dispatcher.record(&row, &outcome, vec![], now);
+                let record = policy().record(&row, &outcome, vec![], now);
                 match &record {
                     Record::Finish { sequence, failure, .. } => {
                         disk.retain(|r| r.sequence != *sequence);

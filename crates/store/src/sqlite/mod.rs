@@ -5,7 +5,7 @@
 //! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `reader`, `sql` (queries
 //! typed by people, bounded), `functions` (what SQL can call).
 
-mod functions;
+pub(crate) mod functions;
 mod graph;
 mod open;
 mod reader;

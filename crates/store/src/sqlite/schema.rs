@@ -51,7 +51,8 @@ CREATE INDEX rule_history_of ON rule_period(host, rule_id, since);
 
 CREATE TABLE node(
   id INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, properties TEXT NOT NULL, changed INTEGER NOT NULL,
-  UNIQUE(kind, key)
+  -- The key first: kind alone selects too much, and SQLite would choose it over the partial indexes below.
+  UNIQUE(key, kind)
 ) STRICT;
 CREATE INDEX node_ipaddr ON node(properties ->> '$.ipaddr') WHERE kind = 'IPaddrNode';
 CREATE INDEX node_macaddr ON node(properties ->> '$.macaddr') WHERE kind = 'NICNode';

@@ -1,0 +1,46 @@
+//! `GET /v1/status`: what runs here, and what is wrong with it.
+
+use super::{Answer, Shared};
+use axum::Json;
+use model::Timestamp;
+use serde_json::json;
+use std::time::Duration;
+
+/// Deliveries given up are shown for so long.
+const FAILURES_SHOWN: Duration = Duration::from_secs(7 * 86_400);
+
+pub async fn status(site: Shared) -> Answer {
+    let since = Timestamp(Timestamp::now().0.saturating_sub(i64::try_from(FAILURES_SHOWN.as_micros()).unwrap_or(i64::MAX)));
+    let read = site.readers.read(move |reader| Ok((reader.health()?, reader.failed_deliveries(since)?, reader.hosts()?.len()))).await;
+    let knowledge = site.knowledge.get();
+    let mut problems = site.health.problems();
+    problems.extend(knowledge.problems());
+    let (outbox, bytes, failed, hosts) = match read {
+        Ok(((outbox, bytes), failed, hosts)) => (Some(outbox), Some(bytes), failed, Some(hosts)),
+        Err(error) => {
+            problems.push(format!("the database cannot be read: {error}"));
+            (None, None, vec![], None)
+        }
+    };
+    let failed: Vec<_> = failed
+        .into_iter()
+        .map(|(event, channel, reason)| {
+            json!({"eventid": event.eventid, "time": event.time, "eventtype": event.eventtype,
+                "designation": event.designation(), "channel": channel, "reason": reason})
+        })
+        .collect();
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "bind": site.bind.to_string(),
+        "web": site.web.map(|address| address.to_string()),
+        "started": site.started,
+        "database": site.database.display().to_string(),
+        "database_bytes": bytes,
+        "outbox": outbox,
+        "failed_deliveries": failed,
+        "hosts": hosts,
+        "connected": site.hosts.count(),
+        "problems": problems,
+    })))
+}

@@ -1,0 +1,325 @@
+//! The one thread that writes: group commit, one savepoint per request, answers after the commit.
+//!
+//! Everything that changes the store comes here by channel. A request that fails for good affects only itself; a
+//! store that cannot be written (disk full) keeps the whole group waiting, unanswered, until it can.
+
+use crate::health::Health;
+use crate::ingest::document::Incoming;
+use crate::ingest::register::{self, Applicant, KeyDecision, Registration};
+use crate::ingest::report::{self, Outcome};
+use crate::ingest::{Context, Produced, Sender, evaluation};
+use crate::knowledge::SharedKnowledge;
+use crate::notify;
+use crate::notify::dispatch::Record;
+use model::{Designation, Event, PublicKey, Timestamp};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{OutboxRow, Store, StoreError, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use uuid::Uuid;
+
+/// Requests that one commit takes at most.
+const GROUP_REQUESTS: usize = 100;
+/// Document bytes after which a group is closed.
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// Requests that wait for the writer before senders are held back.
+pub const QUEUE_REQUESTS: usize = 1024;
+/// First and longest pause while the store cannot be written.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// What is to be written.
+#[derive(Debug)]
+pub enum Work {
+    Register { key: PublicKey, remote: SocketAddr, message: model::message::Register },
+    Goodbye { sender: Sender, reason: String },
+    Report { sender: Sender, incoming: Incoming },
+    AcceptKey(Designation),
+    RemoveHost(Designation),
+    /// Outcome of a delivery.
+    Delivery(Record),
+    /// Documents whose rules are to be evaluated again because the rule sets or the domains changed.
+    Reevaluate(Vec<(Designation, String)>),
+    Setting { name: String, value: String },
+    /// Answered after a commit: tells that the writer works.
+    Ping,
+}
+
+/// What came of it; durable when it arrives.
+#[derive(Debug, PartialEq)]
+pub enum Done {
+    Registered(Registration),
+    Goodbye,
+    Report(Outcome),
+    Key(KeyDecision),
+    Removed(bool),
+    Written,
+    /// Failed for good and changed nothing.
+    Failed(String),
+}
+
+/// One entry of the queue.
+pub struct Request {
+    pub work: Work,
+    pub answer: oneshot::Sender<Done>,
+    /// Memory this request holds; given back when it is done with.
+    pub memory: Option<OwnedSemaphorePermit>,
+}
+
+/// The way to the writer thread.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Request>,
+}
+
+/// The writer is gone, or did not answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the database is not being written at the moment")]
+pub struct WriterBusy;
+
+impl Writer {
+    pub fn new(queue: mpsc::Sender<Request>) -> Self {
+        Self { queue }
+    }
+
+    /// Queues a request, waiting for room; the answer comes after its commit.
+    pub async fn submit(&self, work: Work, memory: Option<OwnedSemaphorePermit>) -> Result<oneshot::Receiver<Done>, WriterBusy> {
+        let (answer, done) = oneshot::channel();
+        self.queue.send(Request { work, answer, memory }).await.map_err(|_| WriterBusy)?;
+        Ok(done)
+    }
+
+    /// Queues a request and waits for its answer, both together for at most `patience`.
+    pub async fn ask(&self, work: Work, patience: Duration) -> Result<Done, WriterBusy> {
+        let answered = async { self.submit(work, None).await?.await.map_err(|_| WriterBusy) };
+        tokio::time::timeout(patience, answered).await.unwrap_or(Err(WriterBusy))
+    }
+}
+
+/// Where the writer tells what became durable.
+pub struct Outlets {
+    /// Rows of new events, for the dispatcher.
+    pub outbox: mpsc::UnboundedSender<OutboxRow>,
+    /// Sequence of the newest event, for those who follow events.
+    pub newest_event: watch::Sender<i64>,
+    /// Called with keys that became or stopped being a host's own, to keep the key files in step.
+    pub key_files: Box<dyn FnMut(&Produced) + Send>,
+}
+
+/// The writer thread's own state.
+pub struct Committer {
+    pub store: Box<dyn Store>,
+    pub knowledge: SharedKnowledge,
+    pub health: Arc<Health>,
+    pub outlets: Outlets,
+    /// Which host each key belongs to, as committed.
+    pub pinned: HashMap<PublicKey, Designation>,
+    /// Start of this CMA.
+    pub started: Timestamp,
+}
+
+struct Finished {
+    done: Done,
+    produced: Produced,
+}
+
+impl Committer {
+    /// Serves the queue until all senders are gone.
+    pub fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut bytes = size(&first);
+            let mut group = vec![first];
+            while group.len() < GROUP_REQUESTS && bytes < GROUP_BYTES {
+                let Ok(next) = queue.try_recv() else { break };
+                bytes += size(&next);
+                group.push(next);
+            }
+            if !self.commit_until_done(group, &queue) {
+                return;
+            }
+        }
+    }
+
+    /// `false` when the store could not be written until the end of the program.
+    fn commit_until_done(&mut self, group: Vec<Request>, queue: &mpsc::Receiver<Request>) -> bool {
+        let (mut pause, longest) = RETRY_PAUSES;
+        loop {
+            let channels = notify::enabled(&self.knowledge.get().config.notify);
+            match self.commit(&group, &channels, Timestamp::now()) {
+                Ok(finished) => {
+                    if self.health.set_store_problem(None) {
+                        tracing::info!("the database can be written again");
+                    }
+                    self.after_commit(group, finished, &channels);
+                    return true;
+                }
+                Err(error) => {
+                    if self.health.set_store_problem(Some(error.to_string())) {
+                        tracing::error!(%error, "nothing can be stored, so nothing is acknowledged; trying again until it works");
+                    }
+                    if queue.is_closed() {
+                        return false;
+                    }
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(longest);
+                }
+            }
+        }
+    }
+
+    /// Does a whole group in one transaction. An error means that nothing of it happened.
+    fn commit(&mut self, group: &[Request], channels: &[&'static str], now: Timestamp) -> Result<Vec<Finished>, StoreError> {
+        let knowledge = self.knowledge.get();
+        let mut event_ids = || Uuid::now_v7().to_string();
+        let mut finished = Vec::with_capacity(group.len());
+        // Registrations of the same group must see each other's keys.
+        let mut pinned: HashMap<PublicKey, Option<Designation>> = HashMap::new();
+        let mut tx = self.store.begin()?;
+        for request in group {
+            let host_of = |key: &PublicKey| pinned.get(key).cloned().unwrap_or_else(|| self.pinned.get(key).cloned());
+            let mut context =
+                Context { now, knowledge: &knowledge, channels, event_ids: &mut event_ids, produced: Produced::default() };
+            let done = one(tx.as_mut(), &mut context, &request.work, &host_of, self.started)?;
+            let produced = context.produced;
+            pinned.extend(produced.unpinned.iter().map(|(_, key)| (*key, None)));
+            pinned.extend(produced.pinned.iter().map(|(name, key)| (*key, Some(name.clone()))));
+            finished.push(Finished { done, produced });
+        }
+        tx.commit()?;
+        Ok(finished)
+    }
+
+    fn after_commit(&mut self, group: Vec<Request>, finished: Vec<Finished>, channels: &[&'static str]) {
+        let mut newest = None;
+        for (request, Finished { done, produced }) in group.into_iter().zip(finished) {
+            // Whoever asked may be gone by now.
+            let _ = request.answer.send(done);
+            for (_, key) in &produced.unpinned {
+                self.pinned.remove(key);
+            }
+            for (name, key) in &produced.pinned {
+                self.pinned.insert(*key, name.clone());
+            }
+            for line in &produced.log {
+                if line.warning { tracing::warn!("{}", line.text) } else { tracing::info!("{}", line.text) }
+            }
+            if !produced.pinned.is_empty() || !produced.unpinned.is_empty() {
+                (self.outlets.key_files)(&produced);
+            }
+            for (sequence, event) in produced.events {
+                newest = newest.max(Some(sequence));
+                for row in outbox_rows(sequence, &event, channels) {
+                    let _ = self.outlets.outbox.send(row);
+                }
+            }
+        }
+        if let Some(newest) = newest {
+            self.outlets.newest_event.send_replace(newest);
+        }
+    }
+}
+
+fn size(request: &Request) -> usize {
+    match &request.work {
+        Work::Report { incoming, .. } => incoming.bytes(),
+        _ => 0,
+    }
+}
+
+/// The rows that `append_event` has written.
+fn outbox_rows(sequence: i64, event: &Event, channels: &[&'static str]) -> impl Iterator<Item = OutboxRow> {
+    channels.iter().map(move |channel| OutboxRow {
+        sequence,
+        channel: (*channel).to_owned(),
+        event: event.clone(),
+        attempts: 0,
+        due: event.time,
+        progress: Vec::new(),
+    })
+}
+
+/// Whether nothing can be stored at all, as opposed to this one request being at fault.
+fn concerns_all(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unwritable(_) | StoreError::Corrupt(_) | StoreError::Open { .. } | StoreError::TooNew { .. } => true,
+        StoreError::Sql(_) | StoreError::Limit(_) => false,
+    }
+}
+
+/// One request inside the group's transaction. An error concerns the whole group.
+fn one(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    work: &Work,
+    host_of: &dyn Fn(&PublicKey) -> Option<Designation>,
+    started: Timestamp,
+) -> Result<Done, StoreError> {
+    let error = match attempt(tx, context, &mut |tx, context| perform(tx, context, work, host_of, started)) {
+        Ok(done) => return Ok(done),
+        Err(error) if concerns_all(&error) => return Err(error),
+        Err(error) => error,
+    };
+    context.produced = Produced::default();
+    tracing::error!(%error, "a request could not be stored and is given up");
+    if let Work::Report { sender, incoming } = work {
+        let reason = format!("it could not be stored: {error}");
+        return attempt(tx, context, &mut |tx, context| {
+            report::reject(tx, context, sender, incoming, reason.clone()).map(Done::Report)
+        });
+    }
+    Ok(Done::Failed(error.to_string()))
+}
+
+type Step<'a> = &'a mut dyn FnMut(&mut dyn Transaction, &mut Context<'_>) -> Result<Done, StoreError>;
+
+/// Runs a step in a savepoint of its own.
+fn attempt(tx: &mut dyn Transaction, context: &mut Context<'_>, step: Step<'_>) -> Result<Done, StoreError> {
+    let mut done = None;
+    tx.savepoint(&mut |tx| {
+        done = Some(step(tx, context)?);
+        Ok(())
+    })?;
+    done.ok_or_else(|| StoreError::Sql("the store did not run the request".into()))
+}
+
+fn perform(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    work: &Work,
+    host_of: &dyn Fn(&PublicKey) -> Option<Designation>,
+    started: Timestamp,
+) -> Result<Done, StoreError> {
+    Ok(match work {
+        Work::Register { key, remote, message } => {
+            let applicant = Applicant { key: *key, remote: *remote, pinned_to: host_of(key), message: message.clone() };
+            Done::Registered(register::register(tx, context, &applicant, started)?)
+        }
+        Work::Goodbye { sender, reason } => {
+            register::goodbye(tx, context, sender, reason)?;
+            Done::Goodbye
+        }
+        Work::Report { sender, incoming } => Done::Report(report::report(tx, context, sender, incoming)?),
+        Work::AcceptKey(designation) => Done::Key(register::accept_key(tx, context, designation)?),
+        Work::RemoveHost(designation) => Done::Removed(register::remove(tx, context, designation)?),
+        Work::Delivery(Record::Finish { sequence, channel, failure }) => {
+            tx.finish_delivery(*sequence, channel, context.now, failure.as_deref())?;
+            Done::Written
+        }
+        Work::Delivery(Record::Retry(row)) => {
+            tx.retry_delivery(row)?;
+            Done::Written
+        }
+        Work::Reevaluate(documents) => {
+            for (host, instance) in documents {
+                evaluation::again(tx, context, host, instance)?;
+            }
+            Done::Written
+        }
+        Work::Setting { name, value } => {
+            tx.set_setting(name, value)?;
+            Done::Written
+        }
+        Work::Ping => Done::Written,
+    })
+}

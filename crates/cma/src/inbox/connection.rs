@@ -1,0 +1,298 @@
+//! One nanoprobe's connection: registration first, then reports, acknowledged in order after their commit.
+
+use super::Reception;
+use crate::commit::{Done, Work};
+use crate::ingest::Sender;
+use crate::ingest::document::{self, Incoming};
+use crate::ingest::register::Registration;
+use crate::ingest::report::Outcome;
+use model::envelope::MAX_DOCUMENT_BYTES;
+use model::message::{Ack, FromCma, Refused, RefusedReason, Register, Rejection, Report, ToCma};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use wire::endpoint::{CloseReason, Connection};
+use wire::framed::{FrameError, MESSAGE_LIMIT_BYTES, REGISTRATION_LIMIT_BYTES, Reader, Writer};
+
+/// A peer that has not registered by then is sent away.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a registration may wait for its commit before the nanoprobe is told to come back later.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A peer that does not take our answers for so long is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Reports of one connection that may wait for their commit.
+const IN_FLIGHT: usize = 32;
+/// Reports per second that one connection may send for long, and how many at once.
+const REPORTS_PER_SECOND: f64 = 500.0;
+const REPORT_BURST: f64 = 2000.0;
+/// Documents up to this size are unpacked on the event loop, larger ones on another thread.
+const SMALL_DOCUMENT_BYTES: usize = 64 * 1024;
+const KIB: usize = 1024;
+
+/// Serves one connection to its end.
+pub async fn serve(reception: Arc<Reception>, connection: Connection) {
+    let remote = connection.remote();
+    let streams = tokio::time::timeout(REGISTRATION_TIMEOUT, connection.accept_stream()).await;
+    let Ok(Ok((mut writer, mut reader))) = streams else {
+        connection.close(CloseReason::TimedOut);
+        return;
+    };
+    let message = match reader.read_within::<ToCma>(REGISTRATION_LIMIT_BYTES, REGISTRATION_TIMEOUT).await {
+        Ok(Some(ToCma::Register(message))) => message,
+        Ok(_) => return end(&connection, &mut writer, malformed("the first message must be a registration")).await,
+        Err(FrameError::Malformed(_) | FrameError::TooLarge { .. }) => {
+            return end(&connection, &mut writer, malformed("the registration cannot be read")).await;
+        }
+        Err(error) => {
+            tracing::debug!(%remote, %error, "a peer did not register");
+            return connection.close(CloseReason::TimedOut);
+        }
+    };
+    match register(&reception, &connection, message).await {
+        Registration::Refused(refused) => {
+            tracing::debug!(%remote, reason = ?refused.reason, "registration refused");
+            end(&connection, &mut writer, refused).await;
+        }
+        Registration::Welcome { sender, welcome, config } => {
+            let mut ticket = reception.hosts.enter(&sender.designation, config);
+            if send(&mut writer, &FromCma::Welcome(welcome)).await.is_ok() {
+                let mut conversation =
+                    Conversation { reception: &reception, sender: &sender, writer, waiting: VecDeque::new(), allowance: Allowance::new(Instant::now()) };
+                let reason = conversation.run(&mut reader, &mut ticket).await;
+                tracing::debug!(host = %sender.designation, ?reason, "connection ends");
+                connection.close(reason);
+            }
+            reception.hosts.leave(&sender.designation, &ticket);
+        }
+    }
+}
+
+async fn register(reception: &Reception, connection: &Connection, message: Register) -> Registration {
+    let busy = |text: String| Registration::Refused(Refused { reason: RefusedReason::Busy, text });
+    if *reception.stop.borrow() {
+        return busy("the CMA stops".into());
+    }
+    if let Some(problem) = reception.health.store_problem() {
+        return busy(format!("the CMA cannot store anything at the moment: {problem}"));
+    }
+    let work = Work::Register { key: connection.peer, remote: connection.remote(), message };
+    match reception.writer.ask(work, COMMIT_TIMEOUT).await {
+        Ok(Done::Registered(registration)) => registration,
+        Ok(Done::Failed(reason)) => busy(format!("the registration could not be stored: {reason}")),
+        _ => busy("the CMA is too busy to store anything".into()),
+    }
+}
+
+fn malformed(text: &str) -> Refused {
+    Refused { reason: RefusedReason::Malformed, text: text.to_owned() }
+}
+
+/// Says why, and closes when the peer has read it, or after a moment.
+async fn end(connection: &Connection, writer: &mut Writer, refused: Refused) {
+    if send(writer, &FromCma::Refused(refused)).await.is_ok() {
+        let _ = tokio::time::timeout(Duration::from_secs(2), connection.closed()).await;
+    }
+    connection.close(CloseReason::Refused);
+}
+
+async fn send(writer: &mut Writer, message: &FromCma) -> Result<(), FrameError> {
+    match tokio::time::timeout(WRITE_TIMEOUT, writer.write(message, MESSAGE_LIMIT_BYTES)).await {
+        Ok(result) => result,
+        Err(_) => Err(FrameError::TimedOut(WRITE_TIMEOUT)),
+    }
+}
+
+enum Waiting {
+    Report { sequence: u64, done: oneshot::Receiver<Done> },
+    Goodbye(oneshot::Receiver<Done>),
+}
+
+struct Conversation<'a> {
+    reception: &'a Reception,
+    sender: &'a Sender,
+    writer: Writer,
+    /// Requests whose commit is awaited, in the order in which they came.
+    waiting: VecDeque<Waiting>,
+    allowance: Allowance,
+}
+
+impl Conversation<'_> {
+    async fn run(&mut self, reader: &mut Reader, ticket: &mut crate::hosts::Ticket) -> CloseReason {
+        let mut stop = self.reception.stop.clone();
+        let mut ended = false;
+        loop {
+            if ended && self.waiting.is_empty() {
+                return CloseReason::Idle;
+            }
+            let pause = self.allowance.pause(Instant::now());
+            let may_read = !ended && self.waiting.len() < IN_FLIGHT && pause.is_zero();
+            let step = tokio::select! {
+                biased;
+                answer = front(&mut self.waiting), if !self.waiting.is_empty() => self.answer(answer).await,
+                _ = &mut ticket.superseded => Err(CloseReason::Superseded),
+                _ = stop.wait_for(|stop| *stop) => Err(CloseReason::Shutdown),
+                Some(configure) = ticket.configurations.recv() => self.say(FromCma::Configure(configure)).await,
+                message = reader.read::<ToCma>(MESSAGE_LIMIT_BYTES), if may_read => match message {
+                    Ok(Some(message)) => self.take(message).await,
+                    Ok(None) => { ended = true; Ok(()) }
+                    Err(FrameError::Malformed(_) | FrameError::TooLarge { .. }) => {
+                        tracing::warn!(host = %self.sender.designation, "a message cannot be read; connection closed");
+                        Err(CloseReason::Protocol)
+                    }
+                    Err(_) => Err(CloseReason::Idle),
+                },
+                () = tokio::time::sleep(pause), if !pause.is_zero() => Ok(()),
+            };
+            if let Err(reason) = step {
+                return reason;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: ToCma) -> Result<(), CloseReason> {
+        let sender = self.sender.clone();
+        match message {
+            ToCma::Register(_) => Err(CloseReason::Protocol),
+            ToCma::Goodbye(goodbye) => {
+                let done = self.submit(Work::Goodbye { sender, reason: goodbye.reason }, None).await?;
+                self.waiting.push_back(Waiting::Goodbye(done));
+                Ok(())
+            }
+            ToCma::Report(report) => {
+                self.allowance.spend();
+                let sequence = report.sequence;
+                let (incoming, memory) = self.open(report).await?;
+                let done = self.submit(Work::Report { sender, incoming }, Some(memory)).await?;
+                self.waiting.push_back(Waiting::Report { sequence, done });
+                Ok(())
+            }
+        }
+    }
+
+    async fn submit(&self, work: Work, memory: Option<OwnedSemaphorePermit>) -> Result<oneshot::Receiver<Done>, CloseReason> {
+        self.reception.writer.submit(work, memory).await.map_err(|_| CloseReason::Shutdown)
+    }
+
+    /// Unpacks and checks a report, within the memory that all connections share.
+    async fn open(&self, report: Report) -> Result<(Incoming, OwnedSemaphorePermit), CloseReason> {
+        let memory = |kib: usize| {
+            let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+            let shared = self.reception.memory.clone();
+            async move { shared.acquire_many_owned(kib).await.map_err(|_| CloseReason::Shutdown) }
+        };
+        let body = report.body.as_deref().unwrap_or(&[]);
+        // Nothing is unpacked twice that is small; what is not small fails here before much was done.
+        if let Ok(document) = wire::body::decompress_within(body, SMALL_DOCUMENT_BYTES) {
+            let permit = memory(1 + document.len() / KIB).await?;
+            return Ok((document::open(report, |_| Ok(document)), permit));
+        }
+        let mut permit = memory(MAX_DOCUMENT_BYTES / KIB).await?;
+        let opened = tokio::task::spawn_blocking(move || document::open(report, wire::body::decompress)).await;
+        let incoming = opened.map_err(|_| CloseReason::Protocol)?;
+        let unused = (MAX_DOCUMENT_BYTES / KIB).saturating_sub(1 + incoming.bytes() / KIB);
+        drop(permit.split(unused));
+        Ok((incoming, permit))
+    }
+
+    /// Answers the oldest request and all others that are done too, in one acknowledgement.
+    async fn answer(&mut self, first: Result<Done, oneshot::error::RecvError>) -> Result<(), CloseReason> {
+        let mut ack = Ack { sequence: 0, rejected: Vec::new() };
+        let mut acknowledge = false;
+        let mut done = first;
+        loop {
+            let Some(request) = self.waiting.pop_front() else { break };
+            match (request, done) {
+                (Waiting::Report { sequence, .. }, Ok(Done::Report(outcome))) => {
+                    acknowledge = true;
+                    match outcome {
+                        Outcome::Durable { last } | Outcome::Gap { last } => ack.sequence = last,
+                        Outcome::Rejected { last, reason } => {
+                            ack.sequence = last;
+                            ack.rejected.push(Rejection { sequence, reason });
+                        }
+                        Outcome::Unregistered => return Err(CloseReason::Superseded),
+                    }
+                }
+                (Waiting::Goodbye(_), Ok(Done::Goodbye)) => {
+                    if acknowledge {
+                        self.say(FromCma::Ack(std::mem::replace(&mut ack, Ack { sequence: 0, rejected: Vec::new() }))).await?;
+                        acknowledge = false;
+                    }
+                    self.say(FromCma::Farewell).await?;
+                }
+                // The writer is gone, or could not even record the refusal: without an answer it is sent again.
+                _ => return Err(CloseReason::Shutdown),
+            }
+            let next = match self.waiting.front_mut() {
+                Some(Waiting::Report { done, .. } | Waiting::Goodbye(done)) => done.try_recv(),
+                None => break,
+            };
+            match next {
+                Ok(next) => done = Ok(next),
+                Err(oneshot::error::TryRecvError::Empty) => break,
+                Err(oneshot::error::TryRecvError::Closed) => return Err(CloseReason::Shutdown),
+            }
+        }
+        if acknowledge { self.say(FromCma::Ack(ack)).await } else { Ok(()) }
+    }
+
+    async fn say(&mut self, message: FromCma) -> Result<(), CloseReason> {
+        send(&mut self.writer, &message).await.map_err(|_| CloseReason::TimedOut)
+    }
+}
+
+async fn front(waiting: &mut VecDeque<Waiting>) -> Result<Done, oneshot::error::RecvError> {
+    match waiting.front_mut() {
+        Some(Waiting::Report { done, .. } | Waiting::Goodbye(done)) => done.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A token bucket: how many reports the connection may still send at once.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self { tokens: REPORT_BURST, filled: now }
+    }
+
+    /// How long to wait before the next report may be read.
+    fn pause(&mut self, now: Instant) -> Duration {
+        let gained = now.saturating_duration_since(self.filled).as_secs_f64() * REPORTS_PER_SECOND;
+        self.tokens = (self.tokens + gained).min(REPORT_BURST);
+        self.filled = now;
+        if self.tokens >= 1.0 { Duration::ZERO } else { Duration::from_secs_f64((1.0 - self.tokens) / REPORTS_PER_SECOND) }
+    }
+
+    fn spend(&mut self) {
+        self.tokens -= 1.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allowance_lets_a_burst_through_and_then_a_rate() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        for _ in 0..REPORT_BURST as usize {
+            assert!(allowance.pause(start).is_zero());
+            allowance.spend();
+        }
+        assert!(!allowance.pause(start).is_zero());
+        let later = start + Duration::from_secs(1);
+        let mut sent = 0;
+        while allowance.pause(later).is_zero() {
+            allowance.spend();
+            sent += 1;
+        }
+        assert_eq!(sent, REPORTS_PER_SECOND as usize);
+    }
+}

@@ -1,0 +1,44 @@
+//! The network side: connections from nanoprobes, and hello packets.
+//!
+//! Everything here is bounded: connections by the endpoint, unanswered reports per connection, memory for documents
+//! over all connections, requests that wait for the writer.
+
+mod connection;
+mod hello;
+
+use crate::commit::Writer;
+use crate::health::Health;
+use crate::hosts::Hosts;
+use model::PublicKey;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+use wire::endpoint::{Endpoint, Inbox};
+
+/// Memory for documents that are unpacked and not yet committed, in KiB, over all connections.
+const DOCUMENT_MEMORY_KIB: usize = 48 * 1024;
+
+/// What every connection needs.
+pub struct Reception {
+    pub writer: Writer,
+    pub hosts: Arc<Hosts>,
+    pub health: Arc<Health>,
+    memory: Arc<Semaphore>,
+    /// Becomes true when the CMA stops.
+    stop: watch::Receiver<bool>,
+}
+
+impl Reception {
+    pub fn new(writer: Writer, hosts: Arc<Hosts>, health: Arc<Health>, stop: watch::Receiver<bool>) -> Arc<Self> {
+        Arc::new(Self { writer, hosts, health, memory: Arc::new(Semaphore::new(DOCUMENT_MEMORY_KIB)), stop })
+    }
+}
+
+/// Serves connections and hello packets until the endpoint is closed. `cma_keys` are those that a hello may name.
+pub async fn run(reception: Arc<Reception>, endpoint: Endpoint, inbox: Inbox, cma_keys: Vec<PublicKey>) {
+    let Inbox { mut connections, datagrams } = inbox;
+    let hellos = tokio::spawn(hello::answer(endpoint, datagrams, cma_keys));
+    while let Some(connection) = connections.recv().await {
+        tokio::spawn(connection::serve(reception.clone(), connection));
+    }
+    hellos.abort();
+}

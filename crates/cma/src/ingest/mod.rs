@@ -1,0 +1,73 @@
+//! What a message from a nanoprobe changes: pure over a store transaction, with the time handed in.
+//!
+//! In the order in which a host meets it: [`register`] admits a host and pins its key, [`document`] opens a report,
+//! [`report`] stores it and brings graph, [`evaluation`] and events up to date. Nothing in here is durable or
+//! visible before the writer thread commits; what has to happen afterwards is collected in [`Produced`].
+
+pub mod document;
+pub mod evaluation;
+pub mod events;
+pub mod register;
+pub mod report;
+
+use crate::knowledge::Knowledge;
+use model::message::Incarnation;
+use model::{Designation, Event, PublicKey, Timestamp};
+use store::{Result, Transaction};
+
+/// What every step of one request is given.
+pub struct Context<'a> {
+    /// The CMA's clock.
+    pub now: Timestamp,
+    pub knowledge: &'a Knowledge,
+    /// Alert channels that get a row for each event.
+    pub channels: &'a [&'static str],
+    /// Gives a new event id (UUID version 7).
+    pub event_ids: &'a mut dyn FnMut() -> String,
+    /// What happens after the commit.
+    pub produced: Produced,
+}
+
+/// What one request has to show for itself once it is durable.
+#[derive(Debug, Default)]
+pub struct Produced {
+    /// Events with their sequences.
+    pub events: Vec<(i64, Event)>,
+    pub log: Vec<LogLine>,
+    /// Keys that now belong to a host, to be written as files.
+    pub pinned: Vec<(Designation, PublicKey)>,
+    /// Keys that no longer do.
+    pub unpinned: Vec<(Designation, PublicKey)>,
+}
+
+/// A line to log once it is true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    pub warning: bool,
+    pub text: String,
+}
+
+/// Who a registered connection belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sender {
+    pub designation: Designation,
+    pub key: PublicKey,
+    pub incarnation: Incarnation,
+}
+
+impl Context<'_> {
+    pub(crate) fn inform(&mut self, text: String) {
+        self.produced.log.push(LogLine { warning: false, text });
+    }
+
+    pub(crate) fn warn(&mut self, text: String) {
+        self.produced.log.push(LogLine { warning: true, text });
+    }
+
+    /// Appends an event with its outbox rows.
+    pub(crate) fn emit(&mut self, tx: &mut dyn Transaction, event: Event) -> Result<()> {
+        let sequence = tx.append_event(&event, self.channels)?;
+        self.produced.events.push((sequence, event));
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! A host registers, says goodbye, gets a new key accepted, or is forgotten.
+//!
+//! The first key that registers under a designation is pinned to it. Another key is refused and remembered: that is
+//! how two hosts with one name, a re-installed host and an impostor become visible.
+
+use super::events::about_host;
+use super::{Context, Sender};
+use model::message::{Configure, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
+use model::text::{printable, shortened};
+use model::{Designation, DocumentHash, EventType, PublicKey, Timestamp};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use store::{HostRow, Result, Transaction};
+
+/// `reason` in events about a host that offers another key than the pinned one.
+pub const KEY_MISMATCH: &str = "key mismatch";
+
+/// A third, fourth ... key under one designation is news only so long after the one before.
+const ANOTHER_MISMATCH_AFTER: Duration = Duration::from_secs(60);
+
+/// Answer to a registration.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Registration {
+    Welcome { sender: Sender, welcome: Welcome, config: DocumentHash },
+    Refused(Refused),
+}
+
+/// A registration as it came in.
+#[derive(Debug, Clone)]
+pub struct Applicant {
+    /// The key it proved to hold.
+    pub key: PublicKey,
+    pub remote: SocketAddr,
+    /// The host this key is already pinned to, if any.
+    pub pinned_to: Option<Designation>,
+    pub message: Register,
+}
+
+/// Admits a host, or says why not. `cma_started` goes into the welcome.
+pub fn register(tx: &mut dyn Transaction, context: &mut Context<'_>, applicant: &Applicant, cma_started: Timestamp) -> Result<Registration> {
+    let message = &applicant.message;
+    if message.protocol != PROTOCOL_VERSION {
+        let text = format!("this CMA speaks protocol {PROTOCOL_VERSION}, not {}; install the same version on both sides", message.protocol);
+        return Ok(refused(RefusedReason::Protocol, text));
+    }
+    let designation = match Designation::new(&message.designation) {
+        Ok(designation) => designation,
+        Err(error) => return Ok(refused(RefusedReason::Designation, format!("{error}; choose another with --name"))),
+    };
+    if let Some(other) = applicant.pinned_to.as_ref().filter(|other| **other != designation) {
+        let text = format!(
+            "the key {} belongs to host {other}: give {designation} a key of its own (remove {other}@@* from its crypto.d), \
+             or run `assimcli hosts remove {other}` on the CMA if it was renamed",
+            applicant.key.fingerprint()
+        );
+        return Ok(refused(RefusedReason::Designation, text));
+    }
+    let known = tx.host(&designation)?;
+    if let Some(host) = &known
+        && host.key != applicant.key
+    {
+        return mismatch(tx, context, host, applicant);
+    }
+    let host = admit(tx, context, &designation, known, applicant)?;
+    welcome(tx, context, &host, applicant, cma_started)
+}
+
+fn refused(reason: RefusedReason, text: String) -> Registration {
+    Registration::Refused(Refused { reason, text: printable(&text).into_owned() })
+}
+
+fn mismatch(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow, applicant: &Applicant) -> Result<Registration> {
+    let name = &host.designation;
+    let fingerprint = applicant.key.fingerprint();
+    // Once per key; and an attacker who makes up keys gets one event a minute, not one per attempt.
+    let is_news = host.rejected_key.is_none_or(|(key, at)| key != applicant.key && context.now.since(at) >= ANOTHER_MISMATCH_AFTER);
+    if is_news {
+        tx.put_host(&HostRow { rejected_key: Some((applicant.key, context.now)), ..host.clone() })?;
+        let extrainfo = json!({
+            "reason": KEY_MISMATCH,
+            "pinned_key": host.key.fingerprint(),
+            "offered_key": fingerprint,
+            "offered_from": applicant.remote.to_string(),
+            "pinned_from": host.address,
+            "text": format!("another key ({fingerprint}) from {} wants to be {name}: a re-installed host, a second host with this name, or an impostor", applicant.remote),
+            "fix_now": format!("assimcli hosts accept-key {name}"),
+        });
+        let mut shown = host.clone();
+        shown.reason = KEY_MISMATCH.into();
+        let event = about_host(context, EventType::Warn, &shown, extrainfo);
+        context.emit(tx, event)?;
+        context.warn(format!("{name}: registration from {} refused, key {fingerprint} is not the pinned one", applicant.remote));
+    }
+    let text = format!(
+        "{name} is known with another key; if this host was re-installed run `assimcli hosts accept-key {name}` on the CMA, \
+         if two hosts have this name start one of them with --name"
+    );
+    Ok(refused(RefusedReason::KeyMismatch, text))
+}
+
+fn admit(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    designation: &Designation,
+    known: Option<HostRow>,
+    applicant: &Applicant,
+) -> Result<HostRow> {
+    let now = context.now;
+    let message = &applicant.message;
+    let is_new = known.is_none();
+    let (was_up, same_start) = known.as_ref().map_or((false, false), |h| (h.status == "up", h.started == message.started));
+    let mut host = known.unwrap_or_else(|| HostRow {
+        designation: designation.clone(),
+        domain: String::new(),
+        status: String::new(),
+        reason: String::new(),
+        status_since: now,
+        first_seen: now,
+        last_seen: now,
+        key: applicant.key,
+        rejected_key: None,
+        address: String::new(),
+        started: message.started,
+        software: String::new(),
+    });
+    host.domain = context.knowledge.config.domain_of(designation.as_str()).to_owned();
+    host.last_seen = now;
+    host.address = reachable_at(applicant.remote, message.port).to_string();
+    host.started = message.started;
+    host.software = shortened(&printable(&message.software), 100).into_owned();
+    if !was_up {
+        host.status = "up".into();
+        host.reason = "STARTUP".into();
+        host.status_since = now;
+    }
+    tx.put_host(&host)?;
+    if is_new {
+        context.produced.pinned.push((designation.clone(), applicant.key));
+        context.inform(format!("{designation} registered for the first time from {}, key {}", applicant.remote, applicant.key.fingerprint()));
+    }
+    // A connection that was lost and comes back is no news.
+    if !(was_up && same_start) {
+        let extrainfo = json!({"software": host.software, "first": is_new, "restarted": was_up && !same_start});
+        let event = about_host(context, EventType::Up, &host, extrainfo);
+        context.emit(tx, event)?;
+        context.inform(format!("{designation} is up, registered from {}", applicant.remote));
+    }
+    Ok(host)
+}
+
+/// Where the nanoprobe listens: the port it says, unless it has none.
+fn reachable_at(remote: SocketAddr, port: u16) -> SocketAddr {
+    let mut address = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    if port != 0 {
+        address.set_port(port);
+    }
+    address
+}
+
+fn welcome(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    applicant: &Applicant,
+    cma_started: Timestamp,
+) -> Result<Registration> {
+    let message = &applicant.message;
+    let current: BTreeMap<String, DocumentHash> =
+        tx.documents(&host.designation)?.into_iter().map(|row| (row.instance, row.hash)).collect();
+    let wanted = message
+        .documents
+        .iter()
+        .filter(|document| current.get(&document.instance) != Some(&document.hash))
+        .map(|document| document.instance.clone())
+        .collect();
+    let json = context.knowledge.agent_config(&host.designation);
+    let config = DocumentHash::of(json.as_bytes());
+    let sender = Sender { designation: host.designation.clone(), key: applicant.key, incarnation: message.incarnation };
+    let welcome = Welcome {
+        last_sequence: tx.cursor(&applicant.key, message.incarnation)?,
+        wanted,
+        configure: (message.config != Some(config)).then_some(Configure { json }),
+        clock: context.now,
+        started: cma_started,
+    };
+    Ok(Registration::Welcome { sender, welcome, config })
+}
+
+/// A nanoprobe stops on purpose. Nothing happens when the host is dead already or meanwhile has another key.
+pub fn goodbye(tx: &mut dyn Transaction, context: &mut Context<'_>, sender: &Sender, reason: &str) -> Result<()> {
+    let Some(mut host) = tx.host(&sender.designation)?.filter(|host| host.key == sender.key) else { return Ok(()) };
+    if host.status == "dead" {
+        return Ok(());
+    }
+    let reason = shortened(&printable(reason), 100).into_owned();
+    host.status = "dead".into();
+    host.reason = if reason.is_empty() { "HBSHUTDOWN".into() } else { reason };
+    host.status_since = context.now;
+    host.last_seen = context.now;
+    tx.put_host(&host)?;
+    let event = about_host(context, EventType::Down, &host, json!({}));
+    context.emit(tx, event)?;
+    context.inform(format!("{} is down: {}", host.designation, host.reason));
+    Ok(())
+}
+
+/// What came of [`accept_key`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyDecision {
+    Accepted,
+    UnknownHost,
+    NothingToAccept,
+}
+
+/// Pins the key that was refused instead of the old one.
+pub fn accept_key(tx: &mut dyn Transaction, context: &mut Context<'_>, designation: &Designation) -> Result<KeyDecision> {
+    let Some(mut host) = tx.host(designation)? else { return Ok(KeyDecision::UnknownHost) };
+    let Some((key, _)) = host.rejected_key.take() else { return Ok(KeyDecision::NothingToAccept) };
+    let old = std::mem::replace(&mut host.key, key);
+    tx.put_host(&host)?;
+    context.produced.unpinned.push((designation.clone(), old));
+    context.produced.pinned.push((designation.clone(), key));
+    let extrainfo = json!({"reason": KEY_MISMATCH, "text": "the new key was accepted", "pinned_key": key.fingerprint()});
+    let event = about_host(context, EventType::Unwarn, &host, extrainfo);
+    context.emit(tx, event)?;
+    context.inform(format!("{designation}: key {} accepted instead of {}", key.fingerprint(), old.fingerprint()));
+    Ok(KeyDecision::Accepted)
+}
+
+/// Forgets a host; `false` when there is none. Its history stays.
+pub fn remove(tx: &mut dyn Transaction, context: &mut Context<'_>, designation: &Designation) -> Result<bool> {
+    let Some(host) = tx.host(designation)? else { return Ok(false) };
+    tx.remove_host(designation, context.now)?;
+    super::report::forget_rejections(tx, designation)?;
+    context.produced.unpinned.push((designation.clone(), host.key));
+    let event = about_host(context, EventType::Delete, &host, json!({"reason": "removed by an administrator"}));
+    context.emit(tx, event)?;
+    context.inform(format!("{designation} was removed"));
+    Ok(true)
+}

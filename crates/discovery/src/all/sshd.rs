@@ -1,0 +1,332 @@
+//! The effective configuration of the SSH server: `/etc/ssh/sshd_config` and all that it includes, see
+//! sshd_config(5).
+//!
+//! `data` is keyword → value. Keywords have the manual's spelling, whatever the file's; retired names of a keyword
+//! come under the one that replaced them. A keyword without a line is not in the data: compiled-in defaults are
+//! not added. As for sshd, the first line of a keyword counts, except for those that add up over several lines
+//! (Port, ListenAddress, HostKey, AllowUsers, ...; Include too).
+//!
+//! - `yes` and `no` are booleans, whole numbers numbers, several words a list, times seconds, octal masks decimal.
+//! - A list of algorithms with a comma is a list; a leading `+`, `-` or `^` stays on its first element.
+//! - `Subsystem` is name → command, a list when it has arguments.
+//! - A `Match` block is the key `Match:<n>`, n from 1, with `condition` and the block's keywords. Lines below
+//!   `Match all` hold for everybody and therefore are in both places. A block in an included file ends with it;
+//!   inside another block it has both conditions.
+//!
+//! A keyword that sshd_config(5) does not know is kept as written and named in `errors`.
+//!
+//! ```json
+//! {"Port": [22, 2222], "PermitRootLogin": "prohibit-password", "X11Forwarding": false, "ClientAliveInterval": 600,
+//!  "Ciphers": ["aes256-ctr", "aes128-ctr"], "Subsystem": {"sftp": "/usr/lib/openssh/sftp-server"},
+//!  "Match:1": {"condition": "Group sftponly", "ForceCommand": "internal-sftp"}}
+//! ```
+
+use crate::parse::sshd_keywords::{Kind, Repeat, keyword};
+use crate::parse::{
+    self, Errors, Files, MAX_INCLUDED_FILES, accumulate, is_plausible_key, mask_secrets, one_or_list, quoted, scalar,
+};
+use crate::{
+    Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
+};
+use serde_json::{Map, Value, json};
+
+pub static DISCOVERY: Discovery = Discovery {
+    name: "sshd",
+    description: "Effective configuration of the SSH server",
+    documentation: documentation::SSHD,
+    parameters: &[Parameter { name: "SSHD_CONFIG", meaning: "main file", default: MAIN_FILE }],
+    instances: &[Instance { name: "_init_sshd", parameters: &[], schedule: None }],
+    schedule: Schedule::DEFAULT,
+    trigger: Trigger::Files,
+    collect,
+    graph: no_graph,
+};
+
+const MAIN_FILE: &str = "/etc/ssh/sshd_config";
+/// Where relative paths of Include are looked for, wherever the main file is.
+const DIRECTORY: &str = "/etc/ssh";
+const MAX_DEPTH: usize = 16;
+/// Match blocks that get a key of their own.
+const MAX_BLOCKS: usize = 1000;
+
+fn collect(host: &Host, parameters: &Parameters) -> Collected {
+    parse::collected(read(host, parameters.get("SSHD_CONFIG").map_or(MAIN_FILE, String::as_str)))
+}
+
+/// The configuration that begins with the file `main`.
+fn read(files: &dyn Files, main: &str) -> (Value, Vec<String>) {
+    let mut errors = Errors::default();
+    match files.text(main) {
+        Ok(text) => {
+            let mut reader = Reader { files, errors, global: Map::new(), blocks: Vec::new(), open: Vec::new(), read: 0 };
+            reader.file(main, &text, None);
+            let mut data = reader.global;
+            for (index, block) in reader.blocks.into_iter().enumerate() {
+                data.insert(format!("Match:{}", index + 1), Value::Object(block));
+            }
+            (Value::Object(data), reader.errors.into_list())
+        }
+        Err(reason) => {
+            errors.unread(&reason);
+            (parse::no_data(main), errors.into_list())
+        }
+    }
+}
+
+/// The Match block that lines belong to.
+#[derive(Clone)]
+struct Block {
+    /// Index in `Reader::blocks`; none when there are too many.
+    index: Option<usize>,
+    condition: String,
+    /// `Match all` outside of other blocks: the lines hold for everybody.
+    holds_always: bool,
+}
+
+struct Reader<'a> {
+    files: &'a dyn Files,
+    errors: Errors,
+    global: Map<String, Value>,
+    blocks: Vec<Map<String, Value>>,
+    /// Files being read, the main one first.
+    open: Vec<String>,
+    read: usize,
+}
+
+impl Reader<'_> {
+    /// Reads one file that is included inside `outer`.
+    fn file(&mut self, path: &str, text: &str, outer: Option<&Block>) {
+        self.open.push(path.to_owned());
+        self.read += 1;
+        let mut block = outer.cloned();
+        for (number, line) in parse::lines(text, path, &mut self.errors) {
+            let line = line.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0');
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (name, rest) = split_keyword(line);
+            if !is_plausible_key(name) {
+                self.errors.at(path, number, format_args!("{} is not a keyword", quoted(name)));
+            } else if rest.is_empty() || rest.starts_with('#') {
+                self.errors.at(path, number, format_args!("{name} has no value"));
+            } else if name.eq_ignore_ascii_case("match") {
+                block = Some(self.begin_block(path, number, rest, outer));
+            } else if name.eq_ignore_ascii_case("include") {
+                self.include(path, number, rest, block.as_ref());
+            } else {
+                self.setting(path, number, name, rest, block.as_ref());
+            }
+        }
+        self.open.pop();
+    }
+
+    fn begin_block(&mut self, path: &str, number: usize, rest: &str, outer: Option<&Block>) -> Block {
+        let Some(words) = self.words(path, number, rest) else {
+            // The lines that follow must not become global ones.
+            return self.new_block(path, number, rest.to_owned(), false);
+        };
+        let own = words.join(" ");
+        let all = own.eq_ignore_ascii_case("all");
+        match outer {
+            Some(outer) if !outer.holds_always && all => self.new_block(path, number, outer.condition.clone(), false),
+            Some(outer) if !outer.holds_always => {
+                self.new_block(path, number, format!("{} {own}", outer.condition), false)
+            }
+            _ => self.new_block(path, number, own, all),
+        }
+    }
+
+    fn new_block(&mut self, path: &str, number: usize, condition: String, holds_always: bool) -> Block {
+        if self.blocks.len() == MAX_BLOCKS {
+            self.errors.at(path, number, format_args!("more than {MAX_BLOCKS} Match blocks, this one is left out"));
+            return Block { index: None, condition, holds_always };
+        }
+        let mut block = Map::new();
+        block.insert("condition".into(), Value::from(condition.as_str()));
+        self.blocks.push(block);
+        Block { index: Some(self.blocks.len() - 1), condition, holds_always }
+    }
+
+    fn include(&mut self, path: &str, number: usize, rest: &str, block: Option<&Block>) {
+        let Some(patterns) = self.words(path, number, rest) else { return };
+        for pattern in patterns {
+            self.put(block, |map| accumulate(map, "Include", Value::from(pattern.as_str())));
+            let pattern = if pattern.starts_with('/') { pattern } else { format!("{DIRECTORY}/{pattern}") };
+            let included = match parse::glob(self.files, &pattern) {
+                Ok(included) => included,
+                Err(reason) => {
+                    self.errors.at(path, number, format_args!("cannot look for {}: {}", quoted(&pattern), reason.why));
+                    continue;
+                }
+            };
+            for file in included {
+                if self.open.contains(&file) {
+                    self.errors.at(path, number, format_args!("{file} includes itself, left out here"));
+                } else if self.open.len() > MAX_DEPTH {
+                    self.errors.at(path, number, format_args!("{file} is included over more than {MAX_DEPTH} levels"));
+                } else if self.read > MAX_INCLUDED_FILES {
+                    self.errors.at(path, number, format_args!("more than {MAX_INCLUDED_FILES} files, {file} left out"));
+                } else {
+                    match self.files.text(&file) {
+                        Ok(text) => self.file(&file, &text, block),
+                        // For sshd a file that is not there is a pattern without a match.
+                        Err(reason) if reason.absent => {}
+                        Err(reason) => {
+                            self.errors.at(path, number, format_args!("cannot read {}", reason.why))
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn setting(&mut self, path: &str, number: usize, name: &str, rest: &str, block: Option<&Block>) {
+        let Some(words) = self.words(path, number, rest) else { return };
+        if words.is_empty() {
+            self.errors.at(path, number, format_args!("{name} has no value"));
+            return;
+        }
+        let (name, kind, repeat) = keyword(name).unwrap_or_else(|| {
+            self.errors.at(path, number, format_args!("sshd_config(5) knows no keyword {}", quoted(name)));
+            (name, Kind::Scalar, Repeat::FirstCounts)
+        });
+        match (kind, repeat) {
+            (Kind::Subsystem, _) => {
+                let [subsystem, first, arguments @ ..] = words.as_slice() else {
+                    self.errors.at(path, number, "Subsystem needs a name and a command");
+                    return;
+                };
+                let command = std::iter::once(first).chain(arguments);
+                let command = one_or_list(command.map(|word| masked(word)).collect());
+                self.put(block, |map| {
+                    if let Value::Object(known) = map.entry(name).or_insert_with(|| json!({})) {
+                        known.entry(subsystem.as_str()).or_insert_with(|| command.clone());
+                    }
+                });
+            }
+            (_, Repeat::AddsUp) => {
+                // The words of such a line belong together: an address and its routing domain.
+                let values = match kind {
+                    Kind::Line => vec![masked(&words.join(" "))],
+                    _ => words.iter().map(|word| value(kind, word)).collect(),
+                };
+                let value = one_or_list(values);
+                self.put(block, |map| accumulate(map, name, value.clone()));
+            }
+            (Kind::Line, _) => {
+                let value = masked(rest);
+                self.put(block, |map| _ = map.entry(name).or_insert_with(|| value.clone()));
+            }
+            _ => {
+                let value = one_or_list(words.iter().map(|word| value(kind, word)).collect());
+                self.put(block, |map| _ = map.entry(name).or_insert_with(|| value.clone()));
+            }
+        }
+    }
+
+    /// Applies a change to the map or maps that a line inside `block` belongs to.
+    fn put(&mut self, block: Option<&Block>, change: impl Fn(&mut Map<String, Value>)) {
+        if block.is_none_or(|block| block.holds_always) {
+            change(&mut self.global);
+        }
+        if let Some(block) = block.and_then(|block| block.index).and_then(|index| self.blocks.get_mut(index)) {
+            change(block);
+        }
+    }
+
+    /// The words of a line up to a comment; none, with an error, when a quote is not closed.
+    fn words(&mut self, path: &str, number: usize, rest: &str) -> Option<Vec<String>> {
+        let words = words(rest);
+        if words.is_none() {
+            self.errors.at(path, number, format_args!("a quote is not closed in {}", quoted(rest)));
+        }
+        words
+    }
+}
+
+/// `Keyword value`, `Keyword=value`, `Keyword = value`, `"Keyword" value`.
+fn split_keyword(line: &str) -> (&str, &str) {
+    let (name, rest) = match line.strip_prefix('"').and_then(|inside| inside.split_once('"')) {
+        Some(quoted) => quoted,
+        None => {
+            let end = line.find(|c: char| c.is_ascii_whitespace() || c == '=').unwrap_or(line.len());
+            line.split_at(end)
+        }
+    };
+    let rest = rest.trim_start();
+    (name, rest.strip_prefix('=').unwrap_or(rest).trim_start())
+}
+
+/// Words as sshd separates them: quotes of both kinds may begin anywhere, a backslash keeps a quote, a
+/// backslash or (outside of quotes) a blank, and `#` at the beginning of a word ends the line.
+fn words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut characters = text.chars().peekable();
+    loop {
+        while characters.next_if(char::is_ascii_whitespace).is_some() {}
+        match characters.peek() {
+            None | Some('#') => return Some(words),
+            Some(_) => {}
+        }
+        let mut word = String::new();
+        let mut quote = None;
+        while let Some(c) = characters.next_if(|c| quote.is_some() || !c.is_ascii_whitespace()) {
+            match c {
+                '\\' => match characters.next_if(|c| matches!(c, '"' | '\'' | '\\') || (quote.is_none() && *c == ' ')) {
+                    Some(kept) => word.push(kept),
+                    None => word.push('\\'),
+                },
+                '"' | '\'' if quote == Some(c) => quote = None,
+                '"' | '\'' if quote.is_none() => quote = Some(c),
+                _ => word.push(c),
+            }
+        }
+        if quote.is_some() {
+            return None;
+        }
+        words.push(word);
+    }
+}
+
+fn value(kind: Kind, word: &str) -> Value {
+    match kind {
+        Kind::Scalar => match scalar(word) {
+            Value::String(text) => masked(&text),
+            other => other,
+        },
+        Kind::Time => seconds(word).map_or_else(|| masked(word), Value::from),
+        Kind::Octal => i64::from_str_radix(word, 8).map_or_else(|_| masked(word), Value::from),
+        Kind::Algorithms if word.contains(',') => word.split(',').filter(|name| !name.is_empty()).map(Value::from).collect(),
+        Kind::Algorithms | Kind::Text | Kind::Line | Kind::Subsystem => masked(word),
+    }
+}
+
+fn masked(text: &str) -> Value {
+    Value::from(mask_secrets(text))
+}
+
+/// The time formats of sshd_config(5): seconds, or numbers with s, m, h, d, w that add up (`1h30m`).
+fn seconds(text: &str) -> Option<i64> {
+    let mut total: i64 = 0;
+    let mut digits = String::new();
+    for c in text.chars() {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        let unit = match c.to_ascii_lowercase() {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86400,
+            'w' => 604_800,
+            _ => return None,
+        };
+        total = total.checked_add(digits.parse::<i64>().ok()?.checked_mul(unit)?)?;
+        digits.clear();
+    }
+    if digits.is_empty() {
+        return (!text.is_empty()).then_some(total);
+    }
+    total.checked_add(digits.parse().ok()?)
+}

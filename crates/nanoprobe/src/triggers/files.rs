@@ -1,0 +1,310 @@
+//! inotify(7) on the directories of everything that the last runs looked at.
+
+use super::mapping::{Happened, Interest, Mapping};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use tokio::io::unix::AsyncFd;
+
+/// Most directories that are watched; the system's own limit may be lower.
+const MAX_WATCHES: usize = 16_384;
+
+/// What triggers, in a directory that holds something of interest. Opening and reading are not among it, so our
+/// own runs never trigger themselves.
+const EVENTS: WatchMask = WatchMask::MODIFY
+    .union(WatchMask::ATTRIB)
+    .union(WatchMask::CREATE)
+    .union(WatchMask::DELETE)
+    .union(WatchMask::MOVED_FROM)
+    .union(WatchMask::MOVED_TO)
+    .union(WatchMask::CLOSE_WRITE)
+    .union(WatchMask::DELETE_SELF)
+    .union(WatchMask::MOVE_SELF)
+    .union(WatchMask::ONLYDIR);
+
+/// In a directory that is watched only because something below it does not exist yet: writers do not matter there.
+const EVENTS_ABOVE: WatchMask = WatchMask::CREATE
+    .union(WatchMask::MOVED_TO)
+    .union(WatchMask::DELETE_SELF)
+    .union(WatchMask::MOVE_SELF)
+    .union(WatchMask::ONLYDIR);
+
+/// What a look at the events gave.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// Instances to run again.
+    pub instances: BTreeSet<String>,
+    /// The kernel dropped events: anything may have changed.
+    pub overflow: bool,
+}
+
+/// The watches of this process.
+pub struct FileChanges {
+    inotify: AsyncFd<Inotify>,
+    mapping: Mapping,
+    by_descriptor: HashMap<WatchDescriptor, PathBuf>,
+    by_path: BTreeMap<PathBuf, Watched>,
+    /// Directories without a watch, because there is a limit.
+    unwatched: usize,
+    told: bool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    descriptor: WatchDescriptor,
+    above_only: bool,
+}
+
+impl FileChanges {
+    /// Must be called within a tokio runtime.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            inotify: AsyncFd::register(Inotify::init()?)?,
+            mapping: Mapping::default(),
+            by_descriptor: HashMap::new(),
+            by_path: BTreeMap::new(),
+            unwatched: 0,
+            told: false,
+        })
+    }
+
+    /// Watches for what the last run of an instance looked at, instead of what earlier runs did.
+    ///
+    /// `true` when a directory is watched for the first time: what changed in it since that run began was not
+    /// noticed, so the caller lets the instance run once more if it read more than it had before.
+    pub fn set(&mut self, instance: &str, interest: Interest) -> bool {
+        let changed = self.mapping.set(instance, interest);
+        // Watches that ended by themselves come back here as well.
+        self.update() && changed
+    }
+
+    pub fn remove(&mut self, instance: &str) {
+        if self.mapping.remove(instance) {
+            self.update();
+        }
+    }
+
+    /// Instances whose files are watched.
+    pub fn instances(&self) -> impl Iterator<Item = &str> {
+        self.mapping.instances()
+    }
+
+    /// Number of watches, and of directories that should have one and have none.
+    pub fn watches(&self) -> (usize, usize) {
+        (self.by_path.len(), self.unwatched)
+    }
+
+    /// Waits for events that concern an instance.
+    pub async fn next(&mut self) -> io::Result<Noticed> {
+        loop {
+            let mut ready = self.inotify.readable_mut().await?;
+            let mut noticed = Noticed::default();
+            let mut gone = Vec::new();
+            let mut buffer = [0; 16 * 1024];
+            loop {
+                match ready.get_inner_mut().read_events(&mut buffer) {
+                    Ok(events) => {
+                        for event in events {
+                            let name = event.name.map(Path::new);
+                            take(event.mask, &event.wd, name, &self.by_descriptor, &self.mapping, &mut noticed, &mut gone);
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            ready.clear_ready();
+            for descriptor in gone {
+                self.forget(&descriptor);
+            }
+            if noticed.overflow || !noticed.instances.is_empty() {
+                return Ok(noticed);
+            }
+            // Events that concern nobody come from a busy directory: let the kernel fold the next ones together.
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Sets and removes watches as the mapping wants them. `true` when there are new ones.
+    fn update(&mut self) -> bool {
+        let mut wanted: BTreeMap<PathBuf, bool> = BTreeMap::new();
+        for directory in self.mapping.directories() {
+            let (directory, above_only) = nearest(directory);
+            let entry = wanted.entry(directory).or_insert(true);
+            *entry = *entry && above_only;
+        }
+        let stale: Vec<PathBuf> =
+            self.by_path.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
+        for path in stale {
+            if let Some(watched) = self.by_path.remove(&path) {
+                self.by_descriptor.remove(&watched.descriptor);
+                let _ = self.inotify.get_ref().watches().remove(watched.descriptor);
+            }
+        }
+        self.unwatched = 0;
+        let mut new = false;
+        for (path, above_only) in wanted {
+            if self.by_path.get(&path).is_some_and(|watched| watched.above_only == above_only) {
+                continue;
+            }
+            if self.by_path.len() >= MAX_WATCHES {
+                self.unwatched += 1;
+                continue;
+            }
+            let mask = if above_only { EVENTS_ABOVE } else { EVENTS };
+            match self.inotify.get_ref().watches().add(&path, mask) {
+                Ok(descriptor) => {
+                    // Two names of one directory give one descriptor; the later name is used.
+                    if let Some(old) = self.by_descriptor.insert(descriptor.clone(), path.clone())
+                        && old != path
+                    {
+                        self.by_path.remove(&old);
+                    }
+                    self.by_path.insert(path, Watched { descriptor, above_only });
+                    new = true;
+                }
+                Err(error) => {
+                    self.unwatched += 1;
+                    if !self.told && error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) {
+                        self.told = true;
+                        tracing::warn!(
+                            watches = self.by_path.len(),
+                            "the limit of inotify watches is reached: the rest is polled only; raise fs.inotify.max_user_watches"
+                        );
+                    } else {
+                        tracing::debug!(path = %path.display(), %error, "a directory cannot be watched and is polled");
+                    }
+                }
+            }
+        }
+        new
+    }
+
+    fn forget(&mut self, descriptor: &WatchDescriptor) {
+        if let Some(path) = self.by_descriptor.remove(descriptor) {
+            self.by_path.remove(&path);
+            let _ = self.inotify.get_ref().watches().remove(descriptor.clone());
+        }
+    }
+}
+
+fn take(
+    mask: EventMask,
+    descriptor: &WatchDescriptor,
+    name: Option<&Path>,
+    by_descriptor: &HashMap<WatchDescriptor, PathBuf>,
+    mapping: &Mapping,
+    noticed: &mut Noticed,
+    gone: &mut Vec<WatchDescriptor>,
+) {
+    if mask.contains(EventMask::Q_OVERFLOW) {
+        noticed.overflow = true;
+        return;
+    }
+    // Events of a watch that was removed meanwhile.
+    let Some(directory) = by_descriptor.get(descriptor) else { return };
+    let entries = EventMask::CREATE | EventMask::DELETE | EventMask::MOVED_FROM | EventMask::MOVED_TO;
+    let selves = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED | EventMask::UNMOUNT;
+    let happened = if mask.intersects(selves) {
+        // The name leads elsewhere now; the next run of those concerned sets a new watch.
+        gone.push(descriptor.clone());
+        Happened::Itself
+    } else if mask.intersects(entries) {
+        Happened::Appeared
+    } else {
+        Happened::Changed
+    };
+    noticed.instances.extend(mapping.affected(directory, name, happened));
+}
+
+/// The directory itself, or the nearest one above that exists (`true`).
+fn nearest(directory: &Path) -> (PathBuf, bool) {
+    for (steps, candidate) in directory.ancestors().enumerate() {
+        if candidate.is_dir() {
+            return (candidate.to_owned(), steps > 0);
+        }
+    }
+    (PathBuf::from("/"), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    async fn noticed(changes: &mut FileChanges) -> Vec<String> {
+        match tokio::time::timeout(Duration::from_secs(5), changes.next()).await {
+            Ok(noticed) => noticed.unwrap().instances.into_iter().collect(),
+            Err(_) => vec![],
+        }
+    }
+
+    async fn quiet(changes: &mut FileChanges) -> bool {
+        tokio::time::timeout(Duration::from_millis(400), changes.next()).await.is_err()
+    }
+
+    fn interest(files: &[PathBuf], directories: &[PathBuf]) -> Interest {
+        Interest { files: files.iter().cloned().collect(), directories: directories.iter().cloned().collect() }
+    }
+
+    #[tokio::test]
+    async fn changes_are_noticed_and_reading_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let config = root.path().join("etc/sshd_config");
+        fs::create_dir(root.path().join("etc")).unwrap();
+        fs::write(&config, "a").unwrap();
+        let mut changes = FileChanges::new().unwrap();
+        assert!(changes.set("sshd", interest(std::slice::from_ref(&config), &[])));
+        assert!(!changes.set("sshd", interest(std::slice::from_ref(&config), &[])));
+        fs::read(&config).unwrap();
+        fs::write(root.path().join("etc/other"), "x").unwrap();
+        assert!(quiet(&mut changes).await);
+        fs::write(&config, "b").unwrap();
+        assert_eq!(noticed(&mut changes).await, ["sshd"]);
+        // An editor writes another file and renames it.
+        fs::write(root.path().join("etc/new"), "c").unwrap();
+        fs::rename(root.path().join("etc/new"), &config).unwrap();
+        assert_eq!(noticed(&mut changes).await, ["sshd"]);
+        changes.remove("sshd");
+        fs::write(&config, "d").unwrap();
+        assert!(quiet(&mut changes).await);
+        assert_eq!(changes.watches(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_exist_yet_is_noticed_when_it_comes() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b/c.conf");
+        let mut changes = FileChanges::new().unwrap();
+        changes.set("x", interest(std::slice::from_ref(&deep), &[]));
+        fs::create_dir(root.path().join("a")).unwrap();
+        assert_eq!(noticed(&mut changes).await, ["x"]);
+        changes.set("x", interest(std::slice::from_ref(&deep), &[]));
+        fs::create_dir(root.path().join("a/b")).unwrap();
+        assert_eq!(noticed(&mut changes).await, ["x"]);
+        changes.set("x", interest(std::slice::from_ref(&deep), &[]));
+        fs::write(&deep, "1").unwrap();
+        assert_eq!(noticed(&mut changes).await, ["x"]);
+    }
+
+    #[tokio::test]
+    async fn a_replaced_directory_is_watched_again() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("pam.d");
+        fs::create_dir(&directory).unwrap();
+        let mut changes = FileChanges::new().unwrap();
+        let of = || interest(&[], std::slice::from_ref(&directory));
+        changes.set("pam", of());
+        fs::rename(&directory, root.path().join("old")).unwrap();
+        assert_eq!(noticed(&mut changes).await, ["pam"]);
+        changes.set("pam", of());
+        fs::create_dir(&directory).unwrap();
+        assert_eq!(noticed(&mut changes).await, ["pam"]);
+        changes.set("pam", of());
+        fs::write(directory.join("login"), "x").unwrap();
+        assert_eq!(noticed(&mut changes).await, ["pam"]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Which directories to watch for which instances, and which instances an event concerns. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+/// What one run looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interest {
+    pub files: BTreeSet<PathBuf>,
+    pub directories: BTreeSet<PathBuf>,
+}
+
+/// What happened in a watched directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    /// Content or attributes of an entry.
+    Changed,
+    /// An entry came or went.
+    Appeared,
+    /// The watched directory itself changed or went.
+    Itself,
+}
+
+/// Interests by instance.
+#[derive(Debug, Default)]
+pub struct Mapping {
+    interests: BTreeMap<String, Interest>,
+}
+
+impl Mapping {
+    /// Replaces what an instance is interested in; `false` when it is the same as before.
+    pub fn set(&mut self, instance: &str, interest: Interest) -> bool {
+        if self.interests.get(instance) == Some(&interest) {
+            return false;
+        }
+        self.interests.insert(instance.into(), interest);
+        true
+    }
+
+    pub fn remove(&mut self, instance: &str) -> bool {
+        self.interests.remove(instance).is_some()
+    }
+
+    pub fn instances(&self) -> impl Iterator<Item = &str> {
+        self.interests.keys().map(String::as_str)
+    }
+
+    /// Directories whose events tell about everything of interest, if they exist.
+    pub fn directories(&self) -> BTreeSet<&Path> {
+        let mut all = BTreeSet::new();
+        for interest in self.interests.values() {
+            all.extend(interest.files.iter().filter_map(|file| file.parent()));
+            all.extend(interest.directories.iter().map(PathBuf::as_path));
+        }
+        all
+    }
+
+    /// The instances that an event concerns; `name` is the entry of `directory` that it is about.
+    pub fn affected(&self, directory: &Path, name: Option<&Path>, happened: Happened) -> Vec<String> {
+        let path = name.map_or_else(|| directory.to_owned(), |name| directory.join(name));
+        let concerned = |interest: &Interest| match happened {
+            Happened::Changed => interest.files.contains(&path) || interest.directories.contains(&path),
+            // What appears or goes may be a directory on the way to something of interest.
+            Happened::Appeared => {
+                interest.directories.contains(directory)
+                    || at_or_below(&interest.files, &path)
+                    || at_or_below(&interest.directories, &path)
+            }
+            Happened::Itself => {
+                at_or_below(&interest.files, directory) || at_or_below(&interest.directories, directory)
+            }
+        };
+        let all = self.interests.iter().filter(|(_, interest)| concerned(interest));
+        all.map(|(instance, _)| instance.clone()).collect()
+    }
+}
+
+/// Paths sort component by component, so everything below `path` follows it directly.
+fn at_or_below(paths: &BTreeSet<PathBuf>, path: &Path) -> bool {
+    paths.range::<Path, _>((Bound::Included(path), Bound::Unbounded)).next().is_some_and(|next| next.starts_with(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn interest(files: &[&str], directories: &[&str]) -> Interest {
+        Interest {
+            files: files.iter().map(PathBuf::from).collect(),
+            directories: directories.iter().map(PathBuf::from).collect(),
+        }
+    }
+
+    fn mapping() -> Mapping {
+        let mut mapping = Mapping::default();
+        mapping.set("sshd", interest(&["/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/a.conf"], &["/etc/ssh/sshd_config.d"]));
+        mapping.set("pam", interest(&["/etc/pam.d/login"], &["/etc/pam.d"]));
+        mapping.set("lists", interest(&["/etc/pam.d", "/etc/ssh"], &[]));
+        mapping
+    }
+
+    fn affected(directory: &str, name: &str, happened: Happened) -> Vec<String> {
+        let name = Some(Path::new(name)).filter(|name| !name.as_os_str().is_empty());
+        mapping().affected(Path::new(directory), name, happened)
+    }
+
+    #[test]
+    fn events_find_their_instances() {
+        use Happened::{Appeared, Changed, Itself};
+        for (directory, name, happened, expected) in [
+            ("/etc/ssh", "sshd_config", Changed, vec!["sshd"]),
+            ("/etc/ssh", "ssh_host_key", Changed, vec![]),
+            ("/etc/ssh", "moduli", Appeared, vec![]),
+            ("/etc/ssh/sshd_config.d", "b.conf", Appeared, vec!["sshd"]),
+            ("/etc/ssh/sshd_config.d", "b.conf", Changed, vec![]),
+            ("/etc/ssh", "sshd_config.d", Changed, vec!["sshd"]),
+            ("/etc", "pam.d", Changed, vec!["lists", "pam"]),
+            ("/etc", "ssh", Appeared, vec!["lists", "sshd"]),
+            ("/etc/pam.d", "", Itself, vec!["lists", "pam"]),
+            ("/etc", "passwd", Changed, vec![]),
+            ("/", "etc", Appeared, vec!["lists", "pam", "sshd"]),
+            ("/etc", "pam.dd", Appeared, vec![]),
+        ] {
+            assert_eq!(affected(directory, name, happened), expected, "{directory} {name} {happened:?}");
+        }
+    }
+
+    #[test]
+    fn directories_cover_files_and_lists() {
+        let mapping = mapping();
+        let directories: Vec<_> = mapping.directories().into_iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(directories, ["/etc", "/etc/pam.d", "/etc/ssh", "/etc/ssh/sshd_config.d"]);
+    }
+
+    #[test]
+    fn the_same_interest_again_is_no_change() {
+        let mut mapping = mapping();
+        assert!(!mapping.set("pam", interest(&["/etc/pam.d/login"], &["/etc/pam.d"])));
+        assert!(mapping.set("pam", interest(&["/etc/pam.d/login"], &[])));
+        assert!(mapping.remove("pam") && !mapping.remove("pam"));
+    }
+
+    proptest! {
+        /// Every way in which a file of interest can change in a directory that is watched for it is noticed.
+        #[test]
+        fn no_change_of_a_file_of_interest_is_missed(parts in proptest::collection::vec("[a-c.-]{1,3}", 1..5), up in 0usize..4) {
+            let file = PathBuf::from(format!("/{}", parts.join("/")));
+            let mut mapping = Mapping::default();
+            mapping.set("other", interest(&["/a-", "/a.b/c", "/a"], &["/b"]));
+            mapping.set("x", Interest { files: [file.clone()].into(), directories: BTreeSet::new() });
+            let parent = file.parent().unwrap();
+            prop_assert!(mapping.directories().contains(parent));
+            let name = file.file_name().map(Path::new);
+            let hit = |affected: Vec<String>| affected.iter().any(|instance| instance == "x");
+            prop_assert!(hit(mapping.affected(parent, name, Happened::Changed)));
+            prop_assert!(hit(mapping.affected(parent, name, Happened::Appeared)));
+            let ancestor = file.ancestors().nth(up).unwrap_or(Path::new("/"));
+            prop_assert!(hit(mapping.affected(ancestor, None, Happened::Itself)));
+            if let (Some(above), Some(name)) = (ancestor.parent(), ancestor.file_name()) {
+                prop_assert!(hit(mapping.affected(above, Some(Path::new(name)), Happened::Appeared)));
+            }
+        }
+    }
+}

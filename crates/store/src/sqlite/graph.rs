@@ -1,0 +1,165 @@
+//! Nodes and edges: the difference between what a (host, instance) said and what it says now.
+
+use super::transaction::SqliteTransaction;
+use crate::{Result, StoreError};
+use model::graph::NodeKind;
+use model::{Designation, GraphFacts, Timestamp};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// An edge as the database knows it: numbers of its nodes.
+type Edge = (i64, String, i64);
+
+/// Makes `facts` all that (host, instance) says. See [`crate::Transaction::replace_graph`].
+pub fn replace(
+    transaction: &mut SqliteTransaction<'_>,
+    host: &Designation,
+    instance: &str,
+    facts: &GraphFacts,
+    now: Timestamp,
+) -> Result<()> {
+    let owner = transaction.host_id(host)?;
+    if !facts.host_properties.is_empty() || !facts.edges.is_empty() {
+        put_node(transaction, NodeKind::Drone, host.as_str(), &facts.host_properties, now)?;
+    }
+    let wanted = put_targets(transaction, host, facts, now)?;
+    let present = edges_of(transaction, owner, instance)?;
+    for (source, kind, target) in wanted.difference(&present) {
+        transaction.run(
+            "INSERT INTO edge(host, instance, source, kind, target, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            (owner, instance, source, kind, target, now.0),
+        )?;
+    }
+    let mut orphans = BTreeSet::new();
+    for (source, kind, target) in present.difference(&wanted) {
+        transaction.run(
+            "DELETE FROM edge WHERE host = ?1 AND instance = ?2 AND source = ?3 AND kind = ?4 AND target = ?5",
+            (owner, instance, source, kind, target),
+        )?;
+        orphans.insert(*target);
+    }
+    remove_orphans(transaction, &orphans)
+}
+
+/// Removes all that `host` said, and its own node when nobody else speaks of it.
+pub fn forget_host(transaction: &mut SqliteTransaction<'_>, owner: i64, host: &Designation) -> Result<()> {
+    let targets =
+        transaction.all("SELECT DISTINCT target FROM edge WHERE host = ?1", [owner], |row| row.get::<_, i64>(0))?;
+    transaction.run("DELETE FROM edge WHERE host = ?1", [owner])?;
+    remove_orphans(transaction, &targets.into_iter().collect())?;
+    transaction.run(
+        "DELETE FROM node WHERE kind = ?1 AND key = ?2
+         AND NOT EXISTS (SELECT 1 FROM edge WHERE target = node.id OR source = node.id)",
+        (NodeKind::Drone.as_str(), host.as_str()),
+    )?;
+    Ok(())
+}
+
+/// Writes the nodes that edges lead to and returns the edges by number.
+fn put_targets(
+    transaction: &mut SqliteTransaction<'_>,
+    host: &Designation,
+    facts: &GraphFacts,
+    now: Timestamp,
+) -> Result<BTreeSet<Edge>> {
+    // A node may be the target of several edges; its claims are merged first so that it is written once.
+    let mut targets: BTreeMap<(NodeKind, &str), Map<String, Value>> = BTreeMap::new();
+    for edge in &facts.edges {
+        let properties = targets.entry((edge.target.kind, edge.target.key.as_str())).or_default();
+        properties.extend(edge.target.properties.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    let mut numbers: HashMap<(NodeKind, &str), i64> = HashMap::new();
+    for ((kind, key), properties) in &targets {
+        numbers.insert((*kind, *key), put_node(transaction, *kind, key, properties, now)?);
+    }
+    let own = (NodeKind::Drone, host.as_str());
+    if !facts.edges.is_empty() && !numbers.contains_key(&own) {
+        numbers.insert(own, put_node(transaction, NodeKind::Drone, host.as_str(), &Map::new(), now)?);
+    }
+    let mut edges = BTreeSet::new();
+    for edge in &facts.edges {
+        let number = |kind: NodeKind, key: &str| numbers.get(&(kind, key)).copied();
+        let (Some(source), Some(target)) =
+            (number(edge.source.0, &edge.source.1), number(edge.target.kind, &edge.target.key))
+        else {
+            return Err(StoreError::Sql(format!(
+                "the edge {} from {} {:?} starts at a node that nothing leads to",
+                edge.kind.as_str(),
+                edge.source.0.as_str(),
+                edge.source.1
+            )));
+        };
+        edges.insert((source, edge.kind.as_str().to_owned(), target));
+    }
+    Ok(edges)
+}
+
+fn edges_of(transaction: &SqliteTransaction<'_>, owner: i64, instance: &str) -> Result<BTreeSet<Edge>> {
+    let edges = transaction.all(
+        "SELECT source, kind, target FROM edge WHERE host = ?1 AND instance = ?2",
+        (owner, instance),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    Ok(edges.into_iter().collect())
+}
+
+/// The number of a node; `properties` win over what is known, other properties stay.
+fn put_node(
+    transaction: &SqliteTransaction<'_>,
+    kind: NodeKind,
+    key: &str,
+    properties: &Map<String, Value>,
+    now: Timestamp,
+) -> Result<i64> {
+    let known = transaction.one(
+        "SELECT id, properties FROM node WHERE kind = ?1 AND key = ?2",
+        (kind.as_str(), key),
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
+    )?;
+    let Some((id, text)) = known else {
+        transaction.run(
+            "INSERT INTO node(kind, key, properties, changed) VALUES (?1, ?2, ?3, ?4)",
+            (kind.as_str(), key, object_text(properties), now.0),
+        )?;
+        return Ok(transaction.connection.last_insert_rowid());
+    };
+    if properties.is_empty() {
+        return Ok(id);
+    }
+    let mut merged: Map<String, Value> = serde_json::from_str(&text)
+        .map_err(|e| StoreError::Corrupt(format!("the properties of the {} {key}: {e}", kind.as_str())))?;
+    merged.extend(properties.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let merged = object_text(&merged);
+    if merged != text {
+        transaction
+            .run("UPDATE node SET properties = ?2, changed = ?3 WHERE id = ?1", (id, merged, now.0))?;
+    }
+    Ok(id)
+}
+
+fn object_text(properties: &Map<String, Value>) -> String {
+    // Maps keyed by text always serialise; sorted keys make equal objects equal texts.
+    serde_json::to_string(properties).unwrap_or_else(|_| "{}".into())
+}
+
+/// Removes those of `candidates` that no edge leads to any more, and what only they led to.
+fn remove_orphans(transaction: &SqliteTransaction<'_>, candidates: &BTreeSet<i64>) -> Result<()> {
+    let mut queue: Vec<i64> = candidates.iter().copied().collect();
+    let mut removed = HashSet::new();
+    while let Some(id) = queue.pop() {
+        let lonely = transaction.one(
+            "SELECT 1 FROM node WHERE id = ?1 AND kind <> 'Drone' AND NOT EXISTS (SELECT 1 FROM edge WHERE target = ?1)",
+            [id],
+            |_| Ok(()),
+        )?;
+        if lonely.is_none() || !removed.insert(id) {
+            continue;
+        }
+        let next =
+            transaction.all("SELECT DISTINCT target FROM edge WHERE source = ?1", [id], |row| row.get::<_, i64>(0))?;
+        transaction.run("DELETE FROM edge WHERE source = ?1", [id])?;
+        transaction.run("DELETE FROM node WHERE id = ?1", [id])?;
+        queue.extend(next);
+    }
+    Ok(())
+}

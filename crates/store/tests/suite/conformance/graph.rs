@@ -1,0 +1,79 @@
+//! Nodes and edges and who keeps them alive.
+
+use super::*;
+use model::GraphFacts;
+use model::graph::NodeKind;
+use site::{edge, nic_and_address, packages};
+
+fn replace(store: &mut dyn Store, name: &str, instance: &str, facts: &GraphFacts, now: i64) {
+    commit(store, |t| t.replace_graph(&host(name), instance, facts, at(now)));
+}
+
+fn count(store: &dyn Store, rest: &str) -> Value {
+    cell(store, &format!("SELECT count(*) FROM {rest}"))
+}
+
+pub fn an_update_writes_only_the_difference(store: &mut dyn Store) {
+    replace(store, "web1", "packages", &packages("web1", &[("bash", "5.1"), ("openssl", "3.0.1")]), 100);
+    replace(store, "web1", "packages", &packages("web1", &[("bash", "5.1"), ("openssl", "3.0.2")]), 200);
+    let rows = sql(store, "SELECT target, since FROM edges ORDER BY target").rows;
+    assert_eq!(
+        json!(rows),
+        json!([
+            ["deb/bash/amd64/5.1", at(100).to_utc_text()],
+            ["deb/openssl/amd64/3.0.2", at(200).to_utc_text()]
+        ])
+    );
+    assert_eq!(count(store, "nodes WHERE key LIKE 'deb/openssl%'"), json!(1), "the old version is gone");
+    assert_eq!(cell(store, "SELECT changed FROM nodes WHERE key LIKE 'deb/bash%'"), json!(at(100).to_utc_text()));
+    // Another instance of the same host has its own say.
+    replace(store, "web1", "netconfig", &nic_and_address("web1", "eth0", "00-16-3e-00-00-01", "10.0.0.7"), 300);
+    replace(store, "web1", "packages", &GraphFacts::default(), 400);
+    assert_eq!(json!(sql(store, "SELECT kind, key FROM nodes ORDER BY kind").rows), json!([
+        ["Drone", "web1"], ["IPaddrNode", "_GLOBAL_/10.0.0.7"], ["NICNode", "web1/eth0"]
+    ]));
+}
+
+pub fn shared_nodes_live_as_long_as_somebody_says_so(store: &mut dyn Store) {
+    for (name, time) in [("web1", 100), ("web2", 200)] {
+        replace(store, name, "packages", &packages(name, &[("bash", "5.1")]), time);
+    }
+    assert_eq!(count(store, "nodes WHERE kind = 'Package'"), json!(1));
+    assert_eq!(count(store, "packages WHERE name = 'bash'"), json!(2));
+    replace(store, "web1", "packages", &GraphFacts::default(), 300);
+    assert_eq!(json!(sql(store, "SELECT host FROM packages").rows), json!([["web2"]]));
+    replace(store, "web2", "packages", &GraphFacts::default(), 400);
+    assert_eq!(count(store, "nodes WHERE kind = 'Package'"), json!(0));
+    assert_eq!(count(store, "nodes WHERE kind = 'Drone'"), json!(2), "hosts stay");
+}
+
+pub fn the_newest_claim_wins_and_other_properties_stay(store: &mut dyn Store) {
+    let with = |properties: Value, host_properties: Value| GraphFacts {
+        host_properties: host_properties.as_object().unwrap().clone(),
+        edges: vec![edge((NodeKind::Drone, "web1"), NodeKind::NicNode, "web1/eth0", properties)],
+    };
+    replace(store, "web1", "a", &with(json!({"ifname": "eth0", "mtu": 1500}), json!({"os": "Debian"})), 100);
+    replace(store, "web1", "b", &with(json!({"mtu": 9000, "speed": 10}), json!({"ip": "10.0.0.1"})), 200);
+    let properties = |key: &str| {
+        let text = cell(store, &format!("SELECT properties FROM nodes WHERE key = '{key}'"));
+        serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap()
+    };
+    assert_eq!(properties("web1/eth0"), json!({"ifname": "eth0", "mtu": 9000, "speed": 10}));
+    assert_eq!(properties("web1"), json!({"os": "Debian", "ip": "10.0.0.1"}));
+    replace(store, "web1", "a", &GraphFacts::default(), 300);
+    assert_eq!(count(store, "nodes WHERE key = 'web1/eth0'"), json!(1), "instance b still says so");
+}
+
+pub fn an_edge_from_nowhere_is_refused(store: &mut dyn Store) {
+    let facts = GraphFacts {
+        edges: vec![edge((NodeKind::NicNode, "web1/eth7"), NodeKind::IpaddrNode, "_GLOBAL_/10.0.0.7", json!({}))],
+        ..GraphFacts::default()
+    };
+    let mut transaction = store.begin().unwrap();
+    let refused = transaction
+        .savepoint(&mut |inner| inner.replace_graph(&host("web1"), "netconfig", &facts, at(1)))
+        .unwrap_err();
+    assert!(refused.to_string().contains("web1/eth7"), "{refused}");
+    transaction.commit().unwrap();
+    assert_eq!(count(store, "nodes"), json!(0));
+}

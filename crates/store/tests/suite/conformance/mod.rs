@@ -1,0 +1,115 @@
+//! The suite that any [`Store`] must pass. A test file gives a factory and calls [`run`].
+//!
+//! Nothing here knows SQLite; what is particular to one implementation (files, permissions, damage) is tested in
+//! the file of that implementation.
+
+pub mod site;
+
+mod deliveries;
+mod graph;
+mod history;
+mod isolation;
+mod statements;
+
+use model::{Designation, DocumentHash, Timestamp};
+use serde_json::{Value, json};
+use store::{DocumentRow, Result, RuleResultRow, SqlLimits, Store, Table, Transaction};
+
+/// Makes an empty store.
+pub type Factory<'f> = &'f dyn Fn() -> Box<dyn Store>;
+
+/// Runs every part, each on a store of its own, and says which one is running.
+pub fn run(factory: Factory<'_>) {
+    let parts: &[(&str, fn(&mut dyn Store))] = &[
+        ("hosts round trip", history::hosts_round_trip),
+        ("documents have periods", history::documents_have_periods),
+        ("a clock set back", history::a_clock_set_back_keeps_periods_in_order),
+        ("equal documents", history::equal_documents_start_no_period_and_are_stored_once),
+        ("a wrong hash", history::a_wrong_hash_is_refused),
+        ("rule results have periods", history::rule_results_have_periods),
+        ("facts at past times", history::facts_at_past_times),
+        ("a removed host", history::a_removed_host_keeps_its_history),
+        ("savepoints", isolation::a_failed_savepoint_undoes_only_itself),
+        ("drop without commit", isolation::dropping_without_commit_leaves_nothing),
+        ("readers", isolation::a_reader_sees_only_what_is_committed),
+        ("readers meanwhile", isolation::readers_work_while_the_writer_writes),
+        ("cursors and settings", isolation::cursors_and_settings),
+        ("outbox", deliveries::the_outbox_keeps_order_and_retries),
+        ("giving up", deliveries::given_up_deliveries_are_kept),
+        ("events", deliveries::events_are_listed_in_pages),
+        ("package updates", graph::an_update_writes_only_the_difference),
+        ("shared nodes", graph::shared_nodes_live_as_long_as_somebody_says_so),
+        ("properties", graph::the_newest_claim_wins_and_other_properties_stay),
+        ("loose edges", graph::an_edge_from_nowhere_is_refused),
+        ("views", statements::every_view_answers_with_its_documented_columns),
+        ("parameters", statements::parameters_are_bound_by_name),
+        ("guards", statements::nothing_but_reading_is_possible),
+        ("limits", statements::hostile_statements_are_stopped),
+    ];
+    for (name, part) in parts {
+        println!("{name}");
+        part(&mut *factory());
+    }
+}
+
+pub fn host(name: &str) -> Designation {
+    Designation::new(name).unwrap()
+}
+
+/// Small times, so that a failing test reads well.
+pub fn at(micros: i64) -> Timestamp {
+    Timestamp(micros)
+}
+
+/// Runs `work` in a transaction of its own and commits it.
+pub fn commit(store: &mut dyn Store, work: impl FnOnce(&mut dyn Transaction) -> Result<()>) {
+    let mut transaction = store.begin().unwrap();
+    work(&mut *transaction).unwrap();
+    transaction.commit().unwrap();
+}
+
+/// A document of `instance` with this `data`, current from `since` on.
+pub fn document(instance: &str, data: Value, since: i64) -> (DocumentRow, String) {
+    let body = json!({"data": data, "discovertype": instance, "instance": instance}).to_string();
+    let row = DocumentRow {
+        instance: instance.into(),
+        discovertype: instance.trim_start_matches("_init_").into(),
+        hash: DocumentHash::of(body.as_bytes()),
+        changed_after: at(since - 2),
+        seen: at(since - 1),
+        since: at(since),
+        until: None,
+    };
+    (row, body)
+}
+
+pub fn put(store: &mut dyn Store, name: &str, instance: &str, data: Value, since: i64) -> DocumentRow {
+    let (row, body) = document(instance, data, since);
+    commit(store, |t| t.put_document(&host(name), &row, &body));
+    row
+}
+
+pub fn result(rule_id: &str, status: &str, score: f64, since: i64) -> RuleResultRow {
+    RuleResultRow {
+        rule_id: rule_id.into(),
+        status: status.into(),
+        category: "security".into(),
+        severity: "medium".into(),
+        score,
+        values: json!({"$x": since}),
+        note: String::new(),
+        since: at(since),
+        until: None,
+    }
+}
+
+pub const LIMITS: SqlLimits = SqlLimits { rows: 1000, milliseconds: 5_000, bytes: 4_000_000 };
+
+pub fn sql(store: &dyn Store, statement: &str) -> Table {
+    store.reader().unwrap().sql(statement, &[], LIMITS).unwrap_or_else(|e| panic!("{statement}: {e}"))
+}
+
+/// First cell of the answer.
+pub fn cell(store: &dyn Store, statement: &str) -> Value {
+    sql(store, statement).rows[0][0].clone()
+}

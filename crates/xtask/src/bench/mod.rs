@@ -1,0 +1,110 @@
+//! `cargo xtask bench`: the figures that the project promises, measured with release builds of the real programs,
+//! inside network namespaces, each printed with its goal and the machine's load.
+
+mod footprint;
+mod ingest;
+mod pass;
+mod reaction;
+
+use crate::{Outcome, workspace};
+use std::process::Command;
+use system::process::{self, is_root, load};
+use system::site::Programs;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// What to measure; everything when left out
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// Flips for the time from a change to the start of the script
+    #[arg(long, default_value_t = 50)]
+    flips: usize,
+    /// Flips with polling only, each takes up to a minute
+    #[arg(long, default_value_t = 5)]
+    polled_flips: usize,
+    /// How long the idle nanoprobe is watched
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// Documents sent by simulated agents
+    #[arg(long, default_value_t = 30_000)]
+    documents: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// From a change on a host to the start of the notification script
+    Reaction,
+    /// Changed documents per second that the CMA makes durable
+    Ingest,
+    /// Memory, CPU and traffic of an idle nanoprobe
+    Footprint,
+    /// CPU of one full discovery pass
+    Pass,
+}
+
+pub fn run(options: &Options) -> Outcome {
+    if !is_root() {
+        return Err("the benchmarks make network namespaces and need root: `sudo -E cargo xtask bench`".into());
+    }
+    eprintln!("building release programs");
+    process::run(
+        Command::new("cargo").args(["build", "--release", "--locked", "--workspace", "--bins", "--examples"]).current_dir(workspace()),
+    )?;
+    let programs = Programs::in_directory(&workspace().join("target/release"));
+    let wanted = |what| options.what.is_empty() || options.what.contains(&what);
+    println!("{:<58} {:>12} {:>14}   load (1, 5, 15 min)", "figure", "value", "goal");
+    if wanted(What::Pass) {
+        pass::measure(&programs)?;
+    }
+    if wanted(What::Reaction) {
+        reaction::measure(&programs, options.flips, options.polled_flips)?;
+    }
+    if wanted(What::Ingest) {
+        ingest::measure(&programs, options.documents)?;
+    }
+    if wanted(What::Footprint) {
+        footprint::measure(&programs, options.minutes)?;
+    }
+    Ok(())
+}
+
+/// One line of the report.
+fn figure(name: &str, value: &str, goal: &str) {
+    println!("{name:<58} {value:>12} {goal:>14}   {}", load());
+}
+
+/// User and system CPU seconds of a process so far (proc_pid_stat(5), fields 14 and 15).
+fn cpu_seconds(pid: u32) -> Result<f64, String> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+    // The command name may contain blanks and parentheses; fields are counted after its last `)`.
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).ok_or_else(|| format!("{path} has no field {index}"));
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+/// The value below which `share` of the sorted samples lie.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
+    sorted.get(index).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles() {
+        let samples: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(percentile(&samples, 0.5), 50.0);
+        assert_eq!(percentile(&samples, 0.95), 95.0);
+        assert_eq!(percentile(&[7.0], 0.95), 7.0);
+        assert!(percentile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn own_cpu_time_is_read() {
+        assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert!(cpu_seconds(u32::MAX).is_err());
+    }
+}
