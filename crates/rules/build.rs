@@ -14,11 +14,13 @@ fn main() -> io::Result<()> {
     files.sort();
     let mut code = String::from("&[\n");
     for file in files {
-        let relative = file.strip_prefix(&root).map_err(io::Error::other)?.to_string_lossy().replace('\\', "/");
+        let relative =
+            file.strip_prefix(&root).map_err(io::Error::other)?.to_string_lossy().replace('\\', "/");
         // Set descriptions and rules both lie in the directory of their set.
         if relative.contains('/') {
             let path = file.canonicalize()?;
-            writeln!(code, "    ({relative:?}, include_str!({:?})),", path.display().to_string()).map_err(io::Error::other)?;
+            writeln!(code, "    ({relative:?}, include_str!({:?})),", path.display().to_string())
+                .map_err(io::Error::other)?;
         }
     }
     code.push_str("]\n");

@@ -7,7 +7,7 @@ use crate::health::Health;
 use crate::ingest::document::Incoming;
 use crate::ingest::register::{self, Applicant, KeyDecision, Registration};
 use crate::ingest::report::{self, Outcome};
-use crate::ingest::{Context, Produced, Sender, evaluation};
+use crate::ingest::{self, Context, Produced, Sender, evaluation};
 use crate::knowledge::SharedKnowledge;
 use crate::notify;
 use crate::notify::dispatch::Record;
@@ -239,14 +239,6 @@ fn outbox_rows(sequence: i64, event: &Event, channels: &[&'static str]) -> impl 
     })
 }
 
-/// Whether nothing can be stored at all, as opposed to this one request being at fault.
-fn concerns_all(error: &StoreError) -> bool {
-    match error {
-        StoreError::Unwritable(_) | StoreError::Corrupt(_) | StoreError::Open { .. } | StoreError::TooNew { .. } => true,
-        StoreError::Sql(_) | StoreError::Limit(_) => false,
-    }
-}
-
 /// One request inside the group's transaction. An error concerns the whole group.
 fn one(
     tx: &mut dyn Transaction,
@@ -257,7 +249,7 @@ fn one(
 ) -> Result<Done, StoreError> {
     let error = match attempt(tx, context, &mut |tx, context| perform(tx, context, work, host_of, started)) {
         Ok(done) => return Ok(done),
-        Err(error) if concerns_all(&error) => return Err(error),
+        Err(error) if ingest::concerns_all(&error) => return Err(error),
         Err(error) => error,
     };
     context.produced = Produced::default();

@@ -133,7 +133,7 @@ fn chosen(given: &Option<String>, file: &Option<String>, default: &str) -> (Stri
 }
 
 fn address(what: &'static str, text: &str, example: &'static str) -> Result<SocketAddr, SettingError> {
-    text.parse().map_err(|_| SettingError::Address { what, value: text.to_owned(), example })
+    wire::address::parse_bind(text).map_err(|_| SettingError::Address { what, value: text.to_owned(), example })
 }
 
 fn database(url: &str) -> Result<PathBuf, SettingError> {

@@ -168,7 +168,11 @@ pub fn joined_lines<'a>(
                     text.push(' ');
                     text.push_str(content.trim_start());
                 } else {
-                    errors.at(file, first, format_args!("longer than {MAX_LINE_BYTES} bytes, cut at line {number}"));
+                    errors.at(
+                        file,
+                        first,
+                        format_args!("longer than {MAX_LINE_BYTES} bytes, cut at line {number}"),
+                    );
                 }
                 if continues {
                     open = Some((first, number, text));
@@ -292,7 +296,8 @@ pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-const SECRET_NAMES: &[&str] = &["password", "passwd", "secret", "token", "bindpw", "passphrase", "apikey", "api_key", "api-key"];
+const SECRET_NAMES: &[&str] =
+    &["password", "passwd", "secret", "token", "bindpw", "passphrase", "apikey", "api_key", "api-key"];
 
 /// Whether a name is that of a secret: `ldap_bindpw` and `--client-secret` are, `passwd_tries` is not.
 pub fn is_secret_name(name: &str) -> bool {
@@ -382,7 +387,8 @@ fn match_one(pattern: &[char], p: usize, c: char) -> Option<usize> {
             let negated = matches!(pattern.get(p + 1), Some('!' | '^'));
             let first = p + 1 + usize::from(negated);
             // A bracket right after the opening one is literal; without a closing one, `[` itself is.
-            let Some(length) = pattern.get(first + 1..).and_then(|rest| rest.iter().position(|x| *x == ']')) else {
+            let Some(length) = pattern.get(first + 1..).and_then(|rest| rest.iter().position(|x| *x == ']'))
+            else {
                 return (c == '[').then_some(p + 1);
             };
             let set = &pattern[first..first + 1 + length];
@@ -448,7 +454,10 @@ mod tests {
         assert_eq!(c_integer("022"), Some(18));
         assert_eq!(c_integer("0x1F"), Some(31));
         assert_eq!(c_integer("-077"), Some(-63));
-        assert_eq!((c_integer("08"), c_integer("0x"), c_integer("0x+1"), c_integer("")), (None, None, None, None));
+        assert_eq!(
+            (c_integer("08"), c_integer("0x"), c_integer("0x+1"), c_integer("")),
+            (None, None, None, None)
+        );
         assert_eq!(c_integer("0"), Some(0));
     }
 
@@ -459,7 +468,9 @@ mod tests {
         assert_eq!(mask_secrets("x --client-secret abc d"), "x --client-secret *** d");
         assert_eq!(mask_secrets("Password=\"a b\" c"), "Password=***");
         assert_eq!(mask_secrets("ldap://u:pw@h/x"), "ldap://u:***@h/x");
-        for harmless in ["passwd_timeout=5", "passwd_tries=3", "use_authtok", "https://h/x@y", "passprompt=Password:"] {
+        for harmless in
+            ["passwd_timeout=5", "passwd_tries=3", "use_authtok", "https://h/x@y", "passprompt=Password:"]
+        {
             assert_eq!(mask_secrets(harmless), harmless);
         }
     }
@@ -483,8 +494,16 @@ mod tests {
         }
         let stars = "*a".repeat(2000);
         assert!(!matches(&stars, &"a".repeat(1999)));
-        let tree = Tree::of(&[("/etc/a/2.conf", ""), ("/etc/a/1.conf", ""), ("/etc/b/1.conf", ""), ("/etc/b/x", "")]);
-        assert_eq!(glob(&tree, "/etc/*/*.conf").unwrap(), ["/etc/a/1.conf", "/etc/a/2.conf", "/etc/b/1.conf"]);
+        let tree = Tree::of(&[
+            ("/etc/a/2.conf", ""),
+            ("/etc/a/1.conf", ""),
+            ("/etc/b/1.conf", ""),
+            ("/etc/b/x", ""),
+        ]);
+        assert_eq!(
+            glob(&tree, "/etc/*/*.conf").unwrap(),
+            ["/etc/a/1.conf", "/etc/a/2.conf", "/etc/b/1.conf"]
+        );
         assert_eq!(glob(&tree, "/etc/none/x").unwrap(), ["/etc/none/x"]);
         assert!(glob(&tree, "/none/*").unwrap().is_empty());
     }

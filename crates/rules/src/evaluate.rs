@@ -51,7 +51,10 @@ impl fmt::Display for Status {
 impl FromStr for Status {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| format!("no such rule status: {text:?}"))
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| format!("no such rule status: {text:?}"))
     }
 }
 
@@ -73,7 +76,8 @@ pub struct RuleResult {
 /// Runs the rules over the `data` of one discovery; results by rule id. A rule that is broken is NA, with the reason
 /// in its note; remarks (IGNORE rules of a category `comment...`) give no result.
 pub fn evaluate(rules: &[Arc<Rule>], data: &Value, points: &Points) -> Vec<RuleResult> {
-    let mut results: Vec<RuleResult> = rules.iter().filter_map(|rule| evaluate_one(rule, data, points)).collect();
+    let mut results: Vec<RuleResult> =
+        rules.iter().filter_map(|rule| evaluate_one(rule, data, points)).collect();
     results.sort_by(|a, b| a.id.cmp(&b.id));
     results
 }

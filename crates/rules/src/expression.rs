@@ -80,7 +80,8 @@ impl Expression {
 
     /// Evaluates over the objects, which are searched for names in their order.
     pub fn evaluate(&self, objects: &[&Value]) -> Evaluation {
-        let mut evaluator = Evaluator { objects: objects.to_vec(), prefix: String::new(), recorder: Recorder::default() };
+        let mut evaluator =
+            Evaluator { objects: objects.to_vec(), prefix: String::new(), recorder: Recorder::default() };
         let value = evaluator.evaluate(&self.root).map(|value| value.into_owned());
         Evaluation { value: value.filter(|value| !value.is_null()), used: evaluator.recorder.into_used() }
     }

@@ -2,7 +2,7 @@
 
 use crate::expression::{Expression, ParseError};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -103,6 +103,18 @@ impl Rule {
         std::iter::once(&self.id).chain(&self.aliases).chain(references).map(String::as_str)
     }
 
+    /// The rule as one object, for programs: all fields under their names, empty ones included.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "id": self.id, "title": self.title, "severity": self.severity, "category": self.category,
+            "discovery": self.discovery, "expression": self.expression.text,
+            "problem": self.expression.parsed.as_ref().err().map(ToString::to_string),
+            "why": self.why, "check": self.check, "fix_now": self.fix_now, "fix_permanently": self.fix_permanently,
+            "aliases": self.aliases, "references": self.references, "ignored": self.ignored,
+            "set": self.set, "source": self.source,
+        })
+    }
+
     /// What is wrong with the rule for its readers: examples that do not do what they must, missing texts.
     pub fn shortcomings(&self) -> Vec<RuleProblem> {
         let problem = |message: String, hint: &str| RuleProblem {
@@ -115,24 +127,42 @@ impl Rule {
         let mut problems = Vec::new();
         let expression = match &self.expression.parsed {
             Ok(expression) => expression,
-            Err(error) => return vec![problem(format!("expression: at character {}: {}", error.position, error.message), &error.hint)],
+            Err(error) => {
+                return vec![problem(
+                    format!("expression: at character {}: {}", error.position, error.message),
+                    &error.hint,
+                )];
+            }
         };
         if expression.is_ignore() {
             return problems;
         }
-        for (example, name, expected) in [(&self.pass_example, "pass", true), (&self.fail_example, "fail", false)] {
+        for (example, name, expected) in
+            [(&self.pass_example, "pass", true), (&self.fail_example, "fail", false)]
+        {
             let Some(data) = example else {
-                problems.push(problem(format!("there is no [example.{name}]"), "add data with which the rule must give that result"));
+                problems.push(problem(
+                    format!("there is no [example.{name}]"),
+                    "add data with which the rule must give that result",
+                ));
                 continue;
             };
             let evaluation = expression.evaluate(&[data]);
             if evaluation.value != Some(Value::Bool(expected)) {
                 let got = evaluation.value.map_or_else(|| "NA".to_string(), |value| value.to_string());
-                problems.push(problem(format!("[example.{name}] gives {got}"), "correct the expression or the example"));
+                problems.push(problem(
+                    format!("[example.{name}] gives {got}"),
+                    "correct the expression or the example",
+                ));
             }
         }
-        let texts =
-            [("title", &self.title), ("why", &self.why), ("check", &self.check), ("fix_now", &self.fix_now), ("fix_permanently", &self.fix_permanently)];
+        let texts = [
+            ("title", &self.title),
+            ("why", &self.why),
+            ("check", &self.check),
+            ("fix_now", &self.fix_now),
+            ("fix_permanently", &self.fix_permanently),
+        ];
         for (name, _) in texts.iter().filter(|(_, text)| text.is_empty()) {
             problems.push(problem(format!("{name} is missing"), "people need it when the rule fails"));
         }

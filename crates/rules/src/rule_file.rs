@@ -36,9 +36,10 @@ pub fn parse_toml(text: &str, set: &str, file: &str) -> Result<(Rule, Vec<RulePr
     let mut problems = Vec::new();
     let line = line_of(text, raw.expression.span().start);
     let id = raw.id.trim().to_string();
-    check_id(&id).and_then(|()| check_word("category", &raw.category)).and_then(|()| check_word("discovery", &raw.discovery)).map_err(
-        |message| RuleProblem::new(file, message, "use letters, digits and . _ - only").rule(&id),
-    )?;
+    check_id(&id)
+        .and_then(|()| check_word("category", &raw.category))
+        .and_then(|()| check_word("discovery", &raw.discovery))
+        .map_err(|message| RuleProblem::new(file, message, "use letters, digits and . _ - only").rule(&id))?;
     let expression = RuleExpression::new(raw.expression.get_ref());
     match &expression.parsed {
         Ok(parsed) if parsed.is_constant() => {
@@ -73,9 +74,18 @@ pub fn parse_toml(text: &str, set: &str, file: &str) -> Result<(Rule, Vec<RulePr
 
 /// Reads a file in the original's format: rule id → `{category, severity, rule, ...}`, `#` comments and trailing
 /// commas allowed. `discovery` is the file's base name. An entry that is wrong becomes a rule that is NA, with a problem.
-pub fn parse_json(text: &str, set: &str, discovery: &str, file: &str) -> Result<(Vec<Rule>, Vec<RuleProblem>), RuleProblem> {
+pub fn parse_json(
+    text: &str,
+    set: &str,
+    discovery: &str,
+    file: &str,
+) -> Result<(Vec<Rule>, Vec<RuleProblem>), RuleProblem> {
     if text.len() > MAXIMUM_JSON_BYTES {
-        return Err(RuleProblem::new(file, format!("the file is larger than {MAXIMUM_JSON_BYTES} bytes"), "split it"));
+        return Err(RuleProblem::new(
+            file,
+            format!("the file is larger than {MAXIMUM_JSON_BYTES} bytes"),
+            "split it",
+        ));
     }
     let plain = without_comments(text);
     let entries: Map<String, Value> = serde_json::from_str(&plain).map_err(|error| {
@@ -107,12 +117,19 @@ pub fn parse_json(text: &str, set: &str, discovery: &str, file: &str) -> Result<
         let category = match field("category") {
             "" if id == "copyright" => "comment",
             "" => {
-                problems.push(located(RuleProblem::new(file, "there is no category; taken as security", "add \"category\": \"security\"")));
+                problems.push(located(RuleProblem::new(
+                    file,
+                    "there is no category; taken as security",
+                    "add \"category\": \"security\"",
+                )));
                 "security"
             }
             category => category,
         };
-        let title = [field("title"), field("comment"), id].into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+        let title = [field("title"), field("comment"), id]
+            .into_iter()
+            .find(|text| !text.is_empty())
+            .unwrap_or_default();
         rules.push(Rule {
             id: id.clone(),
             title: title.to_string(),
@@ -136,12 +153,12 @@ pub fn parse_json(text: &str, set: &str, discovery: &str, file: &str) -> Result<
     Ok((rules, problems))
 }
 
-/// A rule file of either kind, by its name: `.json` or anything else for TOML.
+/// A rule file of either kind, by its name, or by its first character when the name does not tell.
 pub fn parse_any(text: &str, set: &str, file: &str) -> Result<(Vec<Rule>, Vec<RuleProblem>), RuleProblem> {
     let name = file.rsplit('/').next().unwrap_or(file);
     match name.strip_suffix(".json") {
         Some(discovery) => parse_json(text, set, discovery, file),
-        None if text.trim_start().starts_with('{') => parse_json(text, set, name, file),
+        None if looks_like_json(text) => parse_json(text, set, name, file),
         None => parse_toml(text, set, file).map(|(rule, problems)| (vec![rule], problems)),
     }
 }
@@ -176,7 +193,11 @@ struct TomlExamples {
 
 fn from_toml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Result<T, RuleProblem> {
     if text.len() > MAXIMUM_TOML_BYTES {
-        return Err(RuleProblem::new(file, format!("the file is larger than {MAXIMUM_TOML_BYTES} bytes"), "split it"));
+        return Err(RuleProblem::new(
+            file,
+            format!("the file is larger than {MAXIMUM_TOML_BYTES} bytes"),
+            "split it",
+        ));
     }
     toml::from_str(text).map_err(|error| {
         let message = error.message().trim().replace('\n', " ");
@@ -186,6 +207,12 @@ fn from_toml<T: serde::de::DeserializeOwned>(text: &str, file: &str) -> Result<T
             None => problem,
         }
     })
+}
+
+/// The first line that is neither blank nor a comment opens an object.
+fn looks_like_json(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.next().is_some_and(|line| line.starts_with('{'))
 }
 
 fn expression_problem(file: &str, id: &str, error: &crate::ParseError) -> RuleProblem {
@@ -293,7 +320,12 @@ list = [{ a = 1.5 }]
         assert_eq!(problems, []);
         assert_eq!((rule.why.as_str(), rule.check.as_str()), ("Because.", "  sysctl net.x"));
         assert_eq!(rule.pass_example, Some(serde_json::json!({"net.x": 1, "list": [{"a": 1.5}]})));
-        assert!(rule.is_called("v-1") && rule.is_called("old_1") && rule.is_called("X_1") && !rule.is_called("V-2"));
+        assert!(
+            rule.is_called("v-1")
+                && rule.is_called("old_1")
+                && rule.is_called("X_1")
+                && !rule.is_called("V-2")
+        );
         assert_eq!(rule.shortcomings(), []);
     }
 
@@ -302,7 +334,10 @@ list = [{ a = 1.5 }]
         let error = parse_toml(&RULE.replace("why =", "wy ="), "BASE", "x.toml").unwrap_err();
         assert_eq!(error.line, Some(7), "{error}");
         assert!(error.message.contains("wy"), "{error}");
-        assert_eq!(parse_toml(&RULE.replace("\"low\"", "\"bad\""), "BASE", "x.toml").unwrap_err().line, Some(3));
+        assert_eq!(
+            parse_toml(&RULE.replace("\"low\"", "\"bad\""), "BASE", "x.toml").unwrap_err().line,
+            Some(3)
+        );
         assert!(parse_toml(&RULE.replace("x_1", "../x"), "BASE", "x.toml").is_err());
         assert!(parse_toml(&" ".repeat(MAXIMUM_TOML_BYTES + 1), "BASE", "x.toml").is_err());
         let (rule, problems) = parse_toml(&RULE.replace("EQ(", "EQQ("), "BASE", "x.toml").unwrap();
@@ -317,10 +352,14 @@ list = [{ a = 1.5 }]
 
     #[test]
     fn examples_and_texts_are_checked() {
-        let (rule, _) = parse_toml(&RULE.replace("\"net.x\" = 0", "y = 0").replace("Because.", ""), "BASE", "x").unwrap();
+        let (rule, _) =
+            parse_toml(&RULE.replace("\"net.x\" = 0", "y = 0").replace("Because.", ""), "BASE", "x").unwrap();
         let told: Vec<String> = rule.shortcomings().iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("[example.fail] gives NA") && told[1].contains("why is missing"), "{told:?}");
+        assert!(
+            told[0].contains("[example.fail] gives NA") && told[1].contains("why is missing"),
+            "{told:?}"
+        );
     }
 
     #[test]
@@ -335,9 +374,16 @@ list = [{ a = 1.5 }]
         let (rules, problems) = parse_json(text, "BASE", "proc_sys", "proc_sys.json").unwrap();
         let ids: Vec<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         assert_eq!(ids, ["a", "b", "c", "copyright"]);
-        assert_eq!((rules[0].severity, rules[0].expression.text.as_str()), (Severity::Medium, "EQ($x, \"#,}\")"));
+        assert_eq!(
+            (rules[0].severity, rules[0].expression.text.as_str()),
+            (Severity::Medium, "EQ($x, \"#,}\")")
+        );
         assert!(rules[3].is_ignored() && rules[3].category == "comment");
-        assert_eq!(problems.iter().map(|p| (p.line, p.rule.as_deref())).collect::<Vec<_>>(), [(Some(4), Some("b")), (Some(6), Some("c"))]);
+        assert_eq!(
+            problems.iter().map(|p| (p.line, p.rule.as_deref())).collect::<Vec<_>>(),
+            [(Some(4), Some("b")), (Some(6), Some("c"))]
+        );
         assert_eq!(parse_json("{\n\"a\": [}", "B", "p", "p.json").unwrap_err().line, Some(2));
+        assert_eq!(parse_any(&format!("# first\n\n{text}"), "BASE", "/tmp/rules").unwrap().0.len(), 4);
     }
 }

@@ -8,7 +8,12 @@ use std::sync::Arc;
 
 /// `{"status":{"pass":[],"fail":[],"ignore":[],"NA":[]},"scores":{CATEGORY:N}}` for the rules in `text` (a rule file in
 /// either format, `file` is its name). A rule that is wrong is NA and has a problem; a file that is wrong is an error.
-pub fn status_of_file(text: &str, file: &str, data: &Value, points: &Points) -> Result<(Value, Vec<RuleProblem>), RuleProblem> {
+pub fn status_of_file(
+    text: &str,
+    file: &str,
+    data: &Value,
+    points: &Points,
+) -> Result<(Value, Vec<RuleProblem>), RuleProblem> {
     let (rules, problems) = rule_file::parse_any(text, "", file)?;
     let rules: Vec<Arc<Rule>> = rules.into_iter().map(Rule::shared).collect();
     Ok((status_of_rules(&rules, data, points), problems))

@@ -40,7 +40,9 @@ impl Transition {
                 "ruleid": id, "category": category, "severity": severity,
                 "oldstatus": old.map(Status::as_str), "newstatus": new.map(Status::as_str), "values": values,
             }),
-            Self::Score { category, old, new, .. } => json!({"category": category, "oldscore": old, "newscore": new}),
+            Self::Score { category, old, new, .. } => {
+                json!({"category": category, "oldscore": old, "newscore": new})
+            }
         };
         match information {
             Value::Object(map) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
@@ -66,15 +68,19 @@ pub fn transitions(old: &[RuleResult], new: &[RuleResult]) -> Vec<Transition> {
             transitions.push(rule_transition(event, result, old, Some(status)));
         }
     }
-    let gone = before.values().filter(|result| result.status == Status::Fail && !after.contains_key(result.id.as_str()));
-    transitions.extend(gone.map(|result| rule_transition(EventType::Unwarn, result, Some(Status::Fail), None)));
+    let gone = before
+        .values()
+        .filter(|result| result.status == Status::Fail && !after.contains_key(result.id.as_str()));
+    transitions
+        .extend(gone.map(|result| rule_transition(EventType::Unwarn, result, Some(Status::Fail), None)));
 
     let (old_scores, new_scores) = (scores(old), scores(new));
     let categories: BTreeSet<&String> = old_scores.keys().chain(new_scores.keys()).collect();
     for category in categories {
         let score = |scores: &BTreeMap<String, f64>| scores.get(category).copied().unwrap_or(0.0);
         let (old, new) = (score(&old_scores), score(&new_scores));
-        if old != new {
+        // Fractional points added up in another order differ in the last digits.
+        if (old - new).abs() > 1e-9 {
             let event = if new > old { EventType::Warn } else { EventType::Unwarn };
             transitions.push(Transition::Score { event, category: category.clone(), old, new });
         }
@@ -82,7 +88,12 @@ pub fn transitions(old: &[RuleResult], new: &[RuleResult]) -> Vec<Transition> {
     transitions
 }
 
-fn rule_transition(event: EventType, result: &RuleResult, old: Option<Status>, new: Option<Status>) -> Transition {
+fn rule_transition(
+    event: EventType,
+    result: &RuleResult,
+    old: Option<Status>,
+    new: Option<Status>,
+) -> Transition {
     Transition::Rule {
         event,
         id: result.id.clone(),

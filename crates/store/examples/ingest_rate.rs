@@ -41,8 +41,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn report(transaction: &mut dyn Transaction, host: &Designation, n: usize) -> store::Result<()> {
     let now = Timestamp(1_795_000_000_000_000 + n as i64);
-    let filler: Vec<String> = (0..60).map(|i| format!("setting_{i} value of {}", (n * 31 + i * 17) % 9973)).collect();
-    let body = json!({"data": {"n": n, "lines": filler}, "discovertype": "sample", "host": host.as_str()}).to_string();
+    let filler: Vec<String> =
+        (0..60).map(|i| format!("setting_{i} value of {}", (n * 31 + i * 17) % 9973)).collect();
+    let body = json!({"data": {"n": n, "lines": filler}, "discovertype": "sample", "host": host.as_str()})
+        .to_string();
     let row = DocumentRow {
         instance: "_init_sample".into(),
         discovertype: "sample".into(),

@@ -1,7 +1,7 @@
 //! Everything that the CMA knows, durable, with history from the first day.
 //!
 //! One logical schema behind the traits [`Store`], [`Transaction`] and [`Reader`]; `sqlite` implements them, the
-//! suite in `conformance` checks any implementation. Deciding what to write is the CMA's business: nothing here
+//! suite in `tests/suite/conformance` checks any implementation. [`query`] holds the canned queries. Deciding what to write is the CMA's business: nothing here
 //! knows rules or discoveries.
 //!
 //! History: documents and rule results are kept as periods `[since, until)`; the current one has no `until`.
@@ -108,7 +108,9 @@ pub struct SqlLimits {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the database {path} was written by a newer version (schema {found}, this program knows {known}): install that version, or restore a backup")]
+    #[error(
+        "the database {path} was written by a newer version (schema {found}, this program knows {known}): install that version, or restore a backup"
+    )]
     TooNew { path: String, found: i64, known: i64 },
     #[error("cannot open the database {path}: {reason}")]
     Open { path: String, reason: String },
@@ -156,19 +158,42 @@ pub trait Transaction {
     fn body(&mut self, hash: &DocumentHash) -> Result<Option<String>>;
 
     /// Makes `facts` all that (host, instance) says about the graph: writes the difference only.
-    fn replace_graph(&mut self, host: &Designation, instance: &str, facts: &GraphFacts, now: Timestamp) -> Result<()>;
+    fn replace_graph(
+        &mut self,
+        host: &Designation,
+        instance: &str,
+        facts: &GraphFacts,
+        now: Timestamp,
+    ) -> Result<()>;
 
     /// Current results of the rules that read this instance.
     fn rule_results(&mut self, host: &Designation, instance: &str) -> Result<Vec<RuleResultRow>>;
     /// Starts a new period for each changed result (`since` of the row).
-    fn put_rule_results(&mut self, host: &Designation, instance: &str, changed: &[RuleResultRow]) -> Result<()>;
+    fn put_rule_results(
+        &mut self,
+        host: &Designation,
+        instance: &str,
+        changed: &[RuleResultRow],
+    ) -> Result<()>;
     /// Ends the periods of rules that left the rule set.
-    fn remove_rule_results(&mut self, host: &Designation, instance: &str, rule_ids: &[&str], now: Timestamp) -> Result<()>;
+    fn remove_rule_results(
+        &mut self,
+        host: &Designation,
+        instance: &str,
+        rule_ids: &[&str],
+        now: Timestamp,
+    ) -> Result<()>;
 
     /// Appends an event with one outbox row for each channel; returns its sequence.
     fn append_event(&mut self, event: &Event, channels: &[&str]) -> Result<i64>;
     /// Delivered, or given up (`failure` says why; kept and shown by `doctor`).
-    fn finish_delivery(&mut self, sequence: i64, channel: &str, now: Timestamp, failure: Option<&str>) -> Result<()>;
+    fn finish_delivery(
+        &mut self,
+        sequence: i64,
+        channel: &str,
+        now: Timestamp,
+        failure: Option<&str>,
+    ) -> Result<()>;
     fn retry_delivery(&mut self, row: &OutboxRow) -> Result<()>;
 
     /// Small settings of the CMA itself (for instance the hash of the rule sets last evaluated).
@@ -187,12 +212,28 @@ pub trait Reader: Send {
     fn events(&mut self, after: i64, since: Timestamp, limit: usize) -> Result<Vec<(i64, Event)>>;
     /// All instances a host had at `at` (`None` = now).
     fn documents_at(&mut self, host: &Designation, at: Option<Timestamp>) -> Result<Vec<DocumentRow>>;
-    fn document_at(&mut self, host: &Designation, instance: &str, at: Option<Timestamp>) -> Result<Option<(DocumentRow, String)>>;
+    fn document_at(
+        &mut self,
+        host: &Designation,
+        instance: &str,
+        at: Option<Timestamp>,
+    ) -> Result<Option<(DocumentRow, String)>>;
     /// The value below `data` at `path` (top-level key, longest first, then nested) in the document current at `at`.
-    fn fact_at(&mut self, host: &Designation, instance: &str, path: &str, at: Option<Timestamp>) -> Result<Option<Value>>;
+    fn fact_at(
+        &mut self,
+        host: &Designation,
+        instance: &str,
+        path: &str,
+        at: Option<Timestamp>,
+    ) -> Result<Option<Value>>;
     /// Every period of one rule on one host, oldest first.
     fn rule_history(&mut self, host: &Designation, rule_id: &str) -> Result<Vec<RuleResultRow>>;
-    fn rule_result_at(&mut self, host: &Designation, rule_id: &str, at: Timestamp) -> Result<Option<RuleResultRow>>;
+    fn rule_result_at(
+        &mut self,
+        host: &Designation,
+        rule_id: &str,
+        at: Timestamp,
+    ) -> Result<Option<RuleResultRow>>;
     /// Read-only SQL over the documented views, parameters by name (`:name`), bounded.
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table>;
     /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.

@@ -29,7 +29,7 @@ fn assimilate(tree: &Tree, host: &Host, programs: &Programs, logs: &Path) -> Run
     let keys = capture(tree.command(host, "/usr/sbin/assimcli").arg("genkeys")).unwrap();
     assert!(keys.status.success(), "{}", String::from_utf8_lossy(&keys.stderr));
 
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../notification.d/sendemail.sh");
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../notification.d/samples/sendemail.sh");
     let script = fs::read_to_string(sample).unwrap();
     let set = |script: &str, name: &str, value: &str| {
         let lines = script.lines().map(|line| if line.starts_with(&format!("{name}=")) { format!("{name}={value}") } else { line.to_owned() });

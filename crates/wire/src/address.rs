@@ -60,7 +60,8 @@ impl FromStr for PeerAddress {
 
     /// `1.2.3.4:1984`, `[::ffff:1.2.3.4]:1984`, `name:1984`, each also without the port.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let wrong = || error(text, "address such as 192.0.2.1:1984, [2001:db8::1]:1984 or cma.example.org:1984");
+        let wrong =
+            || error(text, "address such as 192.0.2.1:1984, [2001:db8::1]:1984 or cma.example.org:1984");
         if let Some(address) = parse_socket(text) {
             let usable = address.port() != 0 && !address.ip().is_unspecified();
             return usable.then_some(Self::Socket(address)).ok_or_else(wrong);
@@ -70,7 +71,8 @@ impl FromStr for PeerAddress {
             None => (text, PORT),
         };
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let plain = !host.is_empty() && host.len() <= 253 && host.chars().all(legal) && !host.starts_with('-');
+        let plain =
+            !host.is_empty() && host.len() <= 253 && host.chars().all(legal) && !host.starts_with('-');
         // Digits and dots alone are a mistyped address, and the resolver reads "1.2" as 1.0.0.2.
         let name = plain && host.chars().any(|c| c.is_ascii_alphabetic()) && port != 0;
         name.then(|| Self::Name { host: host.to_ascii_lowercase(), port }).ok_or_else(wrong)
@@ -132,7 +134,19 @@ mod tests {
         ] {
             assert_eq!(text.parse::<PeerAddress>().unwrap().to_string(), meant, "{text}");
         }
-        for bad in ["", ":1984", "1.2.3", "1.2.3.4:0", "0.0.0.0:1984", "a b:1", "cma:0", "cma:x", "-x:1", "a/b", "1.2"] {
+        for bad in [
+            "",
+            ":1984",
+            "1.2.3",
+            "1.2.3.4:0",
+            "0.0.0.0:1984",
+            "a b:1",
+            "cma:0",
+            "cma:x",
+            "-x:1",
+            "a/b",
+            "1.2",
+        ] {
             assert!(bad.parse::<PeerAddress>().is_err(), "{bad}");
         }
         assert!("224.0.2.5".parse::<PeerAddress>().unwrap().is_multicast());

@@ -10,7 +10,9 @@ const LEVEL: i32 = 3;
 pub enum BodyError {
     #[error("the document has {bytes} bytes, more than the limit of {limit_bytes}")]
     TooLarge { bytes: u64, limit_bytes: usize },
-    #[error("the compressed document is damaged, or larger than the limit of {limit_bytes} bytes when unpacked")]
+    #[error(
+        "the compressed document is damaged, or larger than the limit of {limit_bytes} bytes when unpacked"
+    )]
     Damaged { limit_bytes: usize },
 }
 

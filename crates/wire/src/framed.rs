@@ -201,7 +201,10 @@ mod tests {
     #[test]
     fn the_length_alone_decides_about_the_limit() {
         assert_eq!(announce(100).missing(100).unwrap(), 100);
-        assert!(matches!(announce(101).missing(100), Err(FrameError::TooLarge { bytes: 101, limit_bytes: 100 })));
+        assert!(matches!(
+            announce(101).missing(100),
+            Err(FrameError::TooLarge { bytes: 101, limit_bytes: 100 })
+        ));
         assert!(matches!(announce(u32::MAX).missing(MESSAGE_LIMIT_BYTES), Err(FrameError::TooLarge { .. })));
         assert!(matches!(announce(0).missing(100), Err(FrameError::Malformed(_))));
     }

@@ -133,7 +133,12 @@ impl TokenBucket {
     /// A full bucket.
     pub fn new(burst: u32, per_second: u32) -> Self {
         let capacity_micros = u64::from(burst) * 1_000_000;
-        Self { capacity_micros, per_second: per_second.into(), level_micros: capacity_micros, filled: Duration::ZERO }
+        Self {
+            capacity_micros,
+            per_second: per_second.into(),
+            level_micros: capacity_micros,
+            filled: Duration::ZERO,
+        }
     }
 
     /// Takes a token if there is one. A `now` before an earlier one adds nothing.
@@ -244,8 +249,14 @@ mod tests {
         let reply = ask(&hello.encode(), "192.0.2.9:1984").unwrap();
         assert_eq!(reply, Reply { nonce: [3; 16], key: OWN.short_hash(), port: 1984 });
         assert!(ask(&hello.encode()[..127], "192.0.2.9:1984").is_none());
-        for bad in ["224.0.2.5:1984", "255.255.255.255:9", "0.0.0.0:9", "192.0.2.9:0", "[ff02::1]:9", "[::ffff:224.0.2.5]:9"]
-        {
+        for bad in [
+            "224.0.2.5:1984",
+            "255.255.255.255:9",
+            "0.0.0.0:9",
+            "192.0.2.9:0",
+            "[ff02::1]:9",
+            "[::ffff:224.0.2.5]:9",
+        ] {
             assert!(ask(&hello.encode(), bad).is_none(), "{bad}");
         }
         assert!(ask(&Hello::new([3; 16], &[OTHER], 0).encode(), "192.0.2.9:1984").is_none());
@@ -296,7 +307,8 @@ mod tests {
     #[test]
     fn forged_sources_cannot_exceed_the_total() {
         let mut limiter = ReplyLimiter::new(7);
-        let allowed = (0..100_000u32).filter(|n| limiter.allow(IpAddr::V4((*n).into()), Duration::ZERO)).count();
+        let allowed =
+            (0..100_000u32).filter(|n| limiter.allow(IpAddr::V4((*n).into()), Duration::ZERO)).count();
         assert_eq!(allowed, 2000);
     }
 

@@ -36,13 +36,15 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let first = get_within(context, &format!("/v1/events?limit={limit}&newest=true{filter}"), Duration::from_secs(60))?;
     show(context, &first)?;
     let mut position = last_sequence(&first).unwrap_or(0);
-    while options.follow {
+    if !options.follow {
+        return Ok(Finding::Nothing);
+    }
+    loop {
         let path = format!("/v1/events?after={position}&wait={WAIT_SECONDS}{filter}");
         let more = get_within(context, &path, Duration::from_secs(WAIT_SECONDS + 30))?;
         show(context, &more)?;
         position = last_sequence(&more).unwrap_or(position);
     }
-    Ok(Finding::Nothing)
 }
 
 fn last_sequence(events: &Value) -> Option<i64> {

@@ -1,7 +1,8 @@
 //! `notify test`: sends a test event through every alert channel and shows what each answered.
+//! `notify sample`: the sample scripts, which are also inside this program.
 
 use crate::client::post;
-use crate::output::Rows;
+use crate::output::{Rows, print};
 use crate::{Context, Failure, Finding};
 use serde_json::json;
 
@@ -19,10 +20,23 @@ enum Command {
         #[arg(long, default_value = "warn", value_parser = ["create", "up", "down", "warn", "unwarn", "update", "delete"])]
         event: String,
     },
+    /// Print a sample script, to be edited and put into notification.d
+    Sample {
+        #[arg(default_value = "sendemail.sh", value_parser = ["sendemail.sh"])]
+        name: String,
+    },
 }
 
+const SENDEMAIL: &str = include_str!("../../../../notification.d/samples/sendemail.sh");
+
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
-    let Command::Test { event } = &options.command;
+    let event = match &options.command {
+        Command::Test { event } => event,
+        Command::Sample { .. } => {
+            print(SENDEMAIL)?;
+            return Ok(Finding::Nothing);
+        }
+    };
     let answer = post(context, "/v1/notify/test", &json!({ "event": event }))?;
     let rows = Rows::from_objects(&["channel", "target", "result", "detail"], &answer);
     if rows.rows.is_empty() {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wire::endpoint::{CloseReason, Connection};
+use wire::hello::TokenBucket;
 use wire::framed::{FrameError, MESSAGE_LIMIT_BYTES, REGISTRATION_LIMIT_BYTES, Reader, Writer};
 
 /// A peer that has not registered by then is sent away.
@@ -24,8 +25,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Reports of one connection that may wait for their commit.
 const IN_FLIGHT: usize = 32;
 /// Reports per second that one connection may send for long, and how many at once.
-const REPORTS_PER_SECOND: f64 = 500.0;
-const REPORT_BURST: f64 = 2000.0;
+const REPORTS_PER_SECOND: u32 = 500;
+const REPORT_BURST: u32 = 2000;
+/// Pause before asking again when a connection has used up its allowance.
+const ALLOWANCE_PAUSE: Duration = Duration::from_millis(5);
 /// Documents up to this size are unpacked on the event loop, larger ones on another thread.
 const SMALL_DOCUMENT_BYTES: usize = 64 * 1024;
 const KIB: usize = 1024;
@@ -57,8 +60,7 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
         Registration::Welcome { sender, welcome, config } => {
             let mut ticket = reception.hosts.enter(&sender.designation, config);
             if send(&mut writer, &FromCma::Welcome(welcome)).await.is_ok() {
-                let mut conversation =
-                    Conversation { reception: &reception, sender: &sender, writer, waiting: VecDeque::new(), allowance: Allowance::new(Instant::now()) };
+                let mut conversation = Conversation { reception: &reception, sender: &sender, writer, waiting: VecDeque::new() };
                 let reason = conversation.run(&mut reader, &mut ticket).await;
                 tracing::debug!(host = %sender.designation, ?reason, "connection ends");
                 connection.close(reason);
@@ -114,27 +116,32 @@ struct Conversation<'a> {
     writer: Writer,
     /// Requests whose commit is awaited, in the order in which they came.
     waiting: VecDeque<Waiting>,
-    allowance: Allowance,
 }
 
 impl Conversation<'_> {
     async fn run(&mut self, reader: &mut Reader, ticket: &mut crate::hosts::Ticket) -> CloseReason {
         let mut stop = self.reception.stop.clone();
         let mut ended = false;
+        let begun = Instant::now();
+        let mut allowance = TokenBucket::new(REPORT_BURST, REPORTS_PER_SECOND);
+        let mut allowed = false;
         loop {
             if ended && self.waiting.is_empty() {
                 return CloseReason::Idle;
             }
-            let pause = self.allowance.pause(Instant::now());
-            let may_read = !ended && self.waiting.len() < IN_FLIGHT && pause.is_zero();
+            allowed = allowed || allowance.take(begun.elapsed());
+            let has_room = !ended && self.waiting.len() < IN_FLIGHT;
             let step = tokio::select! {
                 biased;
                 answer = front(&mut self.waiting), if !self.waiting.is_empty() => self.answer(answer).await,
                 _ = &mut ticket.superseded => Err(CloseReason::Superseded),
-                _ = stop.wait_for(|stop| *stop) => Err(CloseReason::Shutdown),
+                () = told(&mut stop) => Err(CloseReason::Shutdown),
                 Some(configure) = ticket.configurations.recv() => self.say(FromCma::Configure(configure)).await,
-                message = reader.read::<ToCma>(MESSAGE_LIMIT_BYTES), if may_read => match message {
-                    Ok(Some(message)) => self.take(message).await,
+                message = reader.read::<ToCma>(MESSAGE_LIMIT_BYTES), if has_room && allowed => match message {
+                    Ok(Some(message)) => {
+                        allowed = false;
+                        self.take(message).await
+                    }
                     Ok(None) => { ended = true; Ok(()) }
                     Err(FrameError::Malformed(_) | FrameError::TooLarge { .. }) => {
                         tracing::warn!(host = %self.sender.designation, "a message cannot be read; connection closed");
@@ -142,7 +149,7 @@ impl Conversation<'_> {
                     }
                     Err(_) => Err(CloseReason::Idle),
                 },
-                () = tokio::time::sleep(pause), if !pause.is_zero() => Ok(()),
+                () = tokio::time::sleep(ALLOWANCE_PAUSE), if has_room && !allowed => Ok(()),
             };
             if let Err(reason) = step {
                 return reason;
@@ -160,7 +167,6 @@ impl Conversation<'_> {
                 Ok(())
             }
             ToCma::Report(report) => {
-                self.allowance.spend();
                 let sequence = report.sequence;
                 let (incoming, memory) = self.open(report).await?;
                 let done = self.submit(Work::Report { sender, incoming }, Some(memory)).await?;
@@ -181,7 +187,7 @@ impl Conversation<'_> {
             let shared = self.reception.memory.clone();
             async move { shared.acquire_many_owned(kib).await.map_err(|_| CloseReason::Shutdown) }
         };
-        let body = report.body.as_deref().unwrap_or(&[]);
+        let body = report.body.as_deref().map_or(&[][..], Vec::as_slice);
         // Nothing is unpacked twice that is small; what is not small fails here before much was done.
         if let Ok(document) = wire::body::decompress_within(body, SMALL_DOCUMENT_BYTES) {
             let permit = memory(1 + document.len() / KIB).await?;
@@ -242,57 +248,14 @@ impl Conversation<'_> {
     }
 }
 
+/// Waits until `stop` is true; the guard of the value must not live across another wait.
+async fn told(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
 async fn front(waiting: &mut VecDeque<Waiting>) -> Result<Done, oneshot::error::RecvError> {
     match waiting.front_mut() {
         Some(Waiting::Report { done, .. } | Waiting::Goodbye(done)) => done.await,
         None => std::future::pending().await,
-    }
-}
-
-/// A token bucket: how many reports the connection may still send at once.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    tokens: f64,
-    filled: Instant,
-}
-
-impl Allowance {
-    fn new(now: Instant) -> Self {
-        Self { tokens: REPORT_BURST, filled: now }
-    }
-
-    /// How long to wait before the next report may be read.
-    fn pause(&mut self, now: Instant) -> Duration {
-        let gained = now.saturating_duration_since(self.filled).as_secs_f64() * REPORTS_PER_SECOND;
-        self.tokens = (self.tokens + gained).min(REPORT_BURST);
-        self.filled = now;
-        if self.tokens >= 1.0 { Duration::ZERO } else { Duration::from_secs_f64((1.0 - self.tokens) / REPORTS_PER_SECOND) }
-    }
-
-    fn spend(&mut self) {
-        self.tokens -= 1.0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_allowance_lets_a_burst_through_and_then_a_rate() {
-        let start = Instant::now();
-        let mut allowance = Allowance::new(start);
-        for _ in 0..REPORT_BURST as usize {
-            assert!(allowance.pause(start).is_zero());
-            allowance.spend();
-        }
-        assert!(!allowance.pause(start).is_zero());
-        let later = start + Duration::from_secs(1);
-        let mut sent = 0;
-        while allowance.pause(later).is_zero() {
-            allowance.spend();
-            sent += 1;
-        }
-        assert_eq!(sent, REPORTS_PER_SECOND as usize);
     }
 }

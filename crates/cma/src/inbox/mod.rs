@@ -33,10 +33,10 @@ impl Reception {
     }
 }
 
-/// Serves connections and hello packets until the endpoint is closed. `cma_keys` are those that a hello may name.
-pub async fn run(reception: Arc<Reception>, endpoint: Endpoint, inbox: Inbox, cma_keys: Vec<PublicKey>) {
+/// Serves connections and hello packets until the endpoint is closed. `own` is the key that the CMA signs with.
+pub async fn run(reception: Arc<Reception>, endpoint: Endpoint, inbox: Inbox, own: PublicKey) {
     let Inbox { mut connections, datagrams } = inbox;
-    let hellos = tokio::spawn(hello::answer(endpoint, datagrams, cma_keys));
+    let hellos = tokio::spawn(hello::answer(endpoint, datagrams, own));
     while let Some(connection) = connections.recv().await {
         tokio::spawn(connection::serve(reception.clone(), connection));
     }

@@ -13,7 +13,7 @@ pub mod report;
 use crate::knowledge::Knowledge;
 use model::message::Incarnation;
 use model::{Designation, Event, PublicKey, Timestamp};
-use store::{Result, Transaction};
+use store::{Result, StoreError, Transaction};
 
 /// What every step of one request is given.
 pub struct Context<'a> {
@@ -69,5 +69,13 @@ impl Context<'_> {
         let sequence = tx.append_event(&event, self.channels)?;
         self.produced.events.push((sequence, event));
         Ok(())
+    }
+}
+
+/// Whether nothing can be stored at all, as opposed to this one request being at fault.
+pub fn concerns_all(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unwritable(_) | StoreError::Corrupt(_) | StoreError::Open { .. } | StoreError::TooNew { .. } => true,
+        StoreError::Sql(_) | StoreError::Limit(_) => false,
     }
 }

@@ -2,9 +2,9 @@
 
 use super::document::{Content, Incoming};
 use super::events::about_host;
-use super::{Context, Sender, evaluation};
+use super::{Context, Sender, concerns_all, evaluation};
 use model::envelope::Envelope;
-use model::{Designation, EventType, GraphFacts};
+use model::{Designation, EventType, GraphFacts, Timestamp};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -115,11 +115,29 @@ fn store_document(
     };
     tx.put_document(designation, &row, text)?;
     match meaning(designation, envelope) {
-        Ok(facts) => tx.replace_graph(designation, &incoming.instance, &facts, since)?,
+        Ok(facts) => put_graph(tx, context, designation, &incoming.instance, &facts, since)?,
         Err(reason) => context.warn(format!("{designation}: {} does not reach the graph: {reason}", incoming.instance)),
     }
     evaluation::document(tx, context, host, &row, envelope)?;
     Ok(None)
+}
+
+/// Facts that do not fit the graph (a defect of the discovery) cost the graph only, not the document and its rules.
+fn put_graph(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    designation: &Designation,
+    instance: &str,
+    facts: &GraphFacts,
+    since: Timestamp,
+) -> Result<()> {
+    match tx.savepoint(&mut |tx| tx.replace_graph(designation, instance, facts, since)) {
+        Err(error) if !concerns_all(&error) => {
+            context.warn(format!("{designation}: {instance} does not reach the graph: {error}"));
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// What a document means for the graph. A discovery that panics loses its own facts only.

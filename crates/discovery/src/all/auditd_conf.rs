@@ -11,7 +11,9 @@
 //! ```
 
 use crate::parse::{self, Errors, is_plausible_key, quoted, scalar};
-use crate::{Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph};
+use crate::{
+    Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
+};
 use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
@@ -34,7 +36,11 @@ pub static DISCOVERY: Discovery = Discovery {
 const WORD_SETTINGS: &[&str] = &["log_format", "flush", "name_format", "transport", "disp_qos"];
 
 fn collect(host: &Host, parameters: &Parameters) -> Collected {
-    parse::collect_file(host, parameters.get("AUDITD_CONFIG").map_or("/etc/audit/auditd.conf", String::as_str), parse)
+    parse::collect_file(
+        host,
+        parameters.get("AUDITD_CONFIG").map_or("/etc/audit/auditd.conf", String::as_str),
+        parse,
+    )
 }
 
 /// The settings of one file, and a sentence for each line that is none.
@@ -61,7 +67,9 @@ fn parse(text: &str, file: &str) -> (Value, Vec<String>) {
             [word] => {
                 data.insert(key.clone(), value(&key, word));
             }
-            [exec, program, further @ ..] if key.ends_with("_action") && exec.eq_ignore_ascii_case("exec") => {
+            [exec, program, further @ ..]
+                if key.ends_with("_action") && exec.eq_ignore_ascii_case("exec") =>
+            {
                 data.insert(key.clone(), Value::from(vec!["exec", program]));
                 if !further.is_empty() {
                     errors.at(file, number, format_args!("{key} takes a program without arguments"));
@@ -104,7 +112,12 @@ mod tests {
 
     #[test]
     fn robustness() {
-        check_robustness(&DISCOVERY, FILE, FILE, "log_file = /A/b\nflush=DATA\nspace_left = 25%\nx_action = EXEC /A\n");
+        check_robustness(
+            &DISCOVERY,
+            FILE,
+            FILE,
+            "log_file = /A/b\nflush=DATA\nspace_left = 25%\nx_action = EXEC /A\n",
+        );
         let tokens = &["flush", " ", "\n", "=", "#", "exec", "_action", "25%", "yes", "/A", "ä"];
         check_any_text(FILE, tokens, |text| parse(text, FILE));
     }

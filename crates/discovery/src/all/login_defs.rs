@@ -11,7 +11,9 @@
 //! ```
 
 use crate::parse::{self, Errors, c_integer, is_plausible_key, one_or_list, quoted};
-use crate::{Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph};
+use crate::{
+    Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
+};
 use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
@@ -31,7 +33,11 @@ pub static DISCOVERY: Discovery = Discovery {
 };
 
 fn collect(host: &Host, parameters: &Parameters) -> Collected {
-    parse::collect_file(host, parameters.get("LOGIN_DEFS_CONFIG").map_or("/etc/login.defs", String::as_str), parse)
+    parse::collect_file(
+        host,
+        parameters.get("LOGIN_DEFS_CONFIG").map_or("/etc/login.defs", String::as_str),
+        parse,
+    )
 }
 
 /// The settings of one file, and a sentence for each line that is none.
@@ -59,9 +65,16 @@ fn parse(text: &str, file: &str) -> (Value, Vec<String>) {
             && c_integer(word).is_none()
             && word.bytes().all(|b| b.is_ascii_digit())
         {
-            errors.at(file, number, format_args!("{} of {key} is not a number that the suite reads", quoted(word)));
+            errors.at(
+                file,
+                number,
+                format_args!("{} of {key} is not a number that the suite reads", quoted(word)),
+            );
         }
-        data.insert(key.to_owned(), one_or_list(words.iter().map(|(word, quoted)| value(key, word, *quoted)).collect()));
+        data.insert(
+            key.to_owned(),
+            one_or_list(words.iter().map(|(word, quoted)| value(key, word, *quoted)).collect()),
+        );
     }
     (Value::Object(data), errors.into_list())
 }

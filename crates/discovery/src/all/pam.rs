@@ -19,15 +19,23 @@
 //!           {"service": "@include", "filename": "common-account"}]}
 //! ```
 
-use crate::parse::{self, Errors, Files, NotRead, accumulate, c_integer, is_secret_name, mask_secrets, quoted};
-use crate::{Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph};
+use crate::parse::{
+    self, Errors, Files, NotRead, accumulate, c_integer, is_secret_name, mask_secrets, quoted,
+};
+use crate::{
+    Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
+};
 use serde_json::{Map, Value, json};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "pam",
     description: "How programs authenticate people (PAM)",
     documentation: documentation::PAM,
-    parameters: &[Parameter { name: "PAM_DIRECTORY", meaning: "directory of service files", default: "/etc/pam.d" }],
+    parameters: &[Parameter {
+        name: "PAM_DIRECTORY",
+        meaning: "directory of service files",
+        default: "/etc/pam.d",
+    }],
     instances: &[Instance { name: "_init_pam", parameters: &[], schedule: None }],
     schedule: Schedule::DEFAULT,
     trigger: Trigger::Files,
@@ -52,7 +60,10 @@ fn read(files: &dyn Files, directory: &str) -> (Value, Vec<String>) {
     names.retain(|name| !is_leftover(name));
     names.sort();
     if names.len() > MAX_FILES {
-        errors.add(format!("{directory} has {} files, those after the first {MAX_FILES} are left out", names.len()));
+        errors.add(format!(
+            "{directory} has {} files, those after the first {MAX_FILES} are left out",
+            names.len()
+        ));
         names.truncate(MAX_FILES);
     }
     let mut data = Map::new();
@@ -75,7 +86,9 @@ fn read(files: &dyn Files, directory: &str) -> (Value, Vec<String>) {
 fn read_pam_conf(files: &dyn Files, directory: &str, reason: &NotRead) -> (Value, Vec<String>) {
     let mut errors = Errors::default();
     let file = "/etc/pam.conf";
-    if reason.absent && let Ok(text) = files.text(file) {
+    if reason.absent
+        && let Ok(text) = files.text(file)
+    {
         let mut data = Map::new();
         for (number, line) in parse::joined_lines(&text, file, &mut errors, parse::cut_at_hash) {
             let (service, rest) = split_word(line.trim());
@@ -111,7 +124,11 @@ fn entry(line: &str, file: &str, number: usize, errors: &mut Errors) -> Option<V
     }
     let service = service.to_ascii_lowercase();
     if !TYPES.contains(&service.strip_prefix('-').unwrap_or(&service)) {
-        errors.at(file, number, format_args!("{} is not a module type ({})", quoted(&service), TYPES.join(", ")));
+        errors.at(
+            file,
+            number,
+            format_args!("{} is not a module type ({})", quoted(&service), TYPES.join(", ")),
+        );
         return None;
     }
     let (control, rest) = match rest.strip_prefix('[') {
@@ -231,7 +248,8 @@ fn add_argument(module: &mut Map<String, Value>, argument: &str) {
 
 /// Files that editors and package managers leave behind; PAM itself reads a file only under a program's name.
 fn is_leftover(name: &str) -> bool {
-    const ENDINGS: &[&str] = &["~", ".bak", ".old", ".orig", ".save", ".swp", ".rpmsave", ".rpmnew", ".rpmorig", ".pam-old"];
+    const ENDINGS: &[&str] =
+        &["~", ".bak", ".old", ".orig", ".save", ".swp", ".rpmsave", ".rpmnew", ".rpmorig", ".pam-old"];
     name.starts_with(['.', '#'])
         || ENDINGS.iter().any(|ending| name.ends_with(ending))
         || [".dpkg-", ".ucf-"].iter().any(|part| name.contains(part))
@@ -262,7 +280,22 @@ mod tests {
             FILE,
             "auth [success=1 default=ignore] pam_unix.so nullok a=b=c [d=e f]\n@include y\n-session\trequired\tz.so\n",
         );
-        let tokens = &["auth", " ", "\n", "=", "#", "[", "]", "\\", "required", "pam_unix.so", "@include", "-", "1", "ä"];
+        let tokens = &[
+            "auth",
+            " ",
+            "\n",
+            "=",
+            "#",
+            "[",
+            "]",
+            "\\",
+            "required",
+            "pam_unix.so",
+            "@include",
+            "-",
+            "1",
+            "ä",
+        ];
         check_any_text(FILE, tokens, |text| read(&Tree::of(&[(FILE, text)]), "/etc/pam.d"));
     }
 
@@ -300,7 +333,8 @@ mod tests {
         ]);
         assert_eq!(found, expected);
         let lines: Vec<&str> = errors.iter().filter_map(|error| error.split(':').next()).collect();
-        let expected: Vec<String> = [1, 2, 3, 4, 5, 6, 7].iter().map(|n| format!("{FILE} line {n}")).collect();
+        let expected: Vec<String> =
+            [1, 2, 3, 4, 5, 6, 7].iter().map(|n| format!("{FILE} line {n}")).collect();
         assert_eq!(lines, expected, "{errors:?}");
     }
 
@@ -308,7 +342,16 @@ mod tests {
     fn leftovers_are_skipped_and_unreadable_files_named() {
         let line = "auth required a.so\n";
         let mut tree = Tree::of(&[]);
-        for name in ["sshd", "sshd~", ".sshd.swp", "sshd.dpkg-old", "sshd.rpmsave", "#sshd#", "other.bak", "a.ucf-dist"] {
+        for name in [
+            "sshd",
+            "sshd~",
+            ".sshd.swp",
+            "sshd.dpkg-old",
+            "sshd.rpmsave",
+            "#sshd#",
+            "other.bak",
+            "a.ucf-dist",
+        ] {
             tree.0.insert(format!("/etc/pam.d/{name}"), Some(line.into()));
         }
         tree.0.insert("/etc/pam.d/closed".into(), None);
@@ -319,7 +362,10 @@ mod tests {
 
     #[test]
     fn pam_conf_is_read_where_there_is_no_directory() {
-        let tree = Tree::of(&[("/etc/pam.conf", "Login auth required a.so\nlogin account required b.so x=1\nsu bad\n")]);
+        let tree = Tree::of(&[(
+            "/etc/pam.conf",
+            "Login auth required a.so\nlogin account required b.so x=1\nsu bad\n",
+        )]);
         let (data, errors) = read(&tree, "/etc/pam.d");
         assert_eq!(data["login"][1]["module"], json!({"path": "b.so", "x": 1}));
         assert_eq!(data["login"][0]["service"], "auth");

@@ -112,7 +112,11 @@ impl Reader<'_> {
             Item::Alias { table, name, members } => {
                 let Some(Value::Object(table)) = self.aliases.get_mut(table) else { return };
                 if table.contains_key(&name) {
-                    self.errors.at(path, number, format_args!("the alias {name} is already defined, this is left out"));
+                    self.errors.at(
+                        path,
+                        number,
+                        format_args!("the alias {name} is already defined, this is left out"),
+                    );
                 } else {
                     table.insert(name, Value::Array(members));
                 }
@@ -124,7 +128,9 @@ impl Reader<'_> {
                     }
                 }
             }
-            Item::Rule { users, rulelist } => self.rules.push(json!({ "users": users, "rulelist": rulelist })),
+            Item::Rule { users, rulelist } => {
+                self.rules.push(json!({ "users": users, "rulelist": rulelist }))
+            }
             Item::Include { path: included, directory: true } => {
                 accumulate(&mut self.includes, "includedir", Value::from(included.as_str()));
                 self.include_directory(path, number, &included);
@@ -160,9 +166,17 @@ impl Reader<'_> {
         if self.open.iter().any(|open| open == file) {
             self.errors.at(path, number, format_args!("{file} includes itself, left out here"));
         } else if self.open.len() > MAX_DEPTH {
-            self.errors.at(path, number, format_args!("{file} is included over more than {MAX_DEPTH} levels"));
+            self.errors.at(
+                path,
+                number,
+                format_args!("{file} is included over more than {MAX_DEPTH} levels"),
+            );
         } else if self.read > MAX_INCLUDED_FILES {
-            self.errors.at(path, number, format_args!("more than {MAX_INCLUDED_FILES} files, {file} left out"));
+            self.errors.at(
+                path,
+                number,
+                format_args!("more than {MAX_INCLUDED_FILES} files, {file} left out"),
+            );
         } else {
             match self.files.text(file) {
                 Ok(text) => self.file(file, &text),
@@ -219,20 +233,228 @@ fn mark(options: &mut Map<String, Value>, name: &str, text: &str, kept: bool) {
         *list = json!({});
     }
     if let Value::Object(list) = list {
-        list.extend(text.split_whitespace().map(|variable| (mask_secrets(variable).into_owned(), Value::Bool(kept))));
+        list.extend(
+            text.split_whitespace().map(|variable| (mask_secrets(variable).into_owned(), Value::Bool(kept))),
+        );
     }
 }
 
 fn value(name: &str, text: &str) -> Value {
+    if parse::is_secret_name(name) {
+        return Value::from("***");
+    }
     if name.ends_with("_path") {
         return text.split(':').map(Value::from).collect();
     }
     if let Some(integer) = c_integer(text) {
         return Value::from(integer);
     }
-    let is_decimal = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-')) && text.contains('.');
+    let is_decimal =
+        text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-')) && text.contains('.');
     match text.parse::<f64>().ok().filter(|_| is_decimal) {
         Some(number) => Value::from(number),
         None => Value::from(mask_secrets(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::testing::{Tree, check_any_text, check_fixtures, check_robustness};
+
+    fn parse(text: &str) -> (Value, Vec<String>) {
+        read(&Tree::of(&[(MAIN_FILE, text)]), MAIN_FILE)
+    }
+
+    /// The data of a text without errors.
+    fn good(text: &str) -> Value {
+        let (data, errors) = parse(text);
+        assert!(errors.is_empty(), "{errors:?}");
+        data
+    }
+
+    #[test]
+    fn fixtures() {
+        check_fixtures(&DISCOVERY);
+    }
+
+    #[test]
+    fn robustness() {
+        let text = "Defaults env_reset, umask=0077\nUser_Alias A = b, %c\nroot ALL=(ALL:ALL) NOPASSWD: /bin/a b, ALL\n#1000 h = ALL\n";
+        check_robustness(&DISCOVERY, MAIN_FILE, MAIN_FILE, text);
+        let tokens = &[
+            "root",
+            " ",
+            "\n",
+            "=",
+            "\"",
+            "#",
+            "\\",
+            "Defaults",
+            "!",
+            "env_keep",
+            "+=",
+            ",",
+            ":",
+            "(",
+            ")",
+            "ALL",
+            "/bin/a",
+            "NOPASSWD",
+            "User_Alias",
+            "Cmnd_Alias",
+            "sha224",
+            "@include",
+            "dir",
+            "%h",
+            "^",
+            "$",
+            "::1",
+            "\\x20",
+            "ä",
+            "1",
+        ];
+        check_any_text(MAIN_FILE, tokens, parse);
+    }
+
+    #[test]
+    fn an_empty_file_has_all_tables() {
+        let expected = json!({"UserAliases": {}, "HostAliases": {}, "RunasAliases": {}, "CommandAliases": {},
+            "Defaults": {}, "rules": []});
+        assert_eq!(good(""), expected);
+    }
+
+    #[test]
+    fn aliases() {
+        let data = good(
+            "User_Alias ADMINS = alice, %wheel, !bob, #1000, %#20, +net, \"a b\", %:win\\ grp : OPS = dave\n\
+             Host_Alias NETS = 10.0.0.0/255.0.0.0, fe80::1/64, !web1 : H2 = 192.168.1.0/24\nRunas_Alias DB = postgres, #5\n\
+             Cmnd_Alias A = /bin/a \\\n  b\\,c, !/bin/d, sha224:AbC+/= /bin/e, sha256:aa, sha512:bb /bin/f, sudoedit /etc/x\n\
+             Cmd_Alias B = A, /usr/sbin/\n",
+        );
+        let expected = json!({
+            "UserAliases": {"ADMINS": ["alice", "%wheel", "!bob", "#1000", "%#20", "+net", "a b", "%:win grp"], "OPS": ["dave"]},
+            "HostAliases": {"NETS": ["10.0.0.0/255.0.0.0", "fe80::1/64", "!web1"], "H2": ["192.168.1.0/24"]},
+            "RunasAliases": {"DB": ["postgres", "#5"]},
+            "CommandAliases": {"A": ["/bin/a b,c", "!/bin/d", {"sum": "sha224:AbC+/=", "file": "/bin/e"},
+                {"sum": ["sha256:aa", "sha512:bb"], "file": "/bin/f"}, "sudoedit /etc/x"], "B": ["A", "/usr/sbin/"]},
+            "Defaults": {}, "rules": []});
+        assert_eq!(data, expected);
+    }
+
+    #[test]
+    fn defaults() {
+        let data = good(
+            "Defaults env_reset, !lecture, umask=0777, passwd_tries=3, timestamp_timeout = 2.5 # why\n\
+             Defaults secure_path=\"/sbin:/bin\", logfile=/var/log/sudo.log, badpass_message=\"no, \\\"never\\\"\"\n\
+             Defaults env_keep = \"A B\"\nDefaults env_keep += \"C D_*\", env_keep -= B\nDefaults env_delete-=X\n\
+             Defaults:%sudo,bob !requiretty\nDefaults@web timestamp_timeout=-1\nDefaults>root set_logname\n\
+             Defaults!/usr/bin/x,CMDS noexec\nDefaults !!use_pty\nDefaults umask=077\n",
+        );
+        let expected = json!({
+            "ANY": {"env_reset": true, "lecture": false, "umask": 63, "passwd_tries": 3, "timestamp_timeout": 2.5,
+                "secure_path": ["/sbin", "/bin"], "logfile": "/var/log/sudo.log", "badpass_message": "no, \"never\"",
+                "env_keep": {"A": true, "B": false, "C": true, "D_*": true}, "env_delete": {"X": false}, "use_pty": true},
+            "user:%sudo": {"requiretty": false}, "user:bob": {"requiretty": false}, "system:web": {"timestamp_timeout": -1},
+            "runas:root": {"set_logname": true}, "command:/usr/bin/x": {"noexec": true}, "command:CMDS": {"noexec": true}});
+        assert_eq!(data["Defaults"], expected);
+    }
+
+    #[test]
+    fn rules() {
+        let data = good(
+            "%sudo\tALL=(ALL:ALL) ALL\n\
+             alice, !bob  web1, web2 = (root, %ops : adm) NOPASSWD: NOEXEC: /bin/a, PASSWD: /bin/b -x *, (:grp) /bin/c \"\" : db = !/bin/su\n\
+             #1000 ALL = ROLE=sysadm_r TYPE=\"sysadm_t\" TIMEOUT=1d CWD=/tmp SETENV:/bin/d --set=a, () /bin/e a\\:b\\=c\\#\n\
+             u 2001:db8::/32, h = ^/bin/(a|b,c)$ ^x,y:z$, sha224:aa /bin/f --password=geheim x\n\
+             v h=\"/bin/with blank\" y, /bin/g a\\ b\n",
+        );
+        let everyone = json!({"users": ["ALL"], "groups": ["ALL"]});
+        let ops = json!({"users": ["root", "%ops"], "groups": ["adm"]});
+        let group = json!({"users": [], "groups": ["grp"]});
+        let nobody = json!({"users": [], "groups": []});
+        let web = json!(["web1", "web2"]);
+        assert_eq!(
+            data["rules"][0],
+            json!({"users": ["%sudo"], "rulelist": [{"hosts": ["ALL"], "runas": everyone, "command": "ALL"}]})
+        );
+        let expected = json!({"users": ["alice", "!bob"], "rulelist": [
+            {"hosts": web, "runas": ops, "TAG_NOPASSWD": true, "TAG_NOEXEC": true, "command": "/bin/a"},
+            {"hosts": web, "runas": ops, "TAG_PASSWD": true, "TAG_NOEXEC": true, "command": "/bin/b -x *"},
+            {"hosts": web, "runas": group, "TAG_PASSWD": true, "TAG_NOEXEC": true, "command": "/bin/c \"\""},
+            {"hosts": ["db"], "command": "!/bin/su"}]});
+        assert_eq!(data["rules"][1], expected);
+        let expected = json!({"users": ["#1000"], "rulelist": [
+            {"hosts": ["ALL"], "SELinuxRole": "sysadm_r", "SELinuxType": "sysadm_t", "TIMEOUT": "1d", "CWD": "/tmp",
+             "TAG_SETENV": true, "command": "/bin/d --set=a"},
+            {"hosts": ["ALL"], "SELinuxRole": "sysadm_r", "SELinuxType": "sysadm_t", "TIMEOUT": "1d", "CWD": "/tmp",
+             "TAG_SETENV": true, "runas": nobody, "command": "/bin/e a:b=c#"}]});
+        assert_eq!(data["rules"][2], expected);
+        let expected = json!({"users": ["u"], "rulelist": [
+            {"hosts": ["2001:db8::/32", "h"], "command": "^/bin/(a|b,c)$ ^x,y:z$"},
+            {"hosts": ["2001:db8::/32", "h"], "sum": "sha224:aa", "command": "/bin/f --password=*** x"}]});
+        assert_eq!(data["rules"][3], expected);
+        let expected = json!({"users": ["v"], "rulelist": [
+            {"hosts": ["h"], "command": "/bin/with blank y"}, {"hosts": ["h"], "command": "/bin/g a\\ b"}]});
+        assert_eq!(data["rules"][4], expected);
+    }
+
+    #[test]
+    fn no_secret_gets_out() {
+        let (data, errors) = parse(
+            "Defaults bindpw=geheim\nu ALL=/bin/a --password=x,geheim\nv ALL=/bin/a token=geheim b : c\n",
+        );
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(!format!("{data} {errors:?}").contains("geheim"), "{data} {errors:?}");
+        assert_eq!(data["rules"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn includes() {
+        let tree = Tree::of(&[
+            (
+                MAIN_FILE,
+                "#include sub/a\n@include \"/x/%h\"\n#includedir /etc/sudoers.d\n@includedir /none\n#includes are nice\n",
+            ),
+            ("/etc/sub/a", "@include b\n"),
+            ("/etc/sub/b", "u1 ALL=ALL\n@include /etc/sudoers\n"),
+            ("/etc/hostname", "web.example.org\n"),
+            ("/x/web", "u2 ALL=ALL\n"),
+            ("/etc/sudoers.d/20", "u4 ALL=ALL"),
+            ("/etc/sudoers.d/10", "u3 ALL=ALL"),
+            ("/etc/sudoers.d/30.dpkg-old", "u5 ALL=ALL"),
+            ("/etc/sudoers.d/40~", "u6 ALL=ALL"),
+        ]);
+        let (data, errors) = read(&tree, MAIN_FILE);
+        let users: Vec<&Value> =
+            data["rules"].as_array().unwrap().iter().map(|rule| &rule["users"][0]).collect();
+        assert_eq!(users, ["u1", "u2", "u3", "u4"]);
+        assert_eq!(data["include"], json!(["sub/a", "b", "/etc/sudoers", "/x/%h"]));
+        assert_eq!(data["includedir"], json!(["/etc/sudoers.d", "/none"]));
+        assert_eq!(errors, ["/etc/sub/b line 2: /etc/sudoers includes itself, left out here"]);
+    }
+
+    #[test]
+    fn what_is_malformed_keeps_what_stands_before_it_and_is_named_with_its_line() {
+        let (data, errors) = parse(
+            "u ALL=/bin/a, relative\nv ALL\nDefaults env_reset, =x\nUser_Alias lower = a\nUser_Alias A = b\nUser_Alias A = c\n\
+             w ALL=(root /bin/a\nDefaults x=\"y\nz ALL=/bin/a,\n@include /none\n",
+        );
+        assert_eq!(data["rules"][0]["rulelist"], json!([{"hosts": ["ALL"], "command": "/bin/a"}]));
+        assert_eq!(data["rules"][1]["users"], json!(["z"]));
+        assert_eq!(data["Defaults"], json!({"ANY": {"env_reset": true}}));
+        assert_eq!(data["UserAliases"], json!({"A": ["b"]}));
+        let expected = [
+            "/etc/sudoers line 1: a command must be ALL, an alias, sudoedit, or begin with '/' at 'relative'",
+            "/etc/sudoers line 2: '=' is missing after the hosts at the end of the line",
+            "/etc/sudoers line 3: the name of an option is missing at '=x'",
+            "/etc/sudoers line 4: the name of an alias is missing (capitals, digits and _) at 'lower = a'",
+            "/etc/sudoers line 6: the alias A is already defined, this is left out",
+            "/etc/sudoers line 7: ')' is missing after the run-as users and groups at '/bin/a'",
+            "/etc/sudoers line 8: a quote is not closed at '\"y'",
+            "/etc/sudoers line 9: a command must be ALL, an alias, sudoedit, or begin with '/' at the end of the line",
+            "/etc/sudoers line 10: cannot read /none: no such file or directory",
+        ];
+        assert_eq!(errors, expected);
     }
 }

@@ -202,18 +202,23 @@ impl<'a> Directory<'a> {
 
     /// `true` for a directory where something is mounted only when somebody looks, which looking would do.
     pub fn is_automount(&self, name: &CStr) -> bool {
-        const AUTOFS_SUPER_MAGIC: i64 = 0x0187;
         let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&self.fd, name, look, Mode::empty())
             .and_then(rustix::fs::fstatfs)
-            .is_ok_and(|file_system| i64::from(file_system.f_type) == AUTOFS_SUPER_MAGIC)
+            // AUTOFS_SUPER_MAGIC; its type differs between processors.
+            .is_ok_and(|file_system| file_system.f_type == 0x0187)
     }
 
     /// A directory in this one; a symlink is refused.
     pub fn subdirectory(&self, name: &CStr) -> Result<Directory<'a>, ReadError> {
+        self.host.record_directory(&self.path_of(name));
+        self.subdirectory_unrecorded(name)
+    }
+
+    /// The same for a directory that nobody needs to watch, because this one changes whenever it does.
+    pub fn subdirectory_unrecorded(&self, name: &CStr) -> Result<Directory<'a>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let path = self.path_of(name);
-        self.host.record_directory(&path);
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty());
         Ok(Directory::new(self.host, path, fd.map_err(|errno| self.failed(name, errno))?))
     }

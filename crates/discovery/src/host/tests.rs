@@ -144,7 +144,7 @@ fn files_that_vanish_or_are_closed_to_us_say_so() {
     if !rustix::process::geteuid().is_root() {
         let file = tree.path().join("etc/closed");
         fs::write(&file, "").unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
         assert_eq!(problem(&host, "/etc/closed"), Problem::Denied);
     }
 }

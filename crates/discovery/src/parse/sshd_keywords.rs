@@ -9,6 +9,8 @@ pub enum Kind {
     Text,
     /// One text, blanks included.
     Line,
+    /// A command with its arguments, to the end of the line.
+    Command,
     /// A time, delivered in seconds.
     Time,
     /// An octal mask, delivered in decimal.
@@ -22,6 +24,8 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
     FirstCounts,
+    /// Exceptions that the manual does not tell of, seen with OpenSSH 9.2.
+    LastCounts,
     AddsUp,
 }
 
@@ -29,11 +33,12 @@ pub enum Repeat {
 /// keyword that replaced it.
 pub fn keyword(name: &str) -> Option<(&'static str, Kind, Repeat)> {
     let name = RETIRED.iter().find(|(old, _)| old.eq_ignore_ascii_case(name)).map_or(name, |(_, new)| new);
-    KEYWORDS
-        .iter()
-        .find_map(|(names, kind, repeat)| {
-            names.split_ascii_whitespace().find(|known| known.eq_ignore_ascii_case(name)).map(|known| (known, *kind, *repeat))
-        })
+    KEYWORDS.iter().find_map(|(names, kind, repeat)| {
+        names
+            .split_ascii_whitespace()
+            .find(|known| known.eq_ignore_ascii_case(name))
+            .map(|known| (known, *kind, *repeat))
+    })
 }
 
 /// Names that sshd still takes for another keyword.
@@ -57,7 +62,7 @@ const KEYWORDS: &[(&str, Kind, Repeat)] = &[
          GSSAPIStoreCredentialsOnRekey GSSAPIStrictAcceptorCheck HostbasedAuthentication \
          HostbasedUsesNameFromPacketOnly IPQoS IgnoreRhosts IgnoreUserKnownHosts KbdInteractiveAuthentication \
          KerberosAuthentication KerberosGetAFSToken KerberosOrLocalPasswd KerberosTicketCleanup \
-         KerberosUniqueCCache KerberosUseKuserok LogLevel MaxAuthTries MaxSessions MaxStartups PasswordAuthentication \
+         KerberosUniqueCCache KerberosUseKuserok LogLevel MaxAuthTries MaxSessions PasswordAuthentication \
          PerSourceMaxStartups PerSourceNetBlockSize PermitEmptyPasswords PermitRootLogin PermitTTY PermitTunnel \
          PermitUserEnvironment PermitUserRC PrintLastLog PrintMotd PubkeyAuthentication RefuseConnection RekeyLimit \
          RequiredRSASize StreamLocalBindUnlink StrictModes SyslogFacility TCPKeepAlive UseDNS UsePAM \
@@ -73,9 +78,9 @@ const KEYWORDS: &[(&str, Kind, Repeat)] = &[
         Repeat::FirstCounts,
     ),
     (
-        "AuthenticationMethods AuthorizedKeysCommand AuthorizedKeysCommandUser AuthorizedKeysFile \
-         AuthorizedPrincipalsCommand AuthorizedPrincipalsCommandUser AuthorizedPrincipalsFile Banner ChannelTimeout \
-         ChrootDirectory ForceCommand HostKeyAgent Include LogVerbose ModuliFile PAMServiceName PermitListen PermitOpen \
+        "AuthenticationMethods AuthorizedKeysCommandUser AuthorizedKeysFile \
+         AuthorizedPrincipalsCommandUser AuthorizedPrincipalsFile Banner ChannelTimeout \
+         ChrootDirectory HostKeyAgent Include LogVerbose ModuliFile PAMServiceName PermitListen PermitOpen \
          PerSourcePenaltyExemptList PidFile PubkeyAuthOptions RDomain RevokedKeys SecurityKeyProvider SetEnv \
          SshdAuthPath SshdSessionPath TrustedUserCAKeys XAuthLocation",
         Kind::Text,
@@ -86,11 +91,13 @@ const KEYWORDS: &[(&str, Kind, Repeat)] = &[
         Kind::Text,
         Repeat::AddsUp,
     ),
+    ("AuthorizedKeysCommand AuthorizedPrincipalsCommand ForceCommand", Kind::Command, Repeat::FirstCounts),
     ("Port", Kind::Scalar, Repeat::AddsUp),
     ("ListenAddress", Kind::Line, Repeat::AddsUp),
     ("VersionAddendum", Kind::Line, Repeat::FirstCounts),
     ("ClientAliveInterval LoginGraceTime UnusedConnectionTimeout", Kind::Time, Repeat::FirstCounts),
-    ("StreamLocalBindMask", Kind::Octal, Repeat::FirstCounts),
+    ("StreamLocalBindMask", Kind::Octal, Repeat::LastCounts),
+    ("MaxStartups", Kind::Scalar, Repeat::LastCounts),
     (
         "CASignatureAlgorithms Ciphers GSSAPIKexAlgorithms HostbasedAcceptedAlgorithms HostKeyAlgorithms KexAlgorithms MACs \
          PubkeyAcceptedAlgorithms",

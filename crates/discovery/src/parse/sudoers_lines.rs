@@ -11,12 +11,25 @@ use std::net::Ipv6Addr;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Item {
     /// Table (`UserAliases`, ...), name, members.
-    Alias { table: &'static str, name: String, members: Vec<Value> },
+    Alias {
+        table: &'static str,
+        name: String,
+        members: Vec<Value>,
+    },
     /// Scopes (`ANY`, `user:X`, ...) and what is set for each of them.
-    Defaults { scopes: Vec<String>, settings: Vec<Setting> },
+    Defaults {
+        scopes: Vec<String>,
+        settings: Vec<Setting>,
+    },
     /// The users and one entry for each command that they may run.
-    Rule { users: Vec<String>, rulelist: Vec<Value> },
-    Include { path: String, directory: bool },
+    Rule {
+        users: Vec<String>,
+        rulelist: Vec<Value>,
+    },
+    Include {
+        path: String,
+        directory: bool,
+    },
 }
 
 /// One option of a Defaults line.
@@ -65,7 +78,12 @@ pub fn parse_line(line: &str) -> (Vec<Item>, Option<String>) {
     let mut items = Vec::new();
     let outcome = cursor.line(&mut items);
     let error = outcome.err().map(|what| {
-        let place = if cursor.rest.is_empty() { "the end of the line".into() } else { quoted(cursor.rest) };
+        let place = match mask_secrets(line) {
+            _ if cursor.rest.is_empty() => "the end of the line".into(),
+            masked if masked == line => quoted(cursor.rest),
+            // What is left may begin in the middle of the secret.
+            _ => "a place that is not shown, because a secret stands in the line".into(),
+        };
         format!("{what} at {place}")
     });
     (items, error)
@@ -281,7 +299,12 @@ impl<'a> Cursor<'a> {
                 entry.insert("runas".into(), runas.clone());
             }
             entry.extend(inherited.tags.iter().map(|tag| (format!("TAG_{tag}"), Value::Bool(true))));
-            entry.extend(inherited.options.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))));
+            entry.extend(
+                inherited
+                    .options
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))),
+            );
             if !sums.is_empty() {
                 entry.insert("sum".into(), one_or_list(sums));
             }
@@ -381,7 +404,10 @@ impl<'a> Cursor<'a> {
 
     /// An IPv6 address, with its net mask: the only member with colons.
     fn ipv6(&mut self) -> Option<&'a str> {
-        let end = self.rest.find(|c: char| !(c.is_ascii_hexdigit() || ":./".contains(c))).unwrap_or(self.rest.len());
+        let end = self
+            .rest
+            .find(|c: char| !(c.is_ascii_hexdigit() || ":./".contains(c)))
+            .unwrap_or(self.rest.len());
         // No address with a mask is longer.
         let word = self.rest.get(..end).filter(|word| word.len() <= 90)?;
         word.split('/').next()?.parse::<Ipv6Addr>().ok()?;
@@ -395,7 +421,9 @@ impl<'a> Cursor<'a> {
         loop {
             self.blanks();
             let kind = self.identifier();
-            let Some(rest) = self.rest[kind.len()..].trim_start().strip_prefix(':').filter(|_| DIGESTS.contains(&kind)) else {
+            let Some(rest) =
+                self.rest[kind.len()..].trim_start().strip_prefix(':').filter(|_| DIGESTS.contains(&kind))
+            else {
                 break;
             };
             self.rest = rest.trim_start();
@@ -418,7 +446,8 @@ impl<'a> Cursor<'a> {
             command.push_str(name);
             return Ok((sums, command));
         }
-        let known = ["/", "\"/", "^", "~", "sudoedit", "list"].iter().any(|start| self.rest.starts_with(start));
+        let known =
+            ["/", "\"/", "^", "~", "sudoedit", "list"].iter().any(|start| self.rest.starts_with(start));
         if !known {
             return Err("a command must be ALL, an alias, sudoedit, or begin with '/'");
         }
@@ -492,8 +521,10 @@ impl<'a> Cursor<'a> {
         while let Some((at, c)) = characters.next() {
             let at = base + at;
             if c == '\\' {
-                let hexadecimal = self.rest.get(at + 2..at + 4).filter(|_| self.rest[at + 1..].starts_with('x'));
-                match hexadecimal.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii) {
+                let hexadecimal =
+                    self.rest.get(at + 2..at + 4).filter(|_| self.rest[at + 1..].starts_with('x'));
+                match hexadecimal.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii)
+                {
                     Some(byte) => {
                         found.push(char::from(byte));
                         characters.nth(2);
@@ -529,7 +560,8 @@ impl<'a> Cursor<'a> {
 
     /// The letters, digits and underscores that come next; not consumed.
     fn identifier(&self) -> &'a str {
-        let end = self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(self.rest.len());
+        let end =
+            self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(self.rest.len());
         &self.rest[..end]
     }
 
@@ -563,4 +595,3 @@ fn is_alias(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase())
         && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
-

@@ -110,14 +110,19 @@ pub fn check_robustness(discovery: &Discovery, main: &str, file: &str, text: &st
         let found = collect(discovery, &[(file, content.as_slice())]);
         assert_eq!(found.data, plain.data, "{what}");
         assert_eq!(!found.errors.is_empty(), with_errors, "{what}: {:?}", found.errors);
-        assert!(found.errors.iter().all(|error| error.starts_with(file) && error.contains(" line ")), "{:?}", found.errors);
+        assert!(
+            found.errors.iter().all(|error| error.starts_with(file) && error.contains(" line ")),
+            "{:?}",
+            found.errors
+        );
     };
     let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     same("CRLF and BOM", windows.into_bytes(), false);
     same("no final newline", text.trim_end().into(), false);
     same("comments", format!("# a comment\n\n  \t\n{text}\n  # another").into_bytes(), false);
     same("blanks", text.lines().map(|line| format!("  {line} \t\n")).collect::<String>().into_bytes(), false);
-    let junk: Vec<u8> = (0..=255_u8).chain([b'\n']).chain(text.bytes()).chain([b'\n', 0xff, 0, b'\n']).collect();
+    let junk: Vec<u8> =
+        (0..=255_u8).chain([b'\n']).chain(text.bytes()).chain([b'\n', 0xff, 0, b'\n']).collect();
     same("binary junk", junk, true);
     let mut long = vec![b'x'; 10 << 20];
     long.extend(format!("\n{text}").bytes());
@@ -136,7 +141,11 @@ pub fn check_robustness(discovery: &Discovery, main: &str, file: &str, text: &st
 
 /// Any text gives an object that serialises and bounded errors that name `file`; texts of 10 MB take no time
 /// to speak of. `tokens` are what the random texts are made of, besides random bytes.
-pub fn check_any_text(file: &str, tokens: &'static [&'static str], parse: impl Fn(&str) -> (Value, Vec<String>)) {
+pub fn check_any_text(
+    file: &str,
+    tokens: &'static [&'static str],
+    parse: impl Fn(&str) -> (Value, Vec<String>),
+) {
     let check = |text: &str| {
         let (data, errors) = parse(text);
         assert!(data.is_object());

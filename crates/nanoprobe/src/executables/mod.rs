@@ -9,8 +9,8 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use run::{Ended, Limits, run};
 use model::envelope::Envelope;
+pub use run::{Ended, Limits, run};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,7 +58,10 @@ pub fn scan(directories: &[PathBuf]) -> Scan {
         for path in paths {
             match examine(&path) {
                 Ok(Some(_)) if found.len() >= MAX_EXECUTABLES => {
-                    problems.push(format!("{} is not run: more than {MAX_EXECUTABLES} executables", path.display()));
+                    problems.push(format!(
+                        "{} is not run: more than {MAX_EXECUTABLES} executables",
+                        path.display()
+                    ));
                 }
                 Ok(Some(executable)) => {
                     found.insert(executable.instance.clone(), executable);
@@ -79,7 +82,8 @@ pub fn envelope(executable: &Executable, host: &str, printed: &[u8]) -> Result<E
     if printed.iter().all(u8::is_ascii_whitespace) {
         return Err("it printed nothing".into());
     }
-    let value: Value = serde_json::from_slice(printed).map_err(|error| format!("it printed no JSON: {error}"))?;
+    let value: Value =
+        serde_json::from_slice(printed).map_err(|error| format!("it printed no JSON: {error}"))?;
     let Value::Object(mut fields) = value else { return Err("it printed JSON that is no object".into()) };
     let data = match fields.remove("data") {
         Some(data @ Value::Object(_)) => data,
@@ -112,8 +116,11 @@ pub fn envelope(executable: &Executable, host: &str, printed: &[u8]) -> Result<E
 
 /// The environment of an executable: nothing but this and its parameters.
 pub fn environment(parameters: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let fixed =
-        [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C"), ("HOME", "/")];
+    let fixed = [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("LC_ALL", "C"),
+        ("HOME", "/"),
+    ];
     let mut all: BTreeMap<String, String> =
         fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let legal = |name: &str| {
@@ -156,7 +163,10 @@ fn check_owner(path: &Path, what: &str) -> Result<(), String> {
     let metadata = fs::metadata(path).map_err(|error| format!("{shown} is not used: {error}"))?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != 0 && metadata.uid() != own {
-        return Err(format!("the {what} {shown} is not used: it belongs to user {}; chown it to root", metadata.uid()));
+        return Err(format!(
+            "the {what} {shown} is not used: it belongs to user {}; chown it to root",
+            metadata.uid()
+        ));
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(format!("the {what} {shown} is not used: others may write to it; chmod go-w it"));
@@ -173,7 +183,10 @@ fn own_instance(path: &Path) -> Option<String> {
     }
     let start = String::from_utf8_lossy(&start);
     let comments = start.lines().filter_map(|line| line.strip_prefix('#'));
-    comments.filter_map(|line| line.trim().strip_prefix("assimilation-instance:")).map(|name| name.trim().to_owned()).next()
+    comments
+        .filter_map(|line| line.trim().strip_prefix("assimilation-instance:"))
+        .map(|name| name.trim().to_owned())
+        .next()
 }
 
 fn text(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String>, String> {

@@ -86,7 +86,12 @@ pub fn run(path: &Path, environment: &BTreeMap<String, String>, limits: Limits) 
 }
 
 /// Reads both pipes until the process has ended, or a limit is reached.
-fn converse(child: &mut Child, pid: Pid, limits: Limits, error_text: &mut Vec<u8>) -> Result<Vec<u8>, String> {
+fn converse(
+    child: &mut Child,
+    pid: Pid,
+    limits: Limits,
+    error_text: &mut Vec<u8>,
+) -> Result<Vec<u8>, String> {
     let broken = |errno: Errno| format!("it cannot be watched: {errno}");
     let process = pidfd_open(pid, PidfdFlags::empty()).map_err(broken)?;
     let mut pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
@@ -106,9 +111,14 @@ fn converse(child: &mut Child, pid: Pid, limits: Limits, error_text: &mut Vec<u8
         if left.is_zero() {
             let seconds = limits.timeout.as_secs_f64();
             // After the end of the process, what keeps a pipe open is a descendant that it left behind.
-            return if ended { Ok(output) } else { Err(format!("it took longer than {seconds} s and was stopped")) };
+            return if ended {
+                Ok(output)
+            } else {
+                Err(format!("it took longer than {seconds} s and was stopped"))
+            };
         }
-        let mut fds: Vec<PollFd<'_>> = open.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> =
+            open.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         if !ended {
             fds.push(PollFd::new(&process, PollFlags::IN));
         }
@@ -143,7 +153,9 @@ fn wait_for_death(pid: Pid) -> bool {
     loop {
         match waitid(WaitId::Pid(pid), options) {
             Ok(Some(_)) | Err(Errno::CHILD) => return true,
-            Ok(None) | Err(Errno::INTR) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            Ok(None) | Err(Errno::INTR) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
             _ => return false,
         }
     }

@@ -55,7 +55,8 @@ fn the_environment_is_minimal_and_has_the_parameters() {
     let executable = rig.script("env", "env");
     let given = [("ASSIM_filelist", "/etc"), ("LD_PRELOAD", "/evil.so"), ("PATH", "/evil"), ("a b", "x")];
     let parameters = given.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-    let text = String::from_utf8(run(&executable.path, &environment(&parameters), LIMITS).output.unwrap()).unwrap();
+    let text =
+        String::from_utf8(run(&executable.path, &environment(&parameters), LIMITS).output.unwrap()).unwrap();
     assert!(text.contains("ASSIM_filelist=/etc\n"), "{text}");
     assert!(!text.contains("evil") && !text.contains("CARGO"), "{text}");
 }
@@ -64,7 +65,8 @@ fn the_environment_is_minimal_and_has_the_parameters() {
 fn a_hanging_one_is_stopped_with_all_its_children() {
     let rig = Rig::new();
     let pids = rig.0.path().join("pids");
-    let body = format!("sleep 300 & echo $! > {0}; sleep 300 & echo $! >> {0}; trap '' TERM; wait", pids.display());
+    let body =
+        format!("sleep 300 & echo $! > {0}; sleep 300 & echo $! >> {0}; trap '' TERM; wait", pids.display());
     let started = Instant::now();
     let limits = Limits { timeout: Duration::from_secs(1), ..LIMITS };
     assert!(failure(rig.run(&body, limits)).contains("longer than 1 s"));
@@ -156,7 +158,10 @@ fn only_files_that_nobody_else_can_change_are_found() {
     assert!(found.executables[0].path.starts_with(site.0.path()));
     let problems = found.problems.join("\n");
     assert_eq!(found.problems.len(), 3, "{problems}");
-    assert!(problems.contains("plain is not run: it is not executable") && problems.contains("chmod go-w"), "{problems}");
+    assert!(
+        problems.contains("plain is not run: it is not executable") && problems.contains("chmod go-w"),
+        "{problems}"
+    );
     fs::set_permissions(site.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(scan(&directories[2..]).executables, []);
 }

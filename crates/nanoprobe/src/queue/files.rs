@@ -116,7 +116,8 @@ impl Files {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(self.queue()).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let number = name.to_str().filter(|name| name.len() == 20).and_then(|name| name.parse::<u64>().ok());
+            let number =
+                name.to_str().filter(|name| name.len() == 20).and_then(|name| name.parse::<u64>().ok());
             match number.filter(|number| *number > 0) {
                 Some(number) => numbers.push(number),
                 None if entry.path().extension().is_some_and(|extension| extension == "new") => {

@@ -16,7 +16,7 @@ use files::{Acknowledged, Document, Files, Record, seal, unseal};
 use model::message::{Incarnation, KnownDocument, Rejection, Report};
 use model::{DocumentHash, Timestamp};
 use plan::{Entry, Place, Placement, Plan, Resume};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -59,6 +59,8 @@ pub struct Queue {
     documents: BTreeMap<String, Document>,
     /// When the present value of an instance was last found.
     seen: BTreeMap<String, Timestamp>,
+    /// Queued sequences that the CMA has rejected and is about to acknowledge.
+    rejected: BTreeSet<u64>,
     /// Why the disk cannot be written; `None` = it can.
     problem: Option<String>,
     /// Files on disk that are done with, to be removed when it can be written again.
@@ -78,6 +80,7 @@ impl Queue {
             incarnation: fresh_incarnation(),
             documents: BTreeMap::new(),
             seen: BTreeMap::new(),
+            rejected: BTreeSet::new(),
             problem: None,
             leftover: Vec::new(),
         };
@@ -99,7 +102,10 @@ impl Queue {
             }
             let Record { instance, hash, superseded, seen, .. } = record;
             queue.seen.insert(instance.clone(), seen);
-            queue.plan.entries.insert(number, Entry { instance, hash, bytes, superseded, place: Place::File(number) });
+            queue
+                .plan
+                .entries
+                .insert(number, Entry { instance, hash, bytes, superseded, place: Place::File(number) });
         }
         queue.plan.frozen = queue.plan.next() - 1;
         let sound = known && queue.plan.is_contiguous();
@@ -154,7 +160,9 @@ impl Queue {
     /// For `Register`: what the CMA is supposed to have.
     pub fn documents(&self) -> Vec<KnownDocument> {
         let there = self.documents.values().filter(|document| !document.rejected);
-        there.map(|document| KnownDocument { instance: document.instance.clone(), hash: document.hash }).collect()
+        there
+            .map(|document| KnownDocument { instance: document.instance.clone(), hash: document.hash })
+            .collect()
     }
 
     /// Changes when counting starts anew; a connection registered under another one is of no use any more.
@@ -175,6 +183,16 @@ impl Queue {
     /// Number and size of what waits.
     pub fn waiting(&self) -> (usize, u64) {
         (self.plan.entries.len(), self.plan.bytes())
+    }
+
+    /// Size of one queued change as stored; 0 when there is none of this number.
+    pub fn size_of(&self, sequence: u64) -> u64 {
+        self.plan.entries.get(&sequence).map_or(0, |entry| entry.bytes)
+    }
+
+    /// Sizes of all queued changes, in order.
+    pub fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.plan.entries.values().map(|entry| entry.bytes)
     }
 
     /// Why the state directory cannot be used at present.
@@ -202,7 +220,7 @@ impl Queue {
     pub fn resume(&mut self, last_sequence: u64) -> bool {
         match self.plan.resume(last_sequence) {
             Resume::Continue => {
-                self.acknowledge(last_sequence, &[]);
+                self.acknowledge(last_sequence);
                 true
             }
             Resume::Renew => {
@@ -212,14 +230,20 @@ impl Queue {
         }
     }
 
+    /// Of what is acknowledged next, the CMA rejected these for good.
+    pub fn note_rejected(&mut self, rejections: &[Rejection]) {
+        let queued = rejections.iter().map(|rejection| rejection.sequence);
+        self.rejected.extend(queued.filter(|sequence| self.plan.entries.contains_key(sequence)));
+    }
+
     /// The CMA has everything up to `through`, except what it rejected for good. Returns how many are done.
-    pub fn acknowledge(&mut self, through: u64, rejected: &[Rejection]) -> usize {
+    pub fn acknowledge(&mut self, through: u64) -> usize {
         let done = self.plan.acknowledge(through);
         if done.is_empty() {
             return 0;
         }
         for (sequence, entry) in &done {
-            let rejected = rejected.iter().any(|rejection| rejection.sequence == *sequence);
+            let rejected = self.rejected.remove(sequence);
             if entry.hash == GONE {
                 self.documents.remove(&entry.instance);
                 continue;
@@ -270,7 +294,13 @@ impl Queue {
         }
     }
 
-    fn take(&mut self, instance: String, hash: DocumentHash, body: Option<Vec<u8>>, seen: Timestamp) -> Offered {
+    fn take(
+        &mut self,
+        instance: String,
+        hash: DocumentHash,
+        body: Option<Vec<u8>>,
+        seen: Timestamp,
+    ) -> Offered {
         if self.hash_of(&instance) == Some(hash) {
             self.seen.insert(instance, seen);
             return Offered::Unchanged;
@@ -287,7 +317,8 @@ impl Queue {
                 if let Some(old) = self.plan.entries.get(&sequence) {
                     record.superseded = old.superseded.saturating_add(1);
                     // What was given up had begun to differ earlier.
-                    record.changed_after = self.record(sequence).map_or(changed_after, |old| old.changed_after);
+                    record.changed_after =
+                        self.record(sequence).map_or(changed_after, |old| old.changed_after);
                     sealed = seal(&record);
                 }
                 (sequence, Offered::Replaced(sequence))
@@ -338,10 +369,11 @@ impl Queue {
         Renewed { instance, note }
     }
 
-    /// Starts to count from 1 under another incarnation.
-    fn renew(&mut self) {
+    /// Starts to count from 1 under another incarnation; the caller registers again.
+    pub fn renew(&mut self) {
         self.incarnation = fresh_incarnation();
         self.plan.renumber();
+        self.rejected.clear();
         if self.problem.is_none()
             && let Err(error) = self.bring_to_disk()
         {
@@ -353,6 +385,7 @@ impl Queue {
         self.problem = Some(self.describe(error));
         self.incarnation = fresh_incarnation();
         self.plan.renumber();
+        self.rejected.clear();
     }
 
     /// Makes the disk say what memory says, after [`Plan::renumber`]. The order matters: once `acknowledged.cbor`

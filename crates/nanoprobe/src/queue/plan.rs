@@ -81,7 +81,11 @@ impl Plan {
     }
 
     pub fn resume(&self, last_sequence: u64) -> Resume {
-        if (self.acknowledged..self.next()).contains(&last_sequence) { Resume::Continue } else { Resume::Renew }
+        if (self.acknowledged..self.next()).contains(&last_sequence) {
+            Resume::Continue
+        } else {
+            Resume::Renew
+        }
     }
 
     /// Takes out what is acknowledged.

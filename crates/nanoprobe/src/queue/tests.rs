@@ -81,8 +81,9 @@ fn acknowledged_changes_are_kept_as_the_last_document() {
     rig.offer(&mut queue, "a", "A");
     rig.offer(&mut queue, "b", "B");
     let rejected = [Rejection { sequence: 2, reason: "too large".into() }];
-    assert_eq!(queue.acknowledge(2, &rejected), 2);
-    assert_eq!(queue.acknowledge(2, &rejected), 0);
+    queue.note_rejected(&rejected);
+    assert_eq!(queue.acknowledge(2), 2);
+    assert_eq!(queue.acknowledge(2), 0);
     drop(queue);
     let mut queue = rig.open();
     assert_eq!((queue.acknowledged(), queue.last(), queue.waiting()), (2, 2, (0, 0)));
@@ -101,13 +102,13 @@ fn an_instance_that_is_gone_is_told_once() {
     let mut queue = rig.open();
     assert_eq!(queue.gone("x", Timestamp(1)), Offered::Unchanged);
     rig.offer(&mut queue, "x", "X");
-    queue.acknowledge(1, &[]);
+    queue.acknowledge(1);
     assert_eq!(queue.instances(), ["x"]);
     assert_eq!(queue.gone("x", Timestamp(5)), Offered::Queued(2));
     assert_eq!(queue.gone("x", Timestamp(5)), Offered::Unchanged);
     assert_eq!(queue.read(2).unwrap().body, None);
     assert!(queue.instances().is_empty());
-    queue.acknowledge(2, &[]);
+    queue.acknowledge(2);
     assert_eq!((queue.hash_of("x"), queue.last_body("x")), (None, None));
     assert_eq!(rig.offer(&mut queue, "x", "X"), Offered::Queued(3));
 }
@@ -136,7 +137,7 @@ fn a_crash_between_acknowledgement_and_removal_sends_nothing_twice() {
     rig.offer(&mut queue, "a", "A");
     rig.offer(&mut queue, "b", "B");
     let first = fs::read(rig.file(1)).unwrap();
-    queue.acknowledge(1, &[]);
+    queue.acknowledge(1);
     let incarnation = queue.incarnation();
     drop(queue);
     fs::write(rig.file(1), first).unwrap();
@@ -176,7 +177,7 @@ fn a_lost_acknowledgement_file_means_a_new_incarnation() {
     let mut queue = rig.open();
     rig.offer(&mut queue, "x", "A");
     rig.offer(&mut queue, "x", "B");
-    queue.acknowledge(1, &[]);
+    queue.acknowledge(1);
     let old = queue.incarnation();
     drop(queue);
     fs::write(rig.state().join("acknowledged.cbor"), "junk").unwrap();
@@ -195,7 +196,7 @@ fn a_crash_at_any_step_of_a_renumbering_is_harmless() {
         for text in ["A", "B", "C", "D", "E"] {
             rig.offer(&mut queue, "x", text);
         }
-        queue.acknowledge(2, &[]);
+        queue.acknowledge(2);
         let fresh = Incarnation([9; 16]);
         let step = Acknowledged { incarnation: fresh, sequence: 0, documents: vec![] };
         queue.files.write_acknowledged(&step).unwrap();
@@ -257,7 +258,7 @@ fn without_a_disk_changes_stay_in_memory_until_it_is_back() {
     assert_eq!(rig.offer(&mut queue, "a", "A"), Offered::Queued(1));
     assert_eq!(rig.offer(&mut queue, "b", "B"), Offered::Queued(2));
     assert_eq!(contents(&mut queue).len(), 2);
-    queue.acknowledge(1, &[]);
+    queue.acknowledge(1);
     queue.retry();
     assert!(queue.problem().is_some());
     let volatile = queue.incarnation();
@@ -277,7 +278,7 @@ fn a_disk_that_fails_later_does_not_confuse_the_numbers() {
     let mut queue = rig.open();
     rig.offer(&mut queue, "a", "A");
     rig.offer(&mut queue, "b", "B");
-    queue.acknowledge(1, &[]);
+    queue.acknowledge(1);
     let old = queue.incarnation();
     // Whatever is written has to pass through these names.
     for blocked in ["queue/00000000000000000003.new", "acknowledged.new", "queue/probe.new"] {
@@ -287,7 +288,7 @@ fn a_disk_that_fails_later_does_not_confuse_the_numbers() {
     assert!(queue.problem().is_some());
     assert_ne!(queue.incarnation(), old);
     assert_eq!(contents(&mut queue), [row(1, "b", "B"), row(2, "c", "C")]);
-    assert_eq!(queue.acknowledge(1, &[]), 1);
+    assert_eq!(queue.acknowledge(1), 1);
     queue.retry();
     assert!(queue.problem().is_some());
     for blocked in ["queue/00000000000000000003.new", "acknowledged.new", "queue/probe.new"] {

@@ -130,8 +130,14 @@ impl Scheduler {
                 None => {
                     let budget = Budget::for_instance(self.limits.cpu_budget_percent, BURST, now);
                     let due = Some((start, Cause::First));
-                    let task =
-                        Task { schedule: *schedule, budget, due, triggered: None, running: None, removed: false };
+                    let task = Task {
+                        schedule: *schedule,
+                        budget,
+                        due,
+                        triggered: None,
+                        running: None,
+                        removed: false,
+                    };
                     self.tasks.insert(name.clone(), task);
                     start += SPREAD.mul_f64(0.25 + 0.75 * self.fraction());
                 }
@@ -174,7 +180,8 @@ impl Scheduler {
         task.running = Some(Running { since: now, warned: false, timed_out: false });
         task.triggered = None;
         // `repeat` is the slowest a discovery runs, so the spread only ever shortens it.
-        task.due = task.schedule.repeat().map(|repeat| (now + repeat.mul_f64(0.9 + 0.1 * jitter), Cause::Repeat));
+        task.due =
+            task.schedule.repeat().map(|repeat| (now + repeat.mul_f64(0.9 + 0.1 * jitter), Cause::Repeat));
         Some((name, cause))
     }
 

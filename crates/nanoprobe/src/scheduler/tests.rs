@@ -35,7 +35,12 @@ fn run_all(scheduler: &mut Scheduler, now: Duration, cost: Duration) -> Vec<(Str
 }
 
 /// Advances to `end`, from wake-up to wake-up, and gives the times of all starts.
-fn simulate(s: &mut Scheduler, from: Duration, end: Duration, cost: Duration) -> Vec<(Duration, String, Cause)> {
+fn simulate(
+    s: &mut Scheduler,
+    from: Duration,
+    end: Duration,
+    cost: Duration,
+) -> Vec<(Duration, String, Cause)> {
     let mut starts = Vec::new();
     let mut now = from;
     loop {

@@ -58,9 +58,12 @@ struct Watched {
 
 impl FileChanges {
     /// Must be called within a tokio runtime.
+    // `AsyncFd::new` is deprecated in favour of an unsafe function, because a type could give another descriptor
+    // each time it is asked; an `Inotify` owns one and gives that.
+    #[allow(deprecated)]
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            inotify: AsyncFd::register(Inotify::init()?)?,
+            inotify: AsyncFd::new(Inotify::init()?)?,
             mapping: Mapping::default(),
             by_descriptor: HashMap::new(),
             by_path: BTreeMap::new(),
@@ -107,7 +110,15 @@ impl FileChanges {
                     Ok(events) => {
                         for event in events {
                             let name = event.name.map(Path::new);
-                            take(event.mask, &event.wd, name, &self.by_descriptor, &self.mapping, &mut noticed, &mut gone);
+                            take(
+                                event.mask,
+                                &event.wd,
+                                name,
+                                &self.by_descriptor,
+                                &self.mapping,
+                                &mut noticed,
+                                &mut gone,
+                            );
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -247,7 +258,10 @@ mod tests {
     }
 
     fn interest(files: &[PathBuf], directories: &[PathBuf]) -> Interest {
-        Interest { files: files.iter().cloned().collect(), directories: directories.iter().cloned().collect() }
+        Interest {
+            files: files.iter().cloned().collect(),
+            directories: directories.iter().cloned().collect(),
+        }
     }
 
     #[tokio::test]

@@ -15,12 +15,14 @@ pub struct NetworkChanges {
 
 impl NetworkChanges {
     /// Subscribes; must be called within a tokio runtime. No privilege is needed.
+    // Deprecated as in `files`: a `Socket` owns one descriptor and gives that.
+    #[allow(deprecated)]
     pub fn subscribe() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         let mask = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
         socket.bind(&SocketAddr::new(0, mask))?;
         socket.set_non_blocking(true)?;
-        Ok(Self { socket: AsyncFd::register(socket)? })
+        Ok(Self { socket: AsyncFd::new(socket)? })
     }
 
     /// Waits for the next change and takes all that are there. Which they are does not matter: the discovery looks
@@ -35,7 +37,9 @@ impl NetworkChanges {
                 match ready.get_inner().recv(&mut buffer, 0) {
                     Ok(_) => any = true,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => any = true,
+                    Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                        any = true
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }

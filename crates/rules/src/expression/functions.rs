@@ -41,7 +41,11 @@ pub(crate) type Run = for<'c, 'a> fn(&mut Call<'c, 'a>) -> Operand<'a>;
 pub(crate) enum Check {
     Nothing,
     /// Argument indexes of a regular expression and its flags.
-    Pattern { pattern: usize, flags: usize, anchored: bool },
+    Pattern {
+        pattern: usize,
+        flags: usize,
+        anchored: bool,
+    },
     /// The last argument is an expression of its own.
     Predicate,
     /// Argument index of a file mode.

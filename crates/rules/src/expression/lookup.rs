@@ -45,13 +45,16 @@ mod tests {
 
     #[test]
     fn longest_keys_come_first_at_every_level() {
-        let data = json!({"a.b": {"c.d": 1}, "a": {"b": {"c.d": 2, "e": 3}}, "l": [[1, 2], {"x.y": 4}], "n[0]": 5});
+        let data =
+            json!({"a.b": {"c.d": 1}, "a": {"b": {"c.d": 2, "e": 3}}, "l": [[1, 2], {"x.y": 4}], "n[0]": 5});
         assert_eq!(lookup(&data, "a.b.c.d"), Some(&json!(1)));
         assert_eq!(lookup(&data, "a.b.e"), Some(&json!(3)), "the longer key leads nowhere");
         assert_eq!(lookup(&data, "l[0][-1]"), Some(&json!(2)));
         assert_eq!(lookup(&data, "l[1].x.y"), Some(&json!(4)));
         assert_eq!(lookup(&data, "n[0]"), Some(&json!(5)));
-        for absent in ["", ".", "l[2]", "l[-3]", "l[x]", "l[", "l]", "l[1", "a.", "a[0]", "l[9999999999999999999999]"] {
+        for absent in
+            ["", ".", "l[2]", "l[-3]", "l[x]", "l[", "l]", "l[1", "a.", "a[0]", "l[9999999999999999999999]"]
+        {
             assert_eq!(lookup(&data, absent), None, "{absent}");
         }
     }

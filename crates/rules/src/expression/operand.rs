@@ -111,14 +111,16 @@ pub(crate) fn integer(value: &Value) -> Option<i128> {
 
 /// A whole number as a value; beyond 64 bits there is none.
 pub(crate) fn from_integer<'a>(value: i128) -> Operand<'a> {
-    let number = i64::try_from(value).map(Number::from).or_else(|_| u64::try_from(value).map(Number::from)).ok()?;
+    let number =
+        i64::try_from(value).map(Number::from).or_else(|_| u64::try_from(value).map(Number::from)).ok()?;
     Some(Cow::Owned(Value::Number(number)))
 }
 
 /// Decimal text: sign, digits, fraction.
 pub(crate) fn numeric(text: &str) -> Option<Number> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let (whole, fraction) = unsigned.split_once('.').map_or((unsigned, None), |(whole, rest)| (whole, Some(rest)));
+    let (whole, fraction) =
+        unsigned.split_once('.').map_or((unsigned, None), |(whole, rest)| (whole, Some(rest)));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || fraction.is_some_and(|fraction| !digits(fraction)) {
         return None;

@@ -56,8 +56,15 @@ impl<'t> Parser<'t> {
         let node = self.call(start, Some(end))?;
         if self.at != end {
             self.skip_blanks();
-            let message = format!("there is text after the closing parenthesis: {:?}", shorten(&self.text[self.at..end]));
-            return Err(self.error(self.at, &message, "a rule is one expression; combine several with AND( , )"));
+            let message = format!(
+                "there is text after the closing parenthesis: {:?}",
+                shorten(&self.text[self.at..end])
+            );
+            return Err(self.error(
+                self.at,
+                &message,
+                "a rule is one expression; combine several with AND( , )",
+            ));
         }
         Ok(node)
     }
@@ -93,7 +100,8 @@ impl<'t> Parser<'t> {
     /// The text of IGNORE is free: up to the last parenthesis of the text, or inside another call up to its own.
     /// Returns the place after it.
     fn end_of_remark(&self, open: usize, end: Option<usize>) -> Result<usize, ParseError> {
-        let unclosed = || self.error(open, "the parenthesis of IGNORE is not closed", "end the remark with )");
+        let unclosed =
+            || self.error(open, "the parenthesis of IGNORE is not closed", "end the remark with )");
         if end.is_some() {
             return self.text[open..].rfind(')').map(|close| open + close + 1).ok_or_else(unclosed);
         }
@@ -158,7 +166,8 @@ impl<'t> Parser<'t> {
                 }
                 None => return Err(self.error(open, "this parenthesis is not closed", "add the missing )")),
                 Some(_) => {
-                    let message = format!("there is text after an argument: {:?}", shorten(&self.text[self.at..]));
+                    let message =
+                        format!("there is text after an argument: {:?}", shorten(&self.text[self.at..]));
                     return Err(self.error(self.at, &message, "separate arguments with a comma"));
                 }
             }
@@ -169,7 +178,11 @@ impl<'t> Parser<'t> {
     fn quoted(&mut self) -> Result<&'t str, ParseError> {
         let start = self.at + 1;
         let Some(length) = self.text[start..].find('"') else {
-            return Err(self.error(self.at, "this quote is not closed", "add the closing \"; a text cannot hold a quote"));
+            return Err(self.error(
+                self.at,
+                "this quote is not closed",
+                "add the closing \"; a text cannot hold a quote",
+            ));
         };
         self.at = start + length + 1;
         Ok(&self.text[start..start + length])
@@ -179,8 +192,16 @@ impl<'t> Parser<'t> {
     fn atom(&self, word: &str, start: usize) -> Result<Node, ParseError> {
         if let Some(name) = word.strip_prefix('$') {
             if name.is_empty() || name.len() > MAXIMUM_NAME_BYTES {
-                let message = if name.is_empty() { "the name after $ is missing" } else { "the name after $ is too long" };
-                return Err(self.error(start, message, "write $ and the name of a discovered value, as in $PermitRootLogin"));
+                let message = if name.is_empty() {
+                    "the name after $ is missing"
+                } else {
+                    "the name after $ is too long"
+                };
+                return Err(self.error(
+                    start,
+                    message,
+                    "write $ and the name of a discovered value, as in $PermitRootLogin",
+                ));
             }
             return Ok(Node::Name(name.to_string()));
         }
@@ -213,7 +234,9 @@ impl<'t> Parser<'t> {
     }
 
     fn check_count(&self, start: usize, function: &Function, count: usize) -> Result<(), ParseError> {
-        if count >= function.minimum_arguments && function.maximum_arguments.is_none_or(|maximum| count <= maximum) {
+        if count >= function.minimum_arguments
+            && function.maximum_arguments.is_none_or(|maximum| count <= maximum)
+        {
             return Ok(());
         }
         let message = format!("{} takes {} but has {count}", function.name, function.arguments_text());
@@ -221,7 +244,12 @@ impl<'t> Parser<'t> {
     }
 
     /// Checks of literal arguments, and what evaluation can reuse of them.
-    fn prepare(&self, start: usize, function: &Function, arguments: &[Argument<'t>]) -> Result<Prepared, ParseError> {
+    fn prepare(
+        &self,
+        start: usize,
+        function: &Function,
+        arguments: &[Argument<'t>],
+    ) -> Result<Prepared, ParseError> {
         match function.check {
             Check::Nothing => Ok(Prepared::Nothing),
             Check::Pattern { pattern, flags, anchored } => {
@@ -252,14 +280,24 @@ impl<'t> Parser<'t> {
             Check::Predicate => {
                 let Some(last) = arguments.last() else { return Ok(Prepared::Nothing) };
                 let Some(predicate) = last.literal else {
-                    let message = format!("the predicate of {} is evaluated before it can see the members", function.name);
-                    return Err(self.error(last.start, &message, "put it in quotes: FOREACH(\"EQ($owner, root)\")"));
+                    let message = format!(
+                        "the predicate of {} is evaluated before it can see the members",
+                        function.name
+                    );
+                    return Err(self.error(
+                        last.start,
+                        &message,
+                        "put it in quotes: FOREACH(\"EQ($owner, root)\")",
+                    ));
                 };
                 let offset = last.start + usize::from(last.quoted);
-                let parsed = Parser { text: predicate, at: 0, depth: self.depth }.whole().map_err(|inner| ParseError {
-                    position: self.characters(offset.max(start)) + inner.position - 1,
-                    ..inner
-                })?;
+                let parsed =
+                    Parser { text: predicate, at: 0, depth: self.depth }.whole().map_err(|inner| {
+                        ParseError {
+                            position: self.characters(offset.max(start)) + inner.position - 1,
+                            ..inner
+                        }
+                    })?;
                 Ok(Prepared::Predicate(Box::new(parsed)))
             }
         }
@@ -267,16 +305,29 @@ impl<'t> Parser<'t> {
 
     fn unknown_function(&self, start: usize, name: &str) -> ParseError {
         if name.is_empty() {
-            return self.error(start, "there is no function name before the parenthesis", "write a function such as AND before it, or put a text in quotes");
+            return self.error(
+                start,
+                "there is no function name before the parenthesis",
+                "write a function such as AND before it, or put a text in quotes",
+            );
         }
         let message = format!("there is no function {:?}", shorten(name));
         let near = functions()
-            .map(|known| (if known.name.eq_ignore_ascii_case(name) { 0 } else { distance(known.name, name) }, known.name))
+            .map(|known| {
+                (
+                    if known.name.eq_ignore_ascii_case(name) { 0 } else { distance(known.name, name) },
+                    known.name,
+                )
+            })
             .min()
             .filter(|(distance, known)| *distance <= 2 && *distance < known.len());
         match near {
             Some((_, known)) => self.error(start, &message, &format!("did you mean {known}?")),
-            None => self.error(start, &message, "put a text that holds a parenthesis in quotes; names are case sensitive"),
+            None => self.error(
+                start,
+                &message,
+                "put a text that holds a parenthesis in quotes; names are case sensitive",
+            ),
         }
     }
 

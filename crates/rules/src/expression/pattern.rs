@@ -61,7 +61,8 @@ fn build(pattern: &str, flags: &str) -> Result<Regex, String> {
         .map_err(|error| {
             // The last line tells what is wrong; the ones before draw the place.
             let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_string();
+            let reason =
+                text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_string();
             format!("the regular expression cannot be used: {reason}")
         })
 }
@@ -107,7 +108,9 @@ mod tests {
 
     #[test]
     fn flags_anchors_and_translation() {
-        let matches = |pattern: &str, flags: &str, text: &str| Pattern::new(pattern, flags, false).unwrap().is_match(text);
+        let matches = |pattern: &str, flags: &str, text: &str| {
+            Pattern::new(pattern, flags, false).unwrap().is_match(text)
+        };
         assert!(matches("fre", "I", "aFRED") && !matches("fre", "", "aFRED"));
         assert!(matches("a.b", "S", "a\nb") && !matches("a.b", "", "a\nb"));
         assert!(matches("^b", "M", "a\nb") && !matches("^b", "", "a\nb"));
@@ -124,7 +127,8 @@ mod tests {
 
     #[test]
     fn bad_and_huge_patterns_are_refused() {
-        for (pattern, flags) in [("[", ""), ("a)(b", ""), ("(?=a)", ""), ("a", "Q"), ("(\\w{500}){500}", "")] {
+        for (pattern, flags) in [("[", ""), ("a)(b", ""), ("(?=a)", ""), ("a", "Q"), ("(\\w{500}){500}", "")]
+        {
             assert!(Pattern::new(pattern, flags, true).is_err(), "{pattern}");
         }
         assert!(Pattern::new(&"a".repeat(5000), "", false).is_err());

@@ -3,7 +3,11 @@ use proptest::prelude::*;
 use serde_json::json;
 
 fn evaluate(text: &str, data: &Value) -> Value {
-    Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).evaluate(&[data]).value.unwrap_or(Value::Null)
+    Expression::parse(text)
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
+        .evaluate(&[data])
+        .value
+        .unwrap_or(Value::Null)
 }
 
 fn error(text: &str) -> String {
@@ -106,7 +110,11 @@ fn hostile_nesting_and_length_are_refused() {
     assert!(error(&"x".repeat(MAXIMUM_EXPRESSION_BYTES + 1)).contains("longer"));
     let nested_data = |depth: usize| (0..depth).fold(json!({"b": 1}), |inner, _| json!([inner]));
     assert_eq!(evaluate("ATTRSEARCH($a, b)", &json!({"a": nested_data(100)})), true);
-    assert_eq!(evaluate("ATTRSEARCH($a, b)", &json!({"a": nested_data(200)})), false, "not searched that deep");
+    assert_eq!(
+        evaluate("ATTRSEARCH($a, b)", &json!({"a": nested_data(200)})),
+        false,
+        "not searched that deep"
+    );
 }
 
 #[test]
@@ -121,7 +129,8 @@ fn used_names_are_recorded_and_the_deciding_member_is_kept() {
     assert_eq!(evaluation.value, Some(json!(false)));
     assert_eq!(evaluation.used, [("/f150.owner".to_string(), json!("joe"))]);
 
-    let evaluation = Expression::parse("AND(EQ($a, 1), EQ($b, 1), $a)").unwrap().evaluate(&[&json!({"a": 1})]);
+    let evaluation =
+        Expression::parse("AND(EQ($a, 1), EQ($b, 1), $a)").unwrap().evaluate(&[&json!({"a": 1})]);
     assert_eq!(evaluation.used, [("a".to_string(), json!(1)), ("b".to_string(), Value::Null)]);
     assert_eq!(evaluation.missing().collect::<Vec<_>>(), ["b"]);
 }
@@ -136,7 +145,19 @@ fn several_objects_are_searched_in_order() {
 
 #[test]
 fn equality_is_symmetric_and_strict_about_truth() {
-    let values = [json!(1), json!(1.0), json!("1"), json!(true), json!("True"), json!([1]), json!("[1]"), json!({"a": 1}), json!(0), json!(false), json!("")];
+    let values = [
+        json!(1),
+        json!(1.0),
+        json!("1"),
+        json!(true),
+        json!("True"),
+        json!([1]),
+        json!("[1]"),
+        json!({"a": 1}),
+        json!(0),
+        json!(false),
+        json!(""),
+    ];
     for a in &values {
         for b in &values {
             let data = json!({"a": a, "b": b});

@@ -115,7 +115,11 @@ impl Queries {
     }
 
     fn load_directory(&mut self, directory: &Path, problems: &mut Vec<QueryProblem>) {
-        let problem = |file: &Path, message: String| QueryProblem { file: file.display().to_string(), line: 0, message };
+        let problem = |file: &Path, message: String| QueryProblem {
+            file: file.display().to_string(),
+            line: 0,
+            message,
+        };
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
@@ -128,7 +132,10 @@ impl Queries {
             .collect();
         files.sort();
         if files.len() > MAX_FILES {
-            return problems.push(problem(directory, format!("more than {MAX_FILES} query files; none of them is used")));
+            return problems.push(problem(
+                directory,
+                format!("more than {MAX_FILES} query files; none of them is used"),
+            ));
         }
         for file in files {
             let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("").to_owned();
@@ -174,7 +181,8 @@ impl CannedQuery {
             return Err(problem(line_of(text, "question"), "the question must be one line".into()));
         }
         let template = |key: &str, value: &str| -> Result<Template, QueryProblem> {
-            let template = Template::parse(value).map_err(|message| problem(line_of(text, key), format!("{key}: {message}")))?;
+            let template = Template::parse(value)
+                .map_err(|message| problem(line_of(text, key), format!("{key}: {message}")))?;
             if let Some(column) = template.columns().find(|column| !file.columns.contains_key(*column)) {
                 let message = format!("{key}: ${{{column}}} is not among [columns]");
                 return Err(problem(line_of(text, key), message));
@@ -195,7 +203,10 @@ impl CannedQuery {
         }
         for used in parameters_of(&file.sql) {
             if !file.parameter.iter().any(|parameter| parameter.name == used) {
-                return Err(problem(line_of(text, "sql"), format!("the SQL uses :{used}, which is no [[parameter]]")));
+                return Err(problem(
+                    line_of(text, "sql"),
+                    format!("the SQL uses :{used}, which is no [[parameter]]"),
+                ));
             }
         }
         Ok(CannedQuery {
@@ -218,10 +229,15 @@ impl CannedQuery {
     pub fn bind(&self, given: &[(String, Value)]) -> Result<Vec<(String, Value)>, String> {
         for (index, (name, _)) in given.iter().enumerate() {
             if !self.parameters.iter().any(|parameter| parameter.name == *name) {
-                let known: Vec<&str> = self.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+                let known: Vec<&str> =
+                    self.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
                 return Err(match known.as_slice() {
                     [] => format!("the query {} has no parameters, so {name:?} means nothing", self.name),
-                    _ => format!("the query {} has no parameter {name:?}; it has: {}", self.name, known.join(", ")),
+                    _ => format!(
+                        "the query {} has no parameter {name:?}; it has: {}",
+                        self.name,
+                        known.join(", ")
+                    ),
                 });
             }
             if given[..index].iter().any(|(earlier, _)| earlier == name) {
@@ -235,7 +251,10 @@ impl CannedQuery {
             let Some(value) = value.or(parameter.default.as_ref()) else {
                 return Err(format!("the query {} needs {name}=...: {}", self.name, parameter.description));
             };
-            bound.push((name.clone(), parameter.normalise(value).map_err(|e| format!("parameter {name}: {e}"))?));
+            bound.push((
+                name.clone(),
+                parameter.normalise(value).map_err(|e| format!("parameter {name}: {e}"))?,
+            ));
         }
         Ok(bound)
     }
@@ -249,7 +268,7 @@ impl CannedQuery {
     }
 }
 
-/// Names after `:` in SQL, outside of quotes and comments are what SQLite binds; our files quote no colons.
+/// Names after `:` in SQL, outside of quotes: what SQLite binds.
 fn parameters_of(sql: &str) -> Vec<&str> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut quoted = false;
@@ -346,7 +365,10 @@ description = "the address"
     fn parameters_are_checked_by_name() {
         let query = CannedQuery::parse("q", "q.toml", GOOD).unwrap();
         let given = |name: &str, value: Value| query.bind(&[(name.to_owned(), value)]);
-        assert_eq!(given("ipaddr", json!("::ffff:10.0.0.7")).unwrap(), [("ipaddr".to_owned(), json!("10.0.0.7"))]);
+        assert_eq!(
+            given("ipaddr", json!("::ffff:10.0.0.7")).unwrap(),
+            [("ipaddr".to_owned(), json!("10.0.0.7"))]
+        );
         assert!(given("ip", json!("10.0.0.7")).unwrap_err().contains("ipaddr"));
         assert!(given("ipaddr", json!("10.0.0")).unwrap_err().contains("ipaddr"));
         assert!(query.bind(&[]).unwrap_err().contains("the address"));

@@ -127,7 +127,8 @@ impl Parameter {
                 _ => Err(format!("not true or false: {text:?}")),
             },
             ParameterType::Ipaddr => {
-                let address: IpAddr = text.trim().parse().map_err(|_| format!("not an IP address: {text:?}"))?;
+                let address: IpAddr =
+                    text.trim().parse().map_err(|_| format!("not an IP address: {text:?}"))?;
                 Ok(Value::from(address.to_canonical().to_string()))
             }
             ParameterType::Macaddr => macaddr(text.trim()).map(Value::from),

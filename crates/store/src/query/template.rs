@@ -95,7 +95,9 @@ fn value_text(value: &Value, absent: &str) -> String {
         Value::String(text) => printable(text).replace('\t', "\\t"),
         // Sums of points are floats; people write 3, not 3.0.
         Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => {
+                format!("{float:.0}")
+            }
             _ => number.to_string(),
         },
         other => printable(&other.to_string()).into_owned(),

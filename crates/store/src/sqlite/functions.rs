@@ -43,7 +43,8 @@ pub fn register(connection: &Connection) -> Result<()> {
 
 /// The text of a stored body.
 pub fn unpack(body: &[u8]) -> std::result::Result<String, String> {
-    let bytes = zstd::bulk::decompress(body, MAX_DOCUMENT_BYTES).map_err(|e| format!("damaged document: {e}"))?;
+    let bytes =
+        zstd::bulk::decompress(body, MAX_DOCUMENT_BYTES).map_err(|e| format!("damaged document: {e}"))?;
     String::from_utf8(bytes).map_err(|e| format!("damaged document: {e}"))
 }
 
@@ -52,10 +53,12 @@ fn regexp(context: &Context<'_>) -> Result<Option<bool>> {
     if context.get_raw(0) == ValueRef::Null || context.get_raw(1) == ValueRef::Null {
         return Ok(None);
     }
-    let pattern: Arc<Regex> =
-        context.get_or_create_aux(0, |value| -> std::result::Result<Regex, Box<dyn std::error::Error + Send + Sync>> {
+    let pattern: Arc<Regex> = context.get_or_create_aux(
+        0,
+        |value| -> std::result::Result<Regex, Box<dyn std::error::Error + Send + Sync>> {
             Ok(compile(value.as_str()?)?)
-        })?;
+        },
+    )?;
     Ok(text(context, 1)?.map(|text| pattern.is_match(&text)))
 }
 
@@ -84,7 +87,8 @@ fn instr(context: &Context<'_>) -> Result<Option<i64>> {
 }
 
 fn replace(context: &Context<'_>) -> Result<Option<String>> {
-    let (Some(from), Some(pattern), Some(by)) = (text(context, 0)?, text(context, 1)?, text(context, 2)?) else {
+    let (Some(from), Some(pattern), Some(by)) = (text(context, 0)?, text(context, 1)?, text(context, 2)?)
+    else {
         return Ok(None);
     };
     if pattern.is_empty() {
@@ -148,9 +152,21 @@ mod tests {
     fn replaced_functions_answer_like_the_built_in_ones() {
         let plain = Connection::open_in_memory().unwrap();
         for sql in [
-            "instr('häuser', 'user')", "instr('abc', 'x')", "instr('abc', '')", "instr(12345, 34)", "instr(NULL, 'a')",
-            "replace('aXbX', 'X', 'yy')", "replace('abc', '', 'x')", "replace('abc', NULL, 'x')", "replace(1.5, '.', ',')",
-            "trim('  a b ')", "ltrim('xxaxx', 'x')", "rtrim('xxaxx', 'x')", "trim('xyaxy', 'yx')", "trim('a', '')", "trim(NULL)",
+            "instr('häuser', 'user')",
+            "instr('abc', 'x')",
+            "instr('abc', '')",
+            "instr(12345, 34)",
+            "instr(NULL, 'a')",
+            "replace('aXbX', 'X', 'yy')",
+            "replace('abc', '', 'x')",
+            "replace('abc', NULL, 'x')",
+            "replace(1.5, '.', ',')",
+            "trim('  a b ')",
+            "ltrim('xxaxx', 'x')",
+            "rtrim('xxaxx', 'x')",
+            "trim('xyaxy', 'yx')",
+            "trim('a', '')",
+            "trim(NULL)",
         ] {
             let expected: Value = plain.query_row(&format!("SELECT {sql}"), [], |row| row.get(0)).unwrap();
             assert_eq!(ask::<Value>(sql).unwrap(), expected, "{sql}");

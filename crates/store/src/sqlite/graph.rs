@@ -43,8 +43,8 @@ pub fn replace(
 
 /// Removes all that `host` said, and its own node when nobody else speaks of it.
 pub fn forget_host(transaction: &mut SqliteTransaction<'_>, owner: i64, host: &Designation) -> Result<()> {
-    let targets =
-        transaction.all("SELECT DISTINCT target FROM edge WHERE host = ?1", [owner], |row| row.get::<_, i64>(0))?;
+    let targets = transaction
+        .all("SELECT DISTINCT target FROM edge WHERE host = ?1", [owner], |row| row.get::<_, i64>(0))?;
     transaction.run("DELETE FROM edge WHERE host = ?1", [owner])?;
     remove_orphans(transaction, &targets.into_iter().collect())?;
     transaction.run(
@@ -155,8 +155,8 @@ fn remove_orphans(transaction: &SqliteTransaction<'_>, candidates: &BTreeSet<i64
         if lonely.is_none() || !removed.insert(id) {
             continue;
         }
-        let next =
-            transaction.all("SELECT DISTINCT target FROM edge WHERE source = ?1", [id], |row| row.get::<_, i64>(0))?;
+        let next = transaction
+            .all("SELECT DISTINCT target FROM edge WHERE source = ?1", [id], |row| row.get::<_, i64>(0))?;
         transaction.run("DELETE FROM edge WHERE source = ?1", [id])?;
         transaction.run("DELETE FROM node WHERE id = ?1", [id])?;
         queue.extend(next);

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 pub use schema::SCHEMA_VERSION;
-pub use views::{View, documentation};
+pub use views::{View, documentation, documentation_text};
 
 /// A database file with its one writing connection.
 pub struct SqliteStore {
@@ -40,8 +40,10 @@ impl SqliteStore {
     /// ours, [`StoreError::Open`] and [`StoreError::Unwritable`] with the path and what to do for everything else.
     pub fn open(path: &Path) -> Result<SqliteStore> {
         if path == Path::new(":memory:") {
-            let directory = TempDir::with_prefix("assimilation-store-")
-                .map_err(|e| StoreError::Open { path: ":memory:".into(), reason: format!("no temporary directory: {e}") })?;
+            let directory = TempDir::with_prefix("assimilation-store-").map_err(|e| StoreError::Open {
+                path: ":memory:".into(),
+                reason: format!("no temporary directory: {e}"),
+            })?;
             let path = directory.path().join("store.sqlite");
             let connection = open::writer(&path)?;
             return Ok(SqliteStore { connection, path, temporary: Some(directory) });
@@ -85,7 +87,11 @@ impl SqliteStore {
             self.connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(failure)?;
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page_bytes.max(1);
         self.connection
-            .query_row(&format!("PRAGMA max_page_count = {}", pages.clamp(1, i64::from(u32::MAX) - 2)), [], |_| Ok(()))
+            .query_row(
+                &format!("PRAGMA max_page_count = {}", pages.clamp(1, i64::from(u32::MAX) - 2)),
+                [],
+                |_| Ok(()),
+            )
             .map_err(failure)
     }
 }
@@ -110,14 +116,18 @@ fn failure(error: rusqlite::Error) -> StoreError {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Corrupt(text),
         // A page that ends early: the file was cut.
         _ if code.extended_code == ffi::SQLITE_IOERR_SHORT_READ => StoreError::Corrupt(text),
-        ErrorCode::DiskFull => StoreError::Unwritable("the disk (or the size allowed for the database) is full; make room".into()),
-        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
-            StoreError::Unwritable(format!("{text}; the file and its directory must be writable for this user"))
+        ErrorCode::DiskFull => StoreError::Unwritable(
+            "the disk (or the size allowed for the database) is full; make room".into(),
+        ),
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreError::Unwritable(format!(
+            "{text}; the file and its directory must be writable for this user"
+        )),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreError::Unwritable(format!(
+            "{text}: another process is writing to it; only one CMA may use a database"
+        )),
+        ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory => {
+            StoreError::Unwritable(text)
         }
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-            StoreError::Unwritable(format!("{text}: another process is writing to it; only one CMA may use a database"))
-        }
-        ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory => StoreError::Unwritable(text),
         ErrorCode::OperationInterrupted => StoreError::Limit("an interruption".into()),
         _ => StoreError::Sql(text),
     }

@@ -66,7 +66,9 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     // WAL survives in the file; changing the mode answers with the mode in force.
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(rusqlite::Error::InvalidParameterName(format!("the file system allows no WAL journal ({mode})")));
+        return Err(rusqlite::Error::InvalidParameterName(format!(
+            "the file system allows no WAL journal ({mode})"
+        )));
     }
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;
@@ -93,7 +95,8 @@ fn create(path: &Path) -> Result<()> {
     if !kind.is_file() {
         return Err(refused("it is not a regular file; give the name of a file".into()));
     }
-    let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| refused(hint(path, &e)))?;
+    let mut file =
+        OpenOptions::new().read(true).write(true).open(path).map_err(|e| refused(hint(path, &e)))?;
     let mut start = [0; 16];
     let complete = match file.read_exact(&mut start) {
         Ok(()) => true,
@@ -112,7 +115,9 @@ fn hint(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::NotFound => format!("the directory {directory} must exist: create it"),
         io::ErrorKind::PermissionDenied => format!("make {directory} and the file writable for this user"),
         io::ErrorKind::ReadOnlyFilesystem => {
-            format!("{directory} is on a read-only file system: mount it writable, or use --store for another place")
+            format!(
+                "{directory} is on a read-only file system: mount it writable, or use --store for another place"
+            )
         }
         io::ErrorKind::StorageFull => format!("no room in {directory}: make room"),
         io::ErrorKind::NotADirectory => format!("{directory} is not a directory"),

@@ -49,7 +49,8 @@ impl SqliteReader {
 }
 
 /// Periods in force at `?1`; the current ones when it is null.
-const IN_FORCE: &str = "iif(?1 IS NULL, p.until IS NULL, p.since <= ?1 AND (p.until IS NULL OR p.until > ?1))";
+const IN_FORCE: &str =
+    "iif(?1 IS NULL, p.until IS NULL, p.since <= ?1 AND (p.until IS NULL OR p.until > ?1))";
 
 impl Reader for SqliteReader {
     fn hosts(&mut self) -> Result<Vec<HostRow>> {
@@ -133,7 +134,12 @@ impl Reader for SqliteReader {
         self.all(&sql, (host.as_str(), rule_id), rows::rule_result)
     }
 
-    fn rule_result_at(&mut self, host: &Designation, rule_id: &str, at: Timestamp) -> Result<Option<RuleResultRow>> {
+    fn rule_result_at(
+        &mut self,
+        host: &Designation,
+        rule_id: &str,
+        at: Timestamp,
+    ) -> Result<Option<RuleResultRow>> {
         let sql = format!(
             "SELECT {RULE_COLUMNS} FROM rule_period r
              WHERE r.host = (SELECT id FROM host_name WHERE designation = ?1) AND r.rule_id = ?2

@@ -30,7 +30,8 @@ pub fn host(row: &Row<'_>) -> rusqlite::Result<HostRow> {
     })
 }
 
-pub const DOCUMENT_COLUMNS: &str = "p.instance, p.discovertype, d.hash, p.changed_after, p.seen, p.since, p.until";
+pub const DOCUMENT_COLUMNS: &str =
+    "p.instance, p.discovertype, d.hash, p.changed_after, p.seen, p.since, p.until";
 
 pub fn document(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
     Ok(DocumentRow {

@@ -113,7 +113,8 @@ pub fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<()> 
 }
 
 fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
     let (_, version, _) = identity(&transaction)?;
     let done = usize::try_from(version).map_err(|_| {
         StoreError::Corrupt(format!("{} has the impossible schema version {version}", path.display()))
@@ -134,7 +135,10 @@ fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<(
         transaction.execute_batch(step).map_err(failure)?;
     }
     transaction
-        .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}", steps.len()))
+        .execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}",
+            steps.len()
+        ))
         .map_err(failure)?;
     transaction.commit().map_err(failure)
 }
@@ -152,8 +156,9 @@ fn refresh_views(connection: &mut Connection) -> rusqlite::Result<()> {
     const NAME: &str = "store.views";
     let wanted = views::all_sql();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let present: Option<String> =
-        transaction.query_row("SELECT value FROM setting WHERE name = ?1", [NAME], |row| row.get(0)).optional()?;
+    let present: Option<String> = transaction
+        .query_row("SELECT value FROM setting WHERE name = ?1", [NAME], |row| row.get(0))
+        .optional()?;
     if present.as_deref() == Some(&wanted) {
         return Ok(());
     }
@@ -174,7 +179,8 @@ fn drop_views(connection: &Connection) -> rusqlite::Result<()> {
     }
     // Gone views must be made again even when their text has not changed.
     let settings: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'setting'", [], |row| row.get(0))?;
+        connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'setting'", [], |row| row.get(0))?;
     if settings > 0 {
         connection.execute("DELETE FROM setting WHERE name = 'store.views'", [])?;
     }
@@ -192,7 +198,8 @@ mod tests {
     #[test]
     fn an_older_database_is_migrated_and_keeps_its_rows() {
         let mut connection = Connection::open_in_memory().unwrap();
-        let first = "CREATE TABLE a(x TEXT) STRICT; CREATE TABLE setting(name TEXT PRIMARY KEY, value TEXT) STRICT;";
+        let first =
+            "CREATE TABLE a(x TEXT) STRICT; CREATE TABLE setting(name TEXT PRIMARY KEY, value TEXT) STRICT;";
         migrate(&mut connection, &[first], Path::new("p")).unwrap();
         connection.execute("INSERT INTO a VALUES ('kept')", []).unwrap();
         migrate(&mut connection, &[first, "ALTER TABLE a ADD COLUMN y TEXT"], Path::new("p")).unwrap();
@@ -216,7 +223,10 @@ mod tests {
     fn a_newer_database_is_refused_by_both_paths() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection
-            .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}", SCHEMA_VERSION + 1))
+            .execute_batch(&format!(
+                "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}",
+                SCHEMA_VERSION + 1
+            ))
             .unwrap();
         let refused = |e| matches!(e, Err(StoreError::TooNew { found, .. }) if found == SCHEMA_VERSION + 1);
         assert!(refused(refuse_strangers(&connection, Path::new("p"))));

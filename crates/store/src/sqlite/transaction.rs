@@ -64,7 +64,10 @@ impl<'c> SqliteTransaction<'c> {
         if let Some(id) = self.hosts.get(designation) {
             return Ok(Some(*id));
         }
-        let id = self.one("SELECT id FROM host_name WHERE designation = ?1", [designation.as_str()], |r| r.get(0))?;
+        let id =
+            self.one("SELECT id FROM host_name WHERE designation = ?1", [designation.as_str()], |r| {
+                r.get(0)
+            })?;
         if let Some(id) = id {
             self.hosts.insert(designation.clone(), id);
         }
@@ -102,7 +105,9 @@ impl<'c> SqliteTransaction<'c> {
             )));
         }
         if DocumentHash::of(body.as_bytes()) != *hash {
-            return Err(StoreError::Sql(format!("the document does not have the hash {hash} it is announced with")));
+            return Err(StoreError::Sql(format!(
+                "the document does not have the hash {hash} it is announced with"
+            )));
         }
         let compressing = |e: std::io::Error| StoreError::Sql(format!("cannot compress a document: {e}"));
         let compressor = match &mut self.compressor {
@@ -124,10 +129,11 @@ impl<'c> SqliteTransaction<'c> {
 
 impl Drop for SqliteTransaction<'_> {
     fn drop(&mut self) {
-        if self.open && !self.connection.is_autocommit() {
-            if let Err(error) = self.connection.execute_batch("ROLLBACK") {
-                tracing::error!(%error, "a transaction could not be rolled back");
-            }
+        if self.open
+            && !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
         }
     }
 }
@@ -212,8 +218,9 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn set_cursor(&mut self, key: &PublicKey, incarnation: Incarnation, sequence: u64) -> Result<()> {
-        let sequence = i64::try_from(sequence)
-            .map_err(|_| StoreError::Sql(format!("the sequence {sequence} is larger than any queue can reach")))?;
+        let sequence = i64::try_from(sequence).map_err(|_| {
+            StoreError::Sql(format!("the sequence {sequence} is larger than any queue can reach"))
+        })?;
         self.run(
             "INSERT INTO queue_cursor(key, incarnation, sequence) VALUES (?1, ?2, ?3)
              ON CONFLICT(key, incarnation) DO UPDATE SET sequence = excluded.sequence",
@@ -278,11 +285,18 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn body(&mut self, hash: &DocumentHash) -> Result<Option<String>> {
-        let packed = self.one("SELECT body FROM document WHERE hash = ?1", [hash.0], |row| row.get::<_, Vec<u8>>(0))?;
+        let packed =
+            self.one("SELECT body FROM document WHERE hash = ?1", [hash.0], |row| row.get::<_, Vec<u8>>(0))?;
         packed.map(|bytes| unpack(&bytes).map_err(StoreError::Corrupt)).transpose()
     }
 
-    fn replace_graph(&mut self, host: &Designation, instance: &str, facts: &GraphFacts, now: Timestamp) -> Result<()> {
+    fn replace_graph(
+        &mut self,
+        host: &Designation,
+        instance: &str,
+        facts: &GraphFacts,
+        now: Timestamp,
+    ) -> Result<()> {
         graph::replace(self, host, instance, facts, now)
     }
 
@@ -297,7 +311,12 @@ impl Transaction for SqliteTransaction<'_> {
         self.all(&sql, (id, instance), rows::rule_result)
     }
 
-    fn put_rule_results(&mut self, host: &Designation, instance: &str, changed: &[RuleResultRow]) -> Result<()> {
+    fn put_rule_results(
+        &mut self,
+        host: &Designation,
+        instance: &str,
+        changed: &[RuleResultRow],
+    ) -> Result<()> {
         let id = self.host_id(host)?;
         for row in changed {
             let current = self.one(
@@ -348,8 +367,9 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn append_event(&mut self, event: &Event, channels: &[&str]) -> Result<i64> {
-        let text = serde_json::to_string(event)
-            .map_err(|e| StoreError::Sql(format!("the event {} cannot be written as JSON: {e}", event.eventid)))?;
+        let text = serde_json::to_string(event).map_err(|e| {
+            StoreError::Sql(format!("the event {} cannot be written as JSON: {e}", event.eventid))
+        })?;
         self.run(
             "INSERT INTO event(eventid, time, eventtype, nodetype, designation, event) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             (&event.eventid, event.time.0, event.eventtype.as_str(), event.nodetype(), event.designation(), text),
@@ -365,7 +385,13 @@ impl Transaction for SqliteTransaction<'_> {
         Ok(sequence)
     }
 
-    fn finish_delivery(&mut self, sequence: i64, channel: &str, now: Timestamp, failure: Option<&str>) -> Result<()> {
+    fn finish_delivery(
+        &mut self,
+        sequence: i64,
+        channel: &str,
+        now: Timestamp,
+        failure: Option<&str>,
+    ) -> Result<()> {
         // Nothing happens for a row that is not waiting: a repeated call must not turn a failure into a delivery.
         self.run(
             "INSERT INTO delivery(sequence, channel, attempts, finished, failure)

@@ -18,6 +18,19 @@ pub fn documentation() -> &'static [View] {
     VIEWS
 }
 
+/// The documentation of all views as Markdown, one section each.
+pub fn documentation_text() -> String {
+    let mut text = String::new();
+    for view in VIEWS {
+        text.push_str(&format!("## {}\n{}\n\n| column | meaning |\n|---|---|\n", view.name, view.meaning));
+        for (name, meaning) in view.columns {
+            text.push_str(&format!("| `{name}` | {} |\n", meaning.replace('|', "\\|")));
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// The statements that make all views.
 pub fn all_sql() -> String {
     VIEWS
@@ -39,8 +52,10 @@ const CHANGED_AFTER: (&str, &str) = ("changed_after", "the change happened after
 const SEEN: (&str, &str) = ("seen", "when the host read the value, by its clock");
 const HASH: (&str, &str) = ("hash", "SHA-256 of the document, hexadecimal");
 const SIZE: (&str, &str) = ("size", "bytes of the document as text");
-const DOCUMENT: (&str, &str) =
-    ("document", "the whole envelope as JSON text: document ->> '$.data.x', or json_tree(document) for every fact");
+const DOCUMENT: (&str, &str) = (
+    "document",
+    "the whole envelope as JSON text: document ->> '$.data.x', or json_tree(document) for every fact",
+);
 const PROPERTIES: (&str, &str) = ("properties", "all properties as a JSON object");
 const RULE: (&str, &str) = ("rule_id", "id of the rule, such as nist_V-38528");
 const CATEGORY: (&str, &str) = ("category", "category of the rule, such as security");

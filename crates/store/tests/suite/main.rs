@@ -1,5 +1,7 @@
-//! One test program: the conformance suite with its implementations, and the canned queries over a small site.
+//! One test program: the conformance suite with its implementations, the canned queries over a small site, random
+//! histories.
 
 mod conformance;
 mod queries;
+mod random;
 mod sqlite;

@@ -1,7 +1,7 @@
 //! Every shipped query over a small site: the rows it gives, and the lines made of them.
 
-use crate::conformance::{self, LIMITS, host, site};
 use crate::conformance::site::packages;
+use crate::conformance::{self, LIMITS, host, site};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,8 +9,11 @@ use store::query::Queries;
 use store::sqlite::SqliteStore;
 use store::{Reader, Store, Table};
 
+/// Parameters by name, as typed.
+type Given = &'static [(&'static str, &'static str)];
+
 /// Query, parameters, human lines, script lines.
-type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str], &'static [&'static str]);
+type Case = (&'static str, Given, &'static [&'static str], &'static [&'static str]);
 
 const CASES: &[Case] = &[
     (
@@ -52,7 +55,12 @@ const CASES: &[Case] = &[
     ),
     ("packagename", &[("packagename", "openssl::i386")], &[], &[]),
     ("packagename", &[("packagename", "opens")], &[], &[]),
-    ("totalscores", &[], &["global security 7", "global networking 2"], &["global,security,7", "global,networking,2"]),
+    (
+        "totalscores",
+        &[],
+        &["global security 7", "global networking 2"],
+        &["global,security,7", "global,networking,2"],
+    ),
     (
         "allbpscores",
         &[],
@@ -104,7 +112,7 @@ const CASES: &[Case] = &[
 ];
 
 /// Query, parameters, number of rows: for answers too long to write down.
-const COUNTS: &[(&str, &[(&str, &str)], usize)] = &[
+const COUNTS: &[(&str, Given, usize)] = &[
     ("allpackages", &[], 9),
     ("packagename", &[("packagename", "openssl::amd64")], 3),
     ("packageprefix", &[("prefix", "open")], 6),
@@ -137,7 +145,8 @@ fn every_query_gives_its_rows() {
     for (name, given, count) in COUNTS {
         assert_eq!(ask(&mut *reader, &queries, name, given).rows.len(), *count, "{name} {given:?}");
     }
-    let tested: BTreeSet<&str> = CASES.iter().map(|case| case.0).chain(COUNTS.iter().map(|case| case.0)).collect();
+    let tested: BTreeSet<&str> =
+        CASES.iter().map(|case| case.0).chain(COUNTS.iter().map(|case| case.0)).collect();
     let shipped: BTreeSet<&str> = queries.iter().map(|query| query.name.as_str()).collect();
     assert_eq!(tested, shipped, "every shipped query needs a case here");
 }
@@ -174,7 +183,12 @@ fn look_ups_use_their_index() {
                 &site::nic_and_address(&name, "eth0", &mac, &ip),
                 conformance::at(1),
             )?;
-            t.replace_graph(&host(&name), "packages", &packages(&name, &[("bash", "5")]), conformance::at(1))?;
+            t.replace_graph(
+                &host(&name),
+                "packages",
+                &packages(&name, &[("bash", "5")]),
+                conformance::at(1),
+            )?;
         }
         Ok(())
     });

@@ -140,4 +140,16 @@ mod tests {
         assert_eq!(interface_names(text), ["lo", "eth0", "br-lan.7", "eth0:1"]);
         assert!(interface_names("").is_empty());
     }
+
+    #[test]
+    fn sockets_of_both_families_take_the_time_to_live() {
+        let key = crate::keys::KeyPair::generate().unwrap();
+        for bind in ["[::]:0", "127.0.0.1:0"] {
+            let bind = bind.parse().unwrap();
+            let config =
+                EndpointConfig { bind, multicast_ttl: 7, ..EndpointConfig::nanoprobe(key.clone(), vec![]) };
+            let socket = open(&config).unwrap();
+            assert_eq!(SockRef::from(&socket).multicast_ttl_v4().unwrap(), 7, "{bind}");
+        }
+    }
 }

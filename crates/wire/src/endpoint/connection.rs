@@ -76,7 +76,9 @@ impl From<ConnectionError> for Lost {
             ConnectionError::ConnectionClosed(close) => {
                 Self::Other(format!("closed by the other side's QUIC or TLS ({})", close.error_code))
             }
-            ConnectionError::TransportError(error) => Self::Other(format!("QUIC or TLS failed ({})", error.code)),
+            ConnectionError::TransportError(error) => {
+                Self::Other(format!("QUIC or TLS failed ({})", error.code))
+            }
             other => Self::Other(other.to_string()),
         }
     }

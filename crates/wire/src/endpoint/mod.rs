@@ -32,7 +32,7 @@ use tokio::sync::mpsc;
 /// A handshake takes two round trips (three with Retry); what has not finished by then never will.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// QUIC gives a silent connection up after this; `delivery` closes it properly before, after 30 s.
+/// Usual [`EndpointConfig::idle_timeout`]; `delivery` closes it properly before, after 30 s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// TLS wants a server name; with raw public keys nobody looks at it, and it is not sent.
@@ -57,10 +57,13 @@ pub struct EndpointConfig {
     pub multicast_ttl: u32,
     /// Ask the system for 10 MiB of receive buffer.
     pub large_buffers: bool,
-    /// Where the keys are kept that let peers notice a restart; `None` makes new ones each time.
+    /// Where the keys are kept that let peers notice a restart, in a subdirectory `keys` of mode 0700; `None` makes new
+    /// ones each time. Each program needs its own.
     pub state_directory: Option<PathBuf>,
     /// Send a packet this often when there is nothing to say; `None` lets idle connections end.
     pub keepalive: Option<Duration>,
+    /// QUIC gives a silent connection up after this.
+    pub idle_timeout: Duration,
     /// Connections that may be open at once; further ones are not answered.
     pub max_connections: usize,
     /// Of those, from one address (IPv6: one /64 network): one hostile host cannot take all.
@@ -97,6 +100,7 @@ impl EndpointConfig {
             large_buffers: false,
             state_directory: None,
             keepalive: None,
+            idle_timeout: IDLE_TIMEOUT,
             max_connections: 64,
             max_connections_per_address: 1024,
             datagram_queue: 256,
@@ -128,6 +132,8 @@ pub enum ConnectError {
     Refused { address: SocketAddr, reason: String },
     #[error("{address} cannot be reached from the local address {local}")]
     BadAddress { address: SocketAddr, local: SocketAddr },
+    #[error("{address} is a multicast group: it is asked with a hello, not dialled")]
+    Multicast { address: SocketAddr },
     #[error("the endpoint was closed")]
     Closed,
     #[error("cannot set up TLS: {0}")]
@@ -190,7 +196,7 @@ impl Endpoint {
             Some(keys) => Trust::OneOf(keys.as_slice().into()),
         };
         let secrets = match &config.state_directory {
-            Some(directory) => EndpointSecrets::load_or_create(directory)?,
+            Some(directory) => EndpointSecrets::load_or_create(&directory.join("keys"))?,
             None => EndpointSecrets::temporary()?,
         };
         let transport = Arc::new(transport(&config));
@@ -242,7 +248,11 @@ impl Endpoint {
     }
 
     /// As [`Endpoint::connect`], with the keys to expect given here.
-    pub async fn connect_to(&self, address: SocketAddr, keys: &[PublicKey]) -> Result<Connection, ConnectError> {
+    pub async fn connect_to(
+        &self,
+        address: SocketAddr,
+        keys: &[PublicKey],
+    ) -> Result<Connection, ConnectError> {
         self.dial(address, Trust::OneOf(keys.into())).await
     }
 
@@ -318,15 +328,19 @@ impl Endpoint {
     async fn dial(&self, address: SocketAddr, trust: Trust) -> Result<Connection, ConnectError> {
         let shared = &self.shared;
         let local = self.local_address().map_err(|_| ConnectError::Closed)?;
+        if address.ip().to_canonical().is_multicast() {
+            return Err(ConnectError::Multicast { address });
+        }
         let target = for_family(address, local).ok_or(ConnectError::BadAddress { address, local })?;
         let refused = Arc::new(OnceLock::new());
         let tls = shared.identity.client(trust, refused.clone()).map_err(ConnectError::Tls)?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         config.transport_config(shared.transport.clone());
-        let connecting = shared.quinn.connect_with(config, target, SERVER_NAME).map_err(|error| match error {
-            quinn::ConnectError::EndpointStopping => ConnectError::Closed,
-            _ => ConnectError::BadAddress { address, local },
-        })?;
+        let connecting =
+            shared.quinn.connect_with(config, target, SERVER_NAME).map_err(|error| match error {
+                quinn::ConnectError::EndpointStopping => ConnectError::Closed,
+                _ => ConnectError::BadAddress { address, local },
+            })?;
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
             Err(_) | Ok(Err(quinn::ConnectionError::TimedOut)) => {
                 Err(ConnectError::TimedOut { address, waited: HANDSHAKE_TIMEOUT })
@@ -385,8 +399,14 @@ fn transport(config: &EndpointConfig) -> TransportConfig {
         .send_window(512 << 10)
         .mtu_discovery_config(None)
         .keep_alive_interval(config.keepalive)
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32))));
+        .max_idle_timeout(Some(idle(config.idle_timeout)));
     transport
+}
+
+/// Never without a limit: a half-open handshake would stay for ever.
+fn idle(timeout: Duration) -> IdleTimeout {
+    IdleTimeout::try_from(timeout)
+        .unwrap_or_else(|_| VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32).into())
 }
 
 fn server(

@@ -144,10 +144,11 @@ fn split(buffer: &mut [u8], meta: &mut RecvMeta, datagrams: &mpsc::Sender<Datagr
             counters.dropped_large.fetch_add(1, Ordering::Relaxed);
         } else {
             let bytes = buffer[from..to].to_vec();
-            let counter = match datagrams.try_send(Datagram { source: canonical(meta.addr), destination, bytes }) {
-                Ok(()) => &counters.datagrams,
-                Err(_) => &counters.dropped_full,
-            };
+            let counter =
+                match datagrams.try_send(Datagram { source: canonical(meta.addr), destination, bytes }) {
+                    Ok(()) => &counters.datagrams,
+                    Err(_) => &counters.dropped_full,
+                };
             counter.fetch_add(1, Ordering::Relaxed);
         }
         from = to;

@@ -7,9 +7,7 @@ use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, ring as provider, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{
-    CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
@@ -47,11 +45,7 @@ impl Identity {
     }
 
     /// For one outgoing connection. A key that is not trusted is left in the cell, for the error message.
-    pub fn client(
-        &self,
-        trust: Trust,
-        refused: Arc<OnceLock<PublicKey>>,
-    ) -> Result<QuicClientConfig, Error> {
+    pub fn client(&self, trust: Trust, refused: Arc<OnceLock<PublicKey>>) -> Result<QuicClientConfig, Error> {
         let verifier = Arc::new(Verifier { trust, refused, provider: self.provider.clone() });
         let mut config = rustls::ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -66,8 +60,7 @@ impl Identity {
     }
 
     pub fn server(&self, trust: Trust) -> Result<QuicServerConfig, Error> {
-        let verifier =
-            Arc::new(Verifier { trust, refused: Arc::default(), provider: self.provider.clone() });
+        let verifier = Arc::new(Verifier { trust, refused: Arc::default(), provider: self.provider.clone() });
         let mut config = rustls::ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)

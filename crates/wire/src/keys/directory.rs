@@ -102,7 +102,8 @@ impl KeyDirectory {
     pub fn cma_pair(&self) -> Result<(KeyId, KeyPair), KeyError> {
         match self.cma_secrets()?.into_iter().next() {
             Some(id) => {
-                let pair = self.pair(&id)?.ok_or_else(|| KeyError::NoCmaSecret { path: self.path().to_owned() })?;
+                let pair =
+                    self.pair(&id)?.ok_or_else(|| KeyError::NoCmaSecret { path: self.path().to_owned() })?;
                 Ok((id, pair))
             }
             None => Err(KeyError::NoCmaSecret { path: self.path().to_owned() }),
@@ -120,8 +121,8 @@ impl KeyDirectory {
         let mut made = Vec::new();
         for _ in 0..count {
             let next = taken.iter().max().map_or(0, |highest| highest + 1);
-            let id = KeyId::cma(next)
-                .ok_or_else(|| KeyError::NumbersUsedUp { path: self.path().to_owned() })?;
+            let id =
+                KeyId::cma(next).ok_or_else(|| KeyError::NumbersUsedUp { path: self.path().to_owned() })?;
             self.save(&id, &KeyPair::generate().map_err(|error| KeyError::NoRandom { error })?)?;
             taken.push(next);
             made.push(id);

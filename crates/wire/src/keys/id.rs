@@ -129,7 +129,9 @@ mod tests {
         assert_eq!(KeyId::cma(1).unwrap().as_str(), "#CMA#00001");
         assert_eq!(KeyId::cma(99_999).unwrap().cma_number(), Some(99_999));
         assert_eq!(KeyId::cma(100_000), None);
-        for (text, number) in [("#CMA#00042", Some(42)), ("#CMA#0042", None), ("#CMA#+0042", None), ("x", None)] {
+        for (text, number) in
+            [("#CMA#00042", Some(42)), ("#CMA#0042", None), ("#CMA#+0042", None), ("x", None)]
+        {
             assert_eq!(KeyId::new(text).unwrap().cma_number(), number, "{text}");
         }
     }

@@ -78,9 +78,14 @@ mod tests {
     /// RFC 8032 §7.1, test 1.
     #[test]
     fn public_key_of_a_known_seed() {
-        let seed = PublicKey::from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap().0;
+        let seed = PublicKey::from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+            .unwrap()
+            .0;
         let pair = KeyPair::from_seed(Zeroizing::new(seed));
-        assert_eq!(pair.public().to_hex(), "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        assert_eq!(
+            pair.public().to_hex(),
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+        );
         assert!(!format!("{pair:?}").contains("9d61b19d"));
     }
 

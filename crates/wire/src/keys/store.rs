@@ -68,7 +68,8 @@ impl FileStore {
         if let Some(parent) = path.parent()
             && !parent.as_os_str().is_empty()
         {
-            std::fs::create_dir_all(parent).map_err(|error| KeyError::Io { path: parent.to_owned(), error })?;
+            std::fs::create_dir_all(parent)
+                .map_err(|error| KeyError::Io { path: parent.to_owned(), error })?;
         }
         match rustix::fs::mkdir(path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => Self::open(path),

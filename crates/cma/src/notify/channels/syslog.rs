@@ -13,7 +13,6 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 pub static CHANNEL: Channel = Channel {
     name: "syslog",

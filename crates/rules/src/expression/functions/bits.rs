@@ -10,7 +10,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         minimum_arguments: 2,
         maximum_arguments: None,
         summary: "the bits that are in any of the numbers",
-        examples: &[example("bitwiseOR($a, 1)", r#"{"a": "4"}"#, "5"), example("bitwiseOR($a, 1)", "{}", "null")],
+        examples: &[
+            example("bitwiseOR($a, 1)", r#"{"a": "4"}"#, "5"),
+            example("bitwiseOR($a, 1)", "{}", "null"),
+        ],
         check: Check::Nothing,
         run: |call| fold(call, |a, b| a | b),
     },

@@ -7,7 +7,8 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const LISTENING: &str = r#"{"procinfo": {"listenaddrs": {"0.0.0.0:8080": {}, ":::80": {}, "10.1.2.3:80": {}}}}"#;
+const LISTENING: &str =
+    r#"{"procinfo": {"listenaddrs": {"0.0.0.0:8080": {}, ":::80": {}, "10.1.2.3:80": {}}}}"#;
 const COMMANDS: &str = r#"{"_init_commands": {"data": {"sensors": true}}}"#;
 const UPSTART: &str = r#"{"_init_monitoringagents": {"data": {"upstart": ["ssh"]}}}"#;
 
@@ -40,7 +41,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
             example("serviceipport($s)", r#"{"s": {":::22": {}}}"#, "\"[::1]:22\""),
         ],
         check: Check::Nothing,
-        run: |call| service(call).and_then(|(address, port)| text(std::net::SocketAddr::new(address, port).to_string())),
+        run: |call| {
+            service(call)
+                .and_then(|(address, port)| text(std::net::SocketAddr::new(address, port).to_string()))
+        },
     },
     Function {
         name: "basename",
@@ -49,7 +53,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
         summary: "what follows the last slash of the first known path, by default of $pathname",
         examples: &[example("basename()", r#"{"pathname": "/usr/sbin/sshd"}"#, "\"sshd\"")],
         check: Check::Nothing,
-        run: |call| path(call).and_then(|path| text(path.rsplit_once('/').map_or(path.as_ref(), |(_, name)| name))),
+        run: |call| {
+            path(call).and_then(|path| text(path.rsplit_once('/').map_or(path.as_ref(), |(_, name)| name)))
+        },
     },
     Function {
         name: "dirname",
@@ -68,7 +74,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         minimum_arguments: 0,
         maximum_arguments: None,
         summary: "true if the host has all these commands, else unknown",
-        examples: &[example("hascmd(sensors)", COMMANDS, "true"), example("hascmd(nosuch)", COMMANDS, "null")],
+        examples: &[
+            example("hascmd(sensors)", COMMANDS, "true"),
+            example("hascmd(nosuch)", COMMANDS, "null"),
+        ],
         check: Check::Nothing,
         run: has_command,
     },
@@ -77,7 +86,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         minimum_arguments: 0,
         maximum_arguments: None,
         summary: "whether one of the names is an Upstart job; without names: whether the host has Upstart",
-        examples: &[example("is_upstartjob(ssh)", UPSTART, "true"), example("is_upstartjob(cron)", UPSTART, "false")],
+        examples: &[
+            example("is_upstartjob(ssh)", UPSTART, "true"),
+            example("is_upstartjob(cron)", UPSTART, "false"),
+        ],
         check: Check::Nothing,
         run: is_upstart_job,
     },
@@ -148,7 +160,8 @@ fn is_upstart_job<'a>(call: &mut Call<'_, 'a>) -> Operand<'a> {
     if call.arguments.is_empty() {
         return truth(jobs.is_some());
     }
-    let names: Vec<Cow<'_, str>> = call.arguments.iter().flatten().filter_map(|name| scalar_text(name)).collect();
+    let names: Vec<Cow<'_, str>> =
+        call.arguments.iter().flatten().filter_map(|name| scalar_text(name)).collect();
     let is_job = |name: &Cow<'_, str>| match jobs.as_deref() {
         Some(Value::Array(jobs)) => jobs.iter().any(|job| job.as_str() == Some(name)),
         Some(Value::Object(jobs)) => jobs.contains_key(name.as_ref()),

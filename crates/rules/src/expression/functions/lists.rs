@@ -84,7 +84,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         summary: "no two elements of the list are equal; with a name: no two members of the list or map have the same value under that name",
         examples: &[
             example("UNIQUE($l)", r#"{"l": [1, 2, 1]}"#, "false"),
-            example("UNIQUE($users, uid)", r#"{"users": {"root": {"uid": 0}, "joe": {"uid": 1000}}}"#, "true"),
+            example(
+                "UNIQUE($users, uid)",
+                r#"{"users": {"root": {"uid": 0}, "joe": {"uid": 1000}}}"#,
+                "true",
+            ),
         ],
         check: Check::Nothing,
         run: unique,
@@ -98,8 +102,12 @@ fn is_choice(value: &Value, call: &Call<'_, '_>) -> bool {
 /// Whether each known element of a list or key of a map is a choice; `None` for a scalar.
 fn members(value: &Value, call: &Call<'_, '_>) -> Option<Vec<bool>> {
     match value {
-        Value::Array(list) => Some(list.iter().filter(|e| !e.is_null()).map(|e| is_choice(e, call)).collect()),
-        Value::Object(map) => Some(map.keys().map(|key| is_choice(&Value::String(key.clone()), call)).collect()),
+        Value::Array(list) => {
+            Some(list.iter().filter(|e| !e.is_null()).map(|e| is_choice(e, call)).collect())
+        }
+        Value::Object(map) => {
+            Some(map.keys().map(|key| is_choice(&Value::String(key.clone()), call)).collect())
+        }
         _ => None,
     }
 }
@@ -148,7 +156,11 @@ fn le_each<'a>(call: &mut Call<'_, 'a>) -> Operand<'a> {
     if values.len() > limits.len() || !values.iter().chain(&limits).all(is_number) {
         return None;
     }
-    if values.iter().zip(&limits).any(|(value, limit)| compare(value, limit).is_some_and(std::cmp::Ordering::is_gt)) {
+    if values
+        .iter()
+        .zip(&limits)
+        .any(|(value, limit)| compare(value, limit).is_some_and(std::cmp::Ordering::is_gt))
+    {
         return truth(false);
     }
     if values.len() == limits.len() { truth(true) } else { None }

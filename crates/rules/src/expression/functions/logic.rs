@@ -53,7 +53,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         minimum_arguments: 0,
         maximum_arguments: None,
         summary: "true if all are true; unknown counts as false",
-        examples: &[example("MUST(EQ($a, 1))", "{}", "false"), example("MUST(EQ($a, 1))", r#"{"a": 1}"#, "true")],
+        examples: &[
+            example("MUST(EQ($a, 1))", "{}", "false"),
+            example("MUST(EQ($a, 1))", r#"{"a": 1}"#, "true"),
+        ],
         check: Check::Nothing,
         run: |call| truth(call.arguments.iter().all(|argument| argument.as_deref().is_some_and(is_true))),
     },
@@ -62,7 +65,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         minimum_arguments: 0,
         maximum_arguments: None,
         summary: "false if one is false, else true; unknown counts as true",
-        examples: &[example("NONEOK(EQ($a, 1))", "{}", "true"), example("NONEOK(EQ($a, 1))", r#"{"a": 2}"#, "false")],
+        examples: &[
+            example("NONEOK(EQ($a, 1))", "{}", "true"),
+            example("NONEOK(EQ($a, 1))", r#"{"a": 2}"#, "false"),
+        ],
         check: Check::Nothing,
         run: |call| truth(call.arguments.iter().all(|argument| argument.as_deref().is_none_or(is_true))),
     },

@@ -50,7 +50,8 @@ fn mode(value: &Value) -> Option<u32> {
     let bits = match value {
         Value::String(text) => {
             let text = text.trim();
-            let octal = (1..=7).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+            let octal =
+                (1..=7).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
             u32::from_str_radix(text, 8).ok().filter(|_| octal)?
         }
         number => u32::try_from(integer(number)?).ok()?,

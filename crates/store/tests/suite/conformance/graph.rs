@@ -25,13 +25,23 @@ pub fn an_update_writes_only_the_difference(store: &mut dyn Store) {
         ])
     );
     assert_eq!(count(store, "nodes WHERE key LIKE 'deb/openssl%'"), json!(1), "the old version is gone");
-    assert_eq!(cell(store, "SELECT changed FROM nodes WHERE key LIKE 'deb/bash%'"), json!(at(100).to_utc_text()));
+    assert_eq!(
+        cell(store, "SELECT changed FROM nodes WHERE key LIKE 'deb/bash%'"),
+        json!(at(100).to_utc_text())
+    );
     // Another instance of the same host has its own say.
-    replace(store, "web1", "netconfig", &nic_and_address("web1", "eth0", "00-16-3e-00-00-01", "10.0.0.7"), 300);
+    replace(
+        store,
+        "web1",
+        "netconfig",
+        &nic_and_address("web1", "eth0", "00-16-3e-00-00-01", "10.0.0.7"),
+        300,
+    );
     replace(store, "web1", "packages", &GraphFacts::default(), 400);
-    assert_eq!(json!(sql(store, "SELECT kind, key FROM nodes ORDER BY kind").rows), json!([
-        ["Drone", "web1"], ["IPaddrNode", "_GLOBAL_/10.0.0.7"], ["NICNode", "web1/eth0"]
-    ]));
+    assert_eq!(
+        json!(sql(store, "SELECT kind, key FROM nodes ORDER BY kind").rows),
+        json!([["Drone", "web1"], ["IPaddrNode", "_GLOBAL_/10.0.0.7"], ["NICNode", "web1/eth0"]])
+    );
 }
 
 pub fn shared_nodes_live_as_long_as_somebody_says_so(store: &mut dyn Store) {
@@ -66,7 +76,12 @@ pub fn the_newest_claim_wins_and_other_properties_stay(store: &mut dyn Store) {
 
 pub fn an_edge_from_nowhere_is_refused(store: &mut dyn Store) {
     let facts = GraphFacts {
-        edges: vec![edge((NodeKind::NicNode, "web1/eth7"), NodeKind::IpaddrNode, "_GLOBAL_/10.0.0.7", json!({}))],
+        edges: vec![edge(
+            (NodeKind::NicNode, "web1/eth7"),
+            NodeKind::IpaddrNode,
+            "_GLOBAL_/10.0.0.7",
+            json!({}),
+        )],
         ..GraphFacts::default()
     };
     let mut transaction = store.begin().unwrap();

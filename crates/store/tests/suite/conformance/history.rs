@@ -11,7 +11,8 @@ pub fn hosts_round_trip(store: &mut dyn Store) {
     commit(store, |t| {
         assert_eq!(t.host(&host("web1"))?, Some(row.clone()));
         assert_eq!(t.host(&host("web2"))?, None);
-        let changed = store::HostRow { status: "dead".into(), rejected_key: None, last_seen: at(9), ..row.clone() };
+        let changed =
+            store::HostRow { status: "dead".into(), rejected_key: None, last_seen: at(9), ..row.clone() };
         t.put_host(&changed)?;
         assert_eq!(t.host(&host("web1"))?, Some(changed));
         t.put_host(&host_row("aaa", "up", ""))
@@ -27,7 +28,10 @@ pub fn documents_have_periods(store: &mut dyn Store) {
     put(store, "web2", "_init_sshd", json!({"Port": 1}), 150);
     let mut reader = store.reader().unwrap();
     let mut at_time = |micros: Option<i64>| {
-        reader.document_at(&host("web1"), "_init_sshd", micros.map(at)).unwrap().map(|(row, body)| (row.hash, row.until, body))
+        reader
+            .document_at(&host("web1"), "_init_sshd", micros.map(at))
+            .unwrap()
+            .map(|(row, body)| (row.hash, row.until, body))
     };
     assert_eq!(at_time(Some(99)), None);
     let (hash, until, body) = at_time(Some(100)).unwrap();
@@ -86,12 +90,19 @@ pub fn a_wrong_hash_is_refused(store: &mut dyn Store) {
 pub fn rule_results_have_periods(store: &mut dyn Store) {
     let name = host("web1");
     commit(store, |t| {
-        t.put_rule_results(&name, "_init_sshd", &[result("r1", "pass", 0.0, 100), result("r2", "fail", 2.0, 100)])
+        t.put_rule_results(
+            &name,
+            "_init_sshd",
+            &[result("r1", "pass", 0.0, 100), result("r2", "fail", 2.0, 100)],
+        )
     });
     commit(store, |t| t.put_rule_results(&name, "_init_sshd", &[result("r1", "fail", 3.0, 200)]));
     commit(store, |t| {
         let current = t.rule_results(&name, "_init_sshd")?;
-        assert_eq!(current.iter().map(|r| (r.rule_id.as_str(), r.score)).collect::<Vec<_>>(), [("r1", 3.0), ("r2", 2.0)]);
+        assert_eq!(
+            current.iter().map(|r| (r.rule_id.as_str(), r.score)).collect::<Vec<_>>(),
+            [("r1", 3.0), ("r2", 2.0)]
+        );
         assert_eq!(current[0], result("r1", "fail", 3.0, 200));
         assert_eq!(t.rule_results(&name, "_init_pam")?, vec![]);
         t.remove_rule_results(&name, "_init_sshd", &["r2", "never"], at(300))?;
@@ -102,7 +113,8 @@ pub fn rule_results_have_periods(store: &mut dyn Store) {
     let history = reader.rule_history(&name, "r1").unwrap();
     let periods: Vec<_> = history.iter().map(|r| (r.status.as_str(), r.since, r.until)).collect();
     assert_eq!(periods, [("pass", at(100), Some(at(200))), ("fail", at(200), None)]);
-    let mut status = |rule: &str, micros| reader.rule_result_at(&name, rule, at(micros)).unwrap().map(|r| r.status);
+    let mut status =
+        |rule: &str, micros| reader.rule_result_at(&name, rule, at(micros)).unwrap().map(|r| r.status);
     assert_eq!(status("r1", 99), None);
     assert_eq!(status("r1", 199).as_deref(), Some("pass"));
     assert_eq!(status("r1", 200).as_deref(), Some("fail"));
@@ -114,7 +126,8 @@ pub fn facts_at_past_times(store: &mut dyn Store) {
     put(store, "web1", "p", json!({"net.ipv4.ip_forward": 0, "a": {"b": {"c": [5, 6]}}}), 100);
     put(store, "web1", "p", json!({"net.ipv4.ip_forward": 1}), 200);
     let mut reader = store.reader().unwrap();
-    let mut fact = |path: &str, micros: Option<i64>| reader.fact_at(&host("web1"), "p", path, micros.map(at)).unwrap();
+    let mut fact =
+        |path: &str, micros: Option<i64>| reader.fact_at(&host("web1"), "p", path, micros.map(at)).unwrap();
     assert_eq!(fact("net.ipv4.ip_forward", Some(150)), Some(json!(0)));
     assert_eq!(fact("net.ipv4.ip_forward", None), Some(json!(1)));
     assert_eq!(fact("a.b.c.1", Some(150)), Some(json!(6)));
@@ -129,8 +142,16 @@ pub fn a_removed_host_keeps_its_history(store: &mut dyn Store) {
     commit(store, |t| t.remove_host(&host("never-seen"), at(site::LATER)));
     assert_eq!(cell(store, "SELECT count(*) FROM hosts WHERE host = 'web1'"), json!(0));
     for view in ["documents", "rule_results", "nics", "packages", "scores"] {
-        assert_eq!(cell(store, &format!("SELECT count(*) FROM {view} WHERE host = 'web1'")), json!(0), "{view}");
-        assert_ne!(cell(store, &format!("SELECT count(*) FROM {view} WHERE host = 'web2'")), json!(0), "{view}");
+        assert_eq!(
+            cell(store, &format!("SELECT count(*) FROM {view} WHERE host = 'web1'")),
+            json!(0),
+            "{view}"
+        );
+        assert_ne!(
+            cell(store, &format!("SELECT count(*) FROM {view} WHERE host = 'web2'")),
+            json!(0),
+            "{view}"
+        );
     }
     assert_eq!(cell(store, "SELECT count(*) FROM nodes WHERE key = 'web1'"), json!(0));
     let mut reader = store.reader().unwrap();
@@ -140,5 +161,12 @@ pub fn a_removed_host_keeps_its_history(store: &mut dyn Store) {
     // Registered again, it goes on where it was.
     commit(store, |t| t.put_host(&host_row("web1", "up", "STARTUP")));
     put(store, "web1", "_init_sshd", json!({"again": true}), site::LATER + 10);
-    assert!(store.reader().unwrap().document_at(&name, "_init_sshd", Some(at(site::LATER - 1))).unwrap().is_some());
+    assert!(
+        store
+            .reader()
+            .unwrap()
+            .document_at(&name, "_init_sshd", Some(at(site::LATER - 1)))
+            .unwrap()
+            .is_some()
+    );
 }

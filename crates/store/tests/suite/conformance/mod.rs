@@ -18,9 +18,11 @@ use store::{DocumentRow, Result, RuleResultRow, SqlLimits, Store, Table, Transac
 /// Makes an empty store.
 pub type Factory<'f> = &'f dyn Fn() -> Box<dyn Store>;
 
+type Part = fn(&mut dyn Store);
+
 /// Runs every part, each on a store of its own, and says which one is running.
 pub fn run(factory: Factory<'_>) {
-    let parts: &[(&str, fn(&mut dyn Store))] = &[
+    let parts: &[(&str, Part)] = &[
         ("hosts round trip", history::hosts_round_trip),
         ("documents have periods", history::documents_have_periods),
         ("a clock set back", history::a_clock_set_back_keeps_periods_in_order),

@@ -27,7 +27,8 @@ pub fn host_row(name: &str, status: &str, reason: &str) -> HostRow {
 }
 
 pub fn event(id: &str, name: &str, time: i64) -> Event {
-    let object = json!({"nodetype": "Drone", "designation": name, "status": "up", "reason": "r", "domain": "global"});
+    let object =
+        json!({"nodetype": "Drone", "designation": name, "status": "up", "reason": "r", "domain": "global"});
     Event {
         eventid: id.into(),
         time: at(time),
@@ -44,7 +45,11 @@ pub fn edge(source: (NodeKind, &str), kind: NodeKind, key: &str, properties: Val
         _ => EdgeKind::NicOwner,
     };
     let properties = properties.as_object().unwrap().clone();
-    EdgeFact { source: (source.0, source.1.into()), kind: edge, target: NodeFact { kind, key: key.into(), properties } }
+    EdgeFact {
+        source: (source.0, source.1.into()),
+        kind: edge,
+        target: NodeFact { kind, key: key.into(), properties },
+    }
 }
 
 pub fn nic_and_address(name: &str, ifname: &str, mac: &str, ip: &str) -> GraphFacts {
@@ -62,7 +67,12 @@ pub fn nic_and_address(name: &str, ifname: &str, mac: &str, ip: &str) -> GraphFa
 pub fn packages(name: &str, list: &[(&str, &str)]) -> GraphFacts {
     let one = |(package, version): &(&str, &str)| {
         let properties = json!({"name": package, "arch": "amd64", "version": version, "type": "deb"});
-        edge((NodeKind::Drone, name), NodeKind::Package, &format!("deb/{package}/amd64/{version}"), properties)
+        edge(
+            (NodeKind::Drone, name),
+            NodeKind::Package,
+            &format!("deb/{package}/amd64/{version}"),
+            properties,
+        )
     };
     GraphFacts { host_properties: Map::new(), edges: list.iter().map(one).collect() }
 }

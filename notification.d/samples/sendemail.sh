@@ -98,14 +98,8 @@ describe_compliance() {
             happened="The system $host keeps the $category rule $rule again."
         fi
     elif [ -n "${ASSIM_newscore:-}" ]; then
-        change="from $(value oldscore 0) to $(value newscore) ($(value discovery_type 'all rules'))"
-        if [ "$event" = warn ]; then
-            subject="WARNING: System $host $category score rose $change"
-            happened="The $category score of the system $host rose $change; a higher score is worse."
-        else
-            subject="HURRAY: System $host $category score fell $change"
-            happened="The $category score of the system $host fell $change; a lower score is better."
-        fi
+        # A score moves with every rule, and the rule's own mail tells more.
+        return 1
     elif [ "$event" = warn ]; then
         subject="WARNING: System $host [$reason]"
         happened="The system $host needs attention: $reason."

@@ -1,0 +1,68 @@
+//! Canned queries, and SQL typed by people.
+
+use super::{Answer, Failure, Shared, limits};
+use axum::Json;
+use axum::extract::Path;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use store::Table;
+
+/// The query that lists all queries: built in, because it asks the CMA and not the database.
+const LIST: &str = "list";
+
+pub async fn list(site: Shared) -> Answer {
+    let knowledge = site.knowledge.get();
+    let own = json!({"name": LIST, "source": "built in", "question": "Which queries are there?", "description": "",
+        "columns": {"name": "name of the query", "question": "what it answers"}, "parameters": []});
+    let mut all: Vec<Value> = vec![own];
+    all.extend(knowledge.queries.iter().filter(|query| query.name != LIST).map(|query| json!(query)));
+    all.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    Ok(Json(Value::Array(all)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    #[serde(default)]
+    parameters: Map<String, Value>,
+}
+
+pub async fn run(site: Shared, Path(name): Path<String>, body: Result<Json<Run>, JsonRejection>) -> Answer {
+    let Json(run) = body?;
+    let knowledge = site.knowledge.get();
+    if name == LIST {
+        if let Some(unknown) = run.parameters.keys().next() {
+            return Err(Failure::bad(format!("the query {LIST} has no parameters, so {unknown:?} means nothing"), ""));
+        }
+        let rows: Vec<Value> = knowledge.queries.iter().map(|query| json!([query.name, query.question])).collect();
+        let templates = json!({"human": "${name}: ${question}", "script": "${name}"});
+        return Ok(Json(json!({"columns": ["name", "question"], "rows": rows, "truncated": false, "templates": templates})));
+    }
+    let unknown = || Failure::new(StatusCode::NOT_FOUND, format!("there is no query {name:?}"), "`assimcli query list` shows them all");
+    let query = knowledge.queries.get(&name).ok_or_else(unknown)?;
+    let given: Vec<(String, Value)> = run.parameters.into_iter().collect();
+    let bound = query.bind(&given).map_err(|error| Failure::bad(error, format!("the query answers: {}", query.question)))?;
+    let sql = query.sql.clone();
+    let table = site.readers.read(move |reader| reader.sql(&sql, &bound, limits())).await?;
+    let mut answer = shown(table);
+    answer["templates"] = json!({"human": query.human, "script": query.script});
+    Ok(Json(answer))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sql {
+    sql: String,
+}
+
+pub async fn sql(site: Shared, body: Result<Json<Sql>, JsonRejection>) -> Answer {
+    let Json(Sql { sql }) = body?;
+    let table = site.readers.read(move |reader| reader.sql(&sql, &[], limits())).await?;
+    Ok(Json(shown(table)))
+}
+
+fn shown(table: Table) -> Value {
+    json!({"columns": table.columns, "rows": table.rows, "truncated": table.truncated})
+}

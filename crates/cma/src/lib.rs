@@ -1,0 +1,22 @@
+//! The Collective Management Authority: the central daemon of Assimilation.
+//!
+//! Its modules in the order of a fact's journey: [`inbox`] takes messages from nanoprobes, [`commit`] has one thread
+//! write them in groups, [`ingest`] decides what each changes, [`notify`] tells people. Beside it: [`knowledge`]
+//! (configuration and rules), [`reevaluate`] (when those change), [`hosts`] (who is connected), [`health`] (what is
+//! wrong here), [`readers`], [`api`] (the local socket) and [`web`]. [`settings`], [`account`] and [`startup`] bring
+//! it all up.
+
+pub mod account;
+pub mod api;
+pub mod commit;
+pub mod health;
+pub mod hosts;
+pub mod inbox;
+pub mod ingest;
+pub mod knowledge;
+pub mod notify;
+pub mod readers;
+pub mod reevaluate;
+pub mod settings;
+pub mod startup;
+pub mod web;

@@ -1,0 +1,349 @@
+//! Bringing the CMA up in the right order, and down again.
+
+use crate::api::{self, Bounded, Reload, Site};
+use crate::commit::{Committer, Outlets, QUEUE_REQUESTS, Writer};
+use crate::health::Health;
+use crate::hosts::Hosts;
+use crate::inbox::{self, Reception};
+use crate::ingest::Produced;
+use crate::knowledge::{Knowledge, SharedKnowledge};
+use crate::notify::run::Delivery;
+use crate::readers::Readers;
+use crate::settings::{Arguments, SettingError, Settings};
+use crate::{account, reevaluate, web};
+use daemon::pidfile::{PidFile, PidFileError};
+use daemon::signals::{Signal, Signals};
+use daemon::{local_socket, logging};
+use model::config::CmaConfig;
+use model::paths::SitePaths;
+use model::{Designation, PublicKey, Timestamp};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use store::sqlite::SqliteStore;
+use store::{HostRow, SqlLimits, Store, StoreError};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+use wire::endpoint::{CloseReason, Endpoint, EndpointConfig, EndpointError};
+use wire::keys::{KeyDirectory, KeyError, KeyPair};
+
+/// Mode of the API's socket: the CMA's user and its group.
+const SOCKET_MODE: u32 = 0o660;
+/// Read-only connections to the database.
+const READERS: usize = 4;
+/// How long stopping may take for each part.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the CMA does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Settings(#[from] SettingError),
+    #[error(transparent)]
+    Account(#[from] account::AccountError),
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("the API socket: {0}")]
+    Socket(io::Error),
+    #[error("the web port {address}: {error}; choose another with --web, or none with `--web none`")]
+    Web { address: SocketAddr, error: io::Error },
+    #[error("{what}: {error}")]
+    Io { what: &'static str, error: io::Error },
+    #[error("the thread that writes the database broke off; its reason is in the log")]
+    WriterLost,
+}
+
+/// Runs the CMA until it is told to stop.
+pub fn run(arguments: &Arguments) -> Result<(), StartError> {
+    let site = arguments.site();
+    let settings = arguments.settings(read_config(&site)?)?;
+    let level = logging::start(settings.debug, "cma");
+    // Before anything has a thread: root is given up per thread.
+    account::settle(&settings)?;
+    let _pidfile = PidFile::create(&settings.pidfile, "cma")?;
+    let keys = KeyDirectory::open(site.crypto())?;
+    let (_, own) = keys.cma_pair()?;
+    if arguments.erasedb {
+        SqliteStore::erase(&settings.database)?;
+        tracing::warn!(database = %settings.database.display(), "the database was erased, as --erasedb asks");
+    }
+    let store = SqliteStore::open(&settings.database)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(16)
+        .build()
+        .map_err(|error| StartError::Io { what: "the event loop cannot start", error })?;
+    let result = runtime.block_on(serve(arguments, settings, level, keys, own, store));
+    // What is still running holds the way to the writer; without it the writer ends.
+    runtime.shutdown_timeout(STOP_PATIENCE);
+    let writer = result?;
+    if writer.join().is_err() { Err(StartError::WriterLost) } else { Ok(()) }
+}
+
+fn read_config(site: &SitePaths) -> Result<CmaConfig, SettingError> {
+    Ok(daemon::settings::read(&site.cma_config())?)
+}
+
+async fn serve(
+    arguments: &Arguments,
+    settings: Settings,
+    level: logging::LogLevel,
+    keys: KeyDirectory,
+    own: KeyPair,
+    mut store: SqliteStore,
+) -> Result<JoinHandle<()>, StartError> {
+    let site = settings.site.clone();
+    let started = Timestamp::now();
+    let health = Arc::new(Health::default());
+    health.set("keys", key_problem(&keys));
+    let knowledge = SharedKnowledge::new(Knowledge::load(settings.config.clone(), &site));
+    for problem in knowledge.get().problems() {
+        tracing::warn!("{problem}");
+    }
+    let evaluated = reevaluate::last_evaluated(store.begin()?.as_mut())?;
+    let readers = Arc::new(Readers::open(&store, READERS)?);
+    let mut reader = store.reader()?;
+    let known = reader.hosts()?;
+    let last_event = newest_event(reader.as_mut())?;
+    drop(reader);
+    let (stop, stopping) = watch::channel(false);
+    let (event_sender, newest_event) = watch::channel(last_event);
+    let (outbox, rows) = mpsc::unbounded_channel();
+    let mut signals = Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
+
+    let mut endpoint = EndpointConfig::cma(own.clone());
+    endpoint.bind = settings.bind;
+    endpoint.state_directory = Some(site.state().join("cma"));
+    if settings.bind.ip().is_loopback() {
+        // Multicast has no business on loopback, and joining would reach for the real interfaces.
+        endpoint.join = None;
+    }
+    let (endpoint, incoming) = Endpoint::bind(endpoint)?;
+    let bind = endpoint.local_address().map_err(|error| StartError::Io { what: "the own address", error })?;
+    let socket = local_socket::bind(&site.cma_socket(), SOCKET_MODE).map_err(StartError::Socket)?;
+    socket.set_nonblocking(true).map_err(StartError::Socket)?;
+    let socket = UnixListener::from_std(socket).map_err(StartError::Socket)?;
+    let web = web_listener(&settings, &health).await?;
+    let web_address = web.as_ref().and_then(|listener| listener.local_addr().ok());
+
+    let key_files = KeyFiles::new(keys, health.clone());
+    key_files.complete(&known);
+    let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
+    let committer = Committer {
+        store: Box::new(store),
+        knowledge: knowledge.clone(),
+        health: health.clone(),
+        outlets: Outlets { outbox, newest_event: event_sender, key_files: Box::new(move |produced| key_files.follow(produced)) },
+        pinned: known.iter().map(|host| (host.key, host.designation.clone())).collect::<HashMap<PublicKey, Designation>>(),
+        started,
+    };
+    let thread = std::thread::Builder::new()
+        .name("writer".into())
+        .spawn(move || committer.run(requests))
+        .map_err(|error| StartError::Io { what: "the thread that writes", error })?;
+    let writer = Writer::new(queue);
+    let hosts = Arc::new(Hosts::default());
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let (reload_sender, mut reloads) = mpsc::channel::<Reload>(4);
+
+    let reception = Reception::new(writer.clone(), hosts.clone(), health.clone(), stopping.clone());
+    tokio::spawn(inbox::run(reception, endpoint.clone(), incoming, own.public()));
+    let api = api::router(Arc::new(Site {
+        writer: writer.clone(),
+        readers: readers.clone(),
+        knowledge: knowledge.clone(),
+        hosts: hosts.clone(),
+        health: health.clone(),
+        paths: site.clone(),
+        hostname: hostname.clone(),
+        bind,
+        web: web_address,
+        database: settings.database.clone(),
+        started,
+        newest_event,
+        reload: reload_sender,
+        stop: stopping.clone(),
+    }));
+    tokio::spawn(serve_api(socket, api, stopping.clone()));
+    if let Some(listener) = web {
+        let mut stopping = stopping.clone();
+        let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+        tokio::spawn(web::serve(listener, writer.clone(), health.clone(), stopped));
+    }
+    tokio::spawn(reevaluate::run(writer.clone(), readers.clone(), knowledge.clone(), stopping.clone(), evaluated));
+    let delivery = Delivery {
+        rows,
+        writer: writer.clone(),
+        readers,
+        knowledge: knowledge.clone(),
+        health: health.clone(),
+        site: site.clone(),
+        hostname,
+        stop: stopping,
+    };
+    let delivering = tokio::spawn(delivery.run());
+    drop(writer);
+    let ready = write_ready_file(&site.run().join("cma.json"), bind, started)
+        .map_err(|error| StartError::Io { what: "the file run/cma.json", error })?;
+    tracing::info!(%bind, database = %settings.database.display(), hosts = known.len(), "the CMA is ready");
+
+    let mut alive = tokio::time::interval(Duration::from_secs(1));
+    let mut lost = false;
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Terminate => break,
+                Signal::Hangup => drop(reload(arguments, &site, &knowledge, &hosts)),
+            },
+            Some(answer) = reloads.recv() => drop(answer.send(reload(arguments, &site, &knowledge, &hosts))),
+            _ = alive.tick() => if thread.is_finished() {
+                lost = true;
+                break;
+            },
+        }
+    }
+    tracing::info!("the CMA stops");
+    let _ = fs::remove_file(&ready);
+    let _ = fs::remove_file(site.cma_socket());
+    stop.send_replace(true);
+    endpoint.close(CloseReason::Shutdown, STOP_PATIENCE).await;
+    // Scripts that still run are killed after this; their events are delivered again at the next start.
+    let _ = tokio::time::timeout(STOP_PATIENCE, delivering).await;
+    if lost { Err(StartError::WriterLost) } else { Ok(thread) }
+}
+
+async fn serve_api(socket: UnixListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
+    let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+    let listener = Bounded::new(socket, api::MAX_CONNECTIONS);
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
+        tracing::error!(%error, "the API socket is no longer served");
+    }
+}
+
+/// Reads configuration and rules again. What can only change at start (addresses, user, store) is left as it is.
+fn reload(arguments: &Arguments, site: &SitePaths, knowledge: &SharedKnowledge, hosts: &Hosts) -> Result<Value, String> {
+    let config = read_config(site).and_then(|config| arguments.settings(config)).map_err(|error| error.to_string());
+    let settings = config.inspect_err(|error| tracing::error!(%error, "the configuration was not read again; the old one stays"))?;
+    let old = knowledge.get();
+    let new = Knowledge::load(settings.config, site);
+    for problem in new.problems() {
+        tracing::warn!("{problem}");
+    }
+    let configured = hosts.configure(&new);
+    let changed = new.fingerprint != old.fingerprint;
+    let answer = json!({
+        "changed": changed || new.config != old.config,
+        "reevaluating": changed,
+        "configured_hosts": configured,
+        "rules_before": old.rule_count(),
+        "rules": new.rule_count(),
+        "problems": new.problems(),
+    });
+    knowledge.set(new);
+    tracing::info!(changed, configured_hosts = configured, "configuration and rules were read again");
+    Ok(answer)
+}
+
+/// What is not as it should be with the CMA's own keys.
+fn key_problem(keys: &KeyDirectory) -> Option<String> {
+    let publics = keys.cma_publics().map(|keys| keys.len()).unwrap_or(0);
+    let secrets = keys.cma_secrets().map(|keys| keys.len()).unwrap_or(0);
+    if (publics, secrets) == (2, 1) {
+        return None;
+    }
+    let problem = if secrets > 1 {
+        "all CMA secrets are on this machine: move the one with the highest number off-line, so that a stolen one can be replaced"
+    } else {
+        "there should be exactly two CMA public keys and one secret; `assimcli genkeys` makes a further pair"
+    };
+    tracing::warn!(publics, secrets, "{problem}");
+    Some(format!("{problem} ({})", keys.path().display()))
+}
+
+async fn web_listener(settings: &Settings, health: &Health) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = settings.web else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if settings.web_is_default && error.kind() == ErrorKind::AddrInUse => {
+            tracing::warn!(%address, "the web port is taken, so there is none; choose another with --web");
+            health.set("web", Some(format!("the web port {address} is taken; choose another with --web, or none with `--web none`")));
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Web { address, error }),
+    }
+}
+
+fn newest_event(reader: &mut dyn store::Reader) -> Result<i64, StoreError> {
+    let limits = SqlLimits { rows: 1, milliseconds: 60_000, bytes: 1024 };
+    let table = reader.sql("SELECT max(sequence) FROM events", &[], limits)?;
+    Ok(table.rows.first().and_then(|row| row.first()).and_then(Value::as_i64).unwrap_or(0))
+}
+
+/// Tells whoever waits that everything listens. Written under another name first, so it is never seen in part.
+fn write_ready_file(path: &Path, bind: SocketAddr, started: Timestamp) -> io::Result<PathBuf> {
+    let text = json!({"pid": std::process::id(), "bind": bind.to_string(), "started": started}).to_string();
+    let temporary = path.with_extension(format!("json.{}", std::process::id()));
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&temporary, path)?;
+    Ok(path.to_owned())
+}
+
+/// Keeps the files of pinned keys in step with the database, which decides.
+struct KeyFiles {
+    keys: KeyDirectory,
+    health: Arc<Health>,
+}
+
+impl KeyFiles {
+    fn new(keys: KeyDirectory, health: Arc<Health>) -> Self {
+        Self { keys, health }
+    }
+
+    /// A crash may have come between a commit and its files.
+    fn complete(&self, hosts: &[HostRow]) {
+        for host in hosts {
+            self.pin(&host.designation, &host.key);
+        }
+    }
+
+    fn follow(&self, produced: &Produced) {
+        for (designation, _) in &produced.unpinned {
+            if let Err(error) = self.keys.unpin(designation) {
+                self.report(designation, &error);
+            }
+        }
+        for (designation, key) in &produced.pinned {
+            self.pin(designation, key);
+        }
+    }
+
+    fn pin(&self, designation: &Designation, key: &PublicKey) {
+        use wire::keys::Pinned;
+        match self.keys.pin(designation, key) {
+            Ok(Pinned::New(_) | Pinned::Known(_)) => {}
+            Ok(Pinned::Conflict { pinned }) => {
+                tracing::warn!(host = %designation, file = %pinned.fingerprint(), database = %key.fingerprint(),
+                    "the key file of a host holds another key than the database; the database counts");
+            }
+            Err(error) => self.report(designation, &error),
+        }
+    }
+
+    fn report(&self, designation: &Designation, error: &KeyError) {
+        tracing::warn!(host = %designation, %error, "the key file of a host cannot be written; the database still knows the key");
+        self.health.set("key files", Some(format!("key files cannot be written: {error}")));
+    }
+}

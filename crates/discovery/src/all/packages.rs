@@ -1,0 +1,216 @@
+//! Installed packages.
+//!
+//! `data` = package type → packages; types without a database on this host are left out. The extra `packagetypes` lists
+//! the types looked for.
+//!
+//! | type | entries | from |
+//! |---|---|---|
+//! | `deb` | `"<name>::<arch>":"<version>"` | /var/lib/dpkg/status (deb-status, dpkg-query(1)), /var/lib/dpkg/status.d |
+//! | `rpm` | `"<name>::<arch>":"<version>-<release>"` | rpm(8), on the running system only |
+//! | `apk` | `"<name>":"<version>"` | /lib/apk/db/installed (apk-tools(8)) |
+//! | `pip` | `"<name>":"<version>"` | `*.dist-info` and `*.egg-info` in the system's site-packages and dist-packages directories |
+//!
+//! A second version of the same package gets the key `<name>#2`, and so on, in order of version text. Virtual
+//! environments and users' own Python packages are not looked at.
+//! ```json
+//! {"deb":{"openssh-server::amd64":"1:9.2p1-2+deb12u3"},"pip":{"requests":"2.31.0"}}
+//! ```
+
+#[path = "packages/deb.rs"]
+mod deb;
+#[path = "packages/pip.rs"]
+mod pip;
+#[path = "packages/rpm.rs"]
+mod rpm;
+
+use crate::{Collected, Discovery, Host, HostFile, Instance, Parameters, ReadError, Schedule, Trigger, documentation};
+use model::Envelope;
+use model::graph::{EdgeFact, EdgeKind, GraphFacts, NodeFact, NodeKind};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::io::BufRead;
+
+pub static DISCOVERY: Discovery = Discovery {
+    name: "packages",
+    description: "installed packages",
+    documentation: documentation::PACKAGES,
+    parameters: &[],
+    instances: &[Instance { name: "_init_packages", parameters: &[], schedule: None }],
+    // Every package manager writes a file that is watched; the repetition is for lost events.
+    schedule: Schedule { repeat_seconds: 900, ..Schedule::DEFAULT },
+    trigger: Trigger::Files,
+    collect,
+    graph,
+};
+
+const TYPES: [&str; 4] = ["apk", "deb", "pip", "rpm"];
+const APK_DATABASES: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
+/// More packages of one type are left out.
+const MAX_PACKAGES: usize = 100_000;
+/// A longer line of a package database holds no name or version; what is beyond is skipped.
+const MAX_LINE_BYTES: usize = 4096;
+/// A package database that is larger is not a package database.
+const MAX_DATABASE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Key (name or `name::arch`) and version of each package, before doubles are numbered.
+type Packages = BTreeSet<(String, String)>;
+/// `None`: there is no such database.
+type Found = Result<Option<Packages>, String>;
+
+fn collect(host: &Host, _: &Parameters) -> Collected {
+    let mut data = Map::new();
+    let mut errors = Vec::new();
+    for (name, found) in [("apk", apk(host)), ("deb", deb::installed(host)), ("pip", pip::installed(host)), ("rpm", rpm::installed(host))] {
+        match found {
+            Ok(Some(packages)) => {
+                if packages.len() > MAX_PACKAGES {
+                    errors.push(format!("more than {MAX_PACKAGES} packages of type {name}: the rest is left out"));
+                }
+                data.insert(name.into(), Value::Object(numbered(packages)));
+            }
+            Ok(None) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    let extras = Map::from_iter([("packagetypes".to_owned(), json!(TYPES))]);
+    Collected { data: Value::Object(data), errors, extras }
+}
+
+fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
+    let mut edges = Vec::new();
+    let types = envelope.data.as_object().into_iter().flatten();
+    for (package_type, packages) in types {
+        for (key, version) in packages.as_object().into_iter().flatten() {
+            let Some(version) = version.as_str() else { continue };
+            let (name, arch) = name_and_arch(key);
+            let properties =
+                json!({"name": name, "arch": arch, "version": version, "type": package_type}).as_object().cloned();
+            edges.push(EdgeFact {
+                source: (NodeKind::Drone, host.to_owned()),
+                kind: EdgeKind::Installed,
+                target: NodeFact {
+                    kind: NodeKind::Package,
+                    key: format!("{package_type}/{name}/{arch}/{version}"),
+                    properties: properties.unwrap_or_default(),
+                },
+            });
+        }
+    }
+    GraphFacts { host_properties: Map::new(), edges }
+}
+
+/// Takes a key of `data` apart; the number of a double is not part of the name. No name contains `#`.
+fn name_and_arch(key: &str) -> (&str, &str) {
+    let key = match key.rsplit_once('#') {
+        Some((key, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => key,
+        _ => key,
+    };
+    key.split_once("::").unwrap_or((key, ""))
+}
+
+/// `#2`, `#3` for further versions of the same package, such as two kernels of rpm.
+fn numbered(packages: Packages) -> Map<String, Value> {
+    let mut map = Map::new();
+    let mut previous = String::new();
+    let mut count = 1;
+    for (key, version) in packages.into_iter().take(MAX_PACKAGES) {
+        count = if key == previous { count + 1 } else { 1 };
+        let name = if count == 1 { key.clone() } else { format!("{key}#{count}") };
+        map.insert(name, version.into());
+        previous = key;
+    }
+    map
+}
+
+/// Stanzas of lines `<letter>:<value>`, separated by empty lines; `P` is the name, `V` the version.
+fn apk(host: &Host) -> Found {
+    let Some(mut lines) = first_database(host, &APK_DATABASES)? else { return Ok(None) };
+    let mut packages = Packages::new();
+    let (mut name, mut version) = (String::new(), String::new());
+    loop {
+        let line = lines.next()?;
+        match line.map(|line| (line, line.split_once(':'))) {
+            Some((_, Some(("P", value)))) => name = value.to_owned(),
+            Some((_, Some(("V", value)))) => version = value.to_owned(),
+            Some((line, _)) if !line.is_empty() => {}
+            end => {
+                if !name.is_empty() && !version.is_empty() && packages.len() <= MAX_PACKAGES {
+                    packages.insert((std::mem::take(&mut name), std::mem::take(&mut version)));
+                }
+                (name, version) = (String::new(), String::new());
+                if end.is_none() {
+                    return Ok(Some(packages));
+                }
+            }
+        }
+    }
+}
+
+fn first_database(host: &Host, paths: &[&str]) -> Result<Option<Lines<std::io::BufReader<HostFile>>>, String> {
+    for path in paths {
+        match host.open(path) {
+            Ok(file) => return Ok(Some(Lines::new(path, std::io::BufReader::with_capacity(64 * 1024, file)))),
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(None)
+}
+
+/// The package manager is not installed.
+fn is_absent(error: &ReadError) -> bool {
+    error.is_missing() || *error.problem() == crate::Problem::NotADirectory
+}
+
+/// The lines of a file of any size in bounded memory: long lines are cut, line ends and invalid UTF-8 are gone.
+struct Lines<R> {
+    path: String,
+    reader: R,
+    line: Vec<u8>,
+    text: String,
+    bytes: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    fn new(path: &str, reader: R) -> Self {
+        Self { path: path.to_owned(), reader, line: Vec::new(), text: String::new(), bytes: 0 }
+    }
+
+    /// `None` at the end.
+    fn next(&mut self) -> Result<Option<&str>, String> {
+        self.line.clear();
+        let mut read = 0;
+        loop {
+            let buffer = match self.reader.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(format!("{}: {error}: check the file system it is on", self.path)),
+            };
+            let end = buffer.iter().position(|byte| *byte == b'\n');
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            let room = MAX_LINE_BYTES.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            let consumed = part.len() + usize::from(end.is_some());
+            let is_end = buffer.is_empty();
+            self.reader.consume(consumed);
+            read += consumed;
+            self.bytes += consumed as u64;
+            if self.bytes > MAX_DATABASE_BYTES {
+                return Err(format!("{}: larger than {MAX_DATABASE_BYTES} bytes: it is not read", self.path));
+            }
+            if is_end && read == 0 {
+                return Ok(None);
+            }
+            if end.is_some() || is_end {
+                let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+                self.text.clear();
+                self.text.push_str(&String::from_utf8_lossy(line));
+                return Ok(Some(&self.text));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "packages/tests.rs"]
+mod tests;

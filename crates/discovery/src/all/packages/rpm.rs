@@ -1,0 +1,105 @@
+//! Packages of rpm(8). Its databases (Berkeley DB, ndb, SQLite with binary headers) are for rpm alone to read, so
+//! the program itself is asked: without a shell, with a clean environment and a time limit.
+
+use super::{Found, Lines, MAX_PACKAGES, Packages};
+use crate::Host;
+use std::io::{BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// One of these exists where rpm manages the system; a change of it is a change of the packages.
+const DATABASES: [&str; 6] = [
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "/usr/lib/sysimage/rpm/Packages.db",
+    "/usr/lib/sysimage/rpm/Packages",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/Packages.db",
+    "/var/lib/rpm/Packages",
+];
+const PROGRAMS: [&str; 2] = ["/usr/bin/rpm", "/bin/rpm"];
+const FORMAT: &str = "%{NAME}::%{ARCH}\\t%{VERSION}-%{RELEASE}\\n";
+const LIMIT: Duration = Duration::from_secs(60);
+const MAX_OUTPUT_BYTES: u64 = 32 * 1024 * 1024;
+
+pub(super) fn installed(host: &Host) -> Found {
+    // All are looked at, so that all are watched.
+    let databases = DATABASES.iter().filter(|path| host.stat(path).is_ok()).count();
+    if databases == 0 {
+        return Ok(None);
+    }
+    if !host.is_running_system() {
+        return Err("packages of type rpm: the database of a file tree cannot be read, run nanoprobe in it".into());
+    }
+    let Some(program) = PROGRAMS.iter().find(|path| host.stat(path).is_ok()) else { return Ok(None) };
+    let mut command = Command::new(program);
+    command.args(["-qa", "--queryformat", FORMAT]);
+    let output = output_within(&mut command, LIMIT).map_err(|error| format!("{program}: {error}"))?;
+    let mut packages = Packages::new();
+    parse(&mut Lines::new(program, BufReader::new(output.as_slice())), &mut packages)?;
+    Ok(Some(packages))
+}
+
+/// Lines `name::arch<TAB>version-release`.
+pub(super) fn parse<R: std::io::BufRead>(lines: &mut Lines<R>, packages: &mut Packages) -> Result<(), String> {
+    while let Some(line) = lines.next()? {
+        // Signature keys are kept as packages without an architecture; they are none.
+        if let Some((key, version)) = line.split_once('\t')
+            && !key.starts_with("gpg-pubkey::")
+            && !version.is_empty()
+            && packages.len() <= MAX_PACKAGES
+        {
+            packages.insert((key.to_owned(), version.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// What a program prints; killed when it takes longer than `limit`.
+pub(super) fn output_within(command: &mut Command, limit: Duration) -> Result<Vec<u8>, String> {
+    command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| format!("cannot be started: {error}: reinstall it"))?;
+    let (sender, receiver) = mpsc::channel();
+    let Some(stdout) = child.stdout.take() else { return Err("has no output".into()) };
+    // The reader ends with the pipe; if a grandchild keeps that open, only this thread waits for it.
+    std::thread::spawn(move || {
+        let mut output = Vec::new();
+        let read = stdout.take(MAX_OUTPUT_BYTES + 1).read_to_end(&mut output);
+        let _ = sender.send(read.map(|_| output));
+    });
+    let answer = receiver.recv_timeout(limit);
+    if answer.is_err() {
+        kill(&mut child);
+        return Err(format!("no answer within {} seconds: check its database with rpm --verifydb", limit.as_secs_f32()));
+    }
+    let output = match answer {
+        Ok(Ok(output)) if output.len() as u64 <= MAX_OUTPUT_BYTES => output,
+        Ok(Ok(_)) => {
+            kill(&mut child);
+            return Err(format!("printed more than {MAX_OUTPUT_BYTES} bytes: check its database"));
+        }
+        Ok(Err(error)) => {
+            kill(&mut child);
+            return Err(format!("its output could not be read: {error}"));
+        }
+        Err(_) => Vec::new(),
+    };
+    // It closed its output, so it is about to end; one that does not is ended.
+    for _ in 0..100 {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(output),
+            Ok(Some(status)) => return Err(format!("failed ({status}): run it by hand to see why")),
+            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) => return Err(format!("its end was not seen: {error}")),
+        }
+    }
+    kill(&mut child);
+    Err("did not end after closing its output".into())
+}
+
+fn kill(child: &mut Child) {
+    // It may have ended by itself meanwhile: then there is nothing to kill, but still something to wait for.
+    let _ = child.kill();
+    let _ = child.wait();
+}

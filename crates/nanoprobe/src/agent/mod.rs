@@ -1,0 +1,460 @@
+//! The event loop: one thread that waits for time, files, the network of this host, results, the CMA and the
+//! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
+
+pub mod network;
+mod report;
+pub mod start;
+pub mod tasks;
+
+use crate::collector::{Collector, Finished, Work};
+use crate::discover;
+use crate::executables;
+use crate::queue::Queue;
+use crate::scheduler::{Limits, Scheduler, Slow};
+use crate::settings::Settings;
+use crate::triggers::files::FileChanges;
+use crate::triggers::mapping::Interest;
+use crate::triggers::netlink::NetworkChanges;
+use daemon::signals::{Signal, Signals};
+use discovery::Trigger;
+use model::config::AgentConfig;
+use model::message::Incarnation;
+use model::paths::SitePaths;
+use model::{PublicKey, Timestamp};
+use network::{Links, NetworkEvent};
+use report::Counters;
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tasks::Task;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::Instant;
+use wire::delivery::{Route, Sender, SenderConfig, Standing};
+use wire::endpoint::{Endpoint, Inbox};
+use wire::hello::Hello;
+
+/// How long a stop may take, to deliver what is queued and to say goodbye.
+const STOP: Duration = Duration::from_secs(5);
+
+/// The same for a nanoprobe that never reached a CMA.
+const STOP_UNKNOWN: Duration = Duration::from_secs(1);
+
+/// How often a disk that failed is tried again.
+const DISK_RETRY: Duration = Duration::from_secs(15);
+
+/// How often the directories of executables are looked through, should inotify have missed something.
+const RESCAN: Duration = Duration::from_secs(300);
+
+/// Reports on their way, in bytes: few, because they are in memory.
+const WINDOW_BYTES: u64 = 512 * 1024;
+
+/// Stands for the directories of executables among the instances that have files watched; no legal instance.
+const EXECUTABLES: &str = " executables";
+
+/// What an agent is made of.
+pub struct Parts {
+    pub settings: Settings,
+    pub site: SitePaths,
+    pub host_root: PathBuf,
+    pub pinned: Vec<PublicKey>,
+    pub endpoint: Endpoint,
+    pub inbox: Inbox,
+    pub queue: Queue,
+    pub signals: Signals,
+}
+
+/// A running agent.
+pub struct Agent {
+    settings: Settings,
+    site: SitePaths,
+    pinned: Vec<PublicKey>,
+    endpoint: Endpoint,
+    inbox: Inbox,
+    signals: Signals,
+    /// Zero of all times of the cores.
+    zero: Instant,
+    started: Timestamp,
+    seed: u64,
+    config: AgentConfig,
+    /// As the CMA sent it; its hash is what the CMA compares.
+    config_text: Option<String>,
+    tasks: BTreeMap<String, Task>,
+    scheduler: Scheduler,
+    collector: Collector,
+    results: UnboundedReceiver<Finished>,
+    files: Option<FileChanges>,
+    netlink: Option<NetworkChanges>,
+    queue: Queue,
+    /// Under which the delivery core works.
+    known_incarnation: Incarnation,
+    sender: Sender,
+    links: Links,
+    events: UnboundedReceiver<NetworkEvent>,
+    hello: Option<Hello>,
+    answered: Option<SocketAddr>,
+    retry_disk_at: Option<Duration>,
+    rescan_at: Duration,
+    scan_problems: Vec<String>,
+    welcomed: bool,
+    stopping: bool,
+    counters: Counters,
+}
+
+impl Agent {
+    /// Must be called within a tokio runtime.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals } = parts;
+        let zero = Instant::now();
+        let seed = random_seed();
+        let (result_sender, results) = unbounded_channel();
+        let (event_sender, events) = unbounded_channel();
+        let sender = sender(&settings, &queue, Duration::ZERO, seed);
+        let config = AgentConfig::default();
+        let mut agent = Self {
+            scheduler: Scheduler::new(limits(&config), seed, Duration::ZERO),
+            collector: Collector::new(host_root, result_sender),
+            links: Links::new(endpoint.clone(), event_sender),
+            settings,
+            site,
+            pinned,
+            endpoint,
+            inbox,
+            signals,
+            zero,
+            started: Timestamp::now(),
+            seed,
+            config,
+            config_text: None,
+            tasks: BTreeMap::new(),
+            results,
+            files: None,
+            netlink: None,
+            known_incarnation: queue.incarnation(),
+            queue,
+            sender,
+            events,
+            hello: None,
+            answered: None,
+            retry_disk_at: None,
+            rescan_at: RESCAN,
+            scan_problems: Vec::new(),
+            welcomed: false,
+            stopping: false,
+            counters: Counters::default(),
+        };
+        agent.load_config();
+        agent.rescan(Duration::ZERO);
+        agent
+    }
+
+    /// Works until it is told to stop.
+    pub async fn run(mut self) {
+        loop {
+            self.pump();
+            if self.sender.standing() == Standing::Stopped {
+                break;
+            }
+            let wake = self.next_wakeup().map(|at| self.zero + at);
+            tokio::select! {
+                signal = self.signals.next() => if self.signalled(signal) { break },
+                Some(finished) = self.results.recv() => self.finished(finished),
+                Some(event) = self.events.recv() => self.network_event(event),
+                Some(datagram) = self.inbox.datagrams.recv() => self.datagram(&datagram),
+                noticed = next_file_change(&mut self.files) => self.files_changed(noticed),
+                changed = next_network_change(&mut self.netlink) => self.network_changed(changed),
+                () = sleep_until(wake) => {}
+            }
+        }
+        self.endpoint.close(wire::endpoint::CloseReason::Shutdown, Duration::from_millis(500)).await;
+        self.log_statistics();
+    }
+
+    /// Time since the zero of the cores.
+    fn now(&self) -> Duration {
+        self.zero.elapsed()
+    }
+
+    /// Lets every core do what is due.
+    fn pump(&mut self) {
+        let now = self.now();
+        if self.retry_disk_at.is_some_and(|at| now >= at) {
+            self.retry_disk(now);
+        }
+        if now >= self.rescan_at {
+            self.rescan(now);
+        }
+        for slow in self.scheduler.slow(now) {
+            self.slow(slow);
+        }
+        if !self.stopping {
+            self.start_runs(now);
+        }
+        self.deliver(now);
+    }
+
+    fn next_wakeup(&self) -> Option<Duration> {
+        let now = self.now();
+        let runs =
+            if self.stopping { None } else { self.scheduler.next_wakeup(now, |name| self.can_run(name)) };
+        [runs, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn can_run(&self, instance: &str) -> bool {
+        self.tasks.get(instance).is_some_and(|task| self.collector.is_free(&task.work))
+    }
+
+    fn start_runs(&mut self, now: Duration) {
+        loop {
+            let (tasks, collector) = (&self.tasks, &self.collector);
+            let free = |name: &str| tasks.get(name).is_some_and(|task| collector.is_free(&task.work));
+            let Some((instance, cause)) = self.scheduler.start(now, free) else { return };
+            let Some(task) = self.tasks.get(&instance) else { continue };
+            let timeout = Duration::from_secs(task.schedule.timeout_seconds);
+            tracing::debug!(instance, ?cause, "discovery starts");
+            self.counters.runs += 1;
+            let started =
+                self.collector.start(&instance, task.work.clone(), task.parameters.clone(), timeout);
+            if let Err(error) = started {
+                tracing::error!(instance, %error, "the system gives no thread for a discovery; it is tried again");
+                self.scheduler.finished(&instance, Duration::ZERO, now);
+                return;
+            }
+        }
+    }
+
+    fn slow(&mut self, slow: Slow) {
+        match slow {
+            Slow::Warn(instance) => tracing::warn!(instance, "a discovery takes long"),
+            // Executables keep their time-out themselves.
+            Slow::TimedOut(instance) if self.collector.abandon(&instance) => {
+                let seconds = self.tasks.get(&instance).map_or(0, |task| task.schedule.timeout_seconds);
+                let stuck: Vec<&str> = self.collector.stuck().collect();
+                tracing::error!(instance, seconds, ?stuck, "a discovery hangs and is given up");
+                self.failed(
+                    &instance,
+                    format!("took longer than {seconds} s and was given up; the data are older"),
+                );
+            }
+            Slow::TimedOut(_) => {}
+        }
+    }
+
+    fn finished(&mut self, finished: Finished) {
+        let now = self.now();
+        self.scheduler.finished(&finished.instance, finished.cpu, now);
+        if !self.collector.settle(&finished) {
+            tracing::info!(
+                instance = finished.instance,
+                "a discovery that was given up has ended; it is run again when due"
+            );
+            return;
+        }
+        let Some(task) = self.tasks.get(&finished.instance) else { return };
+        tracing::debug!(
+            instance = finished.instance,
+            cpu_us = finished.cpu.as_micros() as u64,
+            "discovery ended"
+        );
+        if matches!((task.trigger, &task.work), (Trigger::Files, Work::Native(_)))
+            && self.config.discovery.triggers
+            && let Some(files) = &mut self.files
+            && files.set(&finished.instance, finished.interest)
+        {
+            // What changed between reading and watching was not noticed.
+            self.scheduler.trigger(&finished.instance, now);
+        }
+        match finished.result {
+            Ok(document) => self.offer(&finished.instance, document, finished.seen),
+            Err(why) => self.failed(&finished.instance, why),
+        }
+    }
+
+    fn files_changed(&mut self, noticed: io::Result<crate::triggers::files::Noticed>) {
+        let now = self.now();
+        match noticed {
+            Ok(noticed) => {
+                if noticed.overflow {
+                    tracing::info!("the system dropped file events: everything is looked at again");
+                    self.scheduler.trigger_all(now);
+                    self.rescan(now);
+                }
+                for instance in &noticed.instances {
+                    if instance == EXECUTABLES {
+                        self.rescan(now);
+                    } else {
+                        self.scheduler.trigger(instance, now);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "file changes cannot be watched any more: polling only");
+                self.files = None;
+            }
+        }
+    }
+
+    fn network_changed(&mut self, changed: io::Result<()>) {
+        let now = self.now();
+        if let Err(error) = changed {
+            tracing::warn!(%error, "network changes cannot be watched any more: polling only");
+            self.netlink = None;
+            return;
+        }
+        for (instance, task) in &self.tasks {
+            if task.trigger == Trigger::Netlink {
+                self.scheduler.trigger(instance, now);
+            }
+        }
+    }
+
+    /// `true`: stop at once.
+    fn signalled(&mut self, signal: Signal) -> bool {
+        let now = self.now();
+        match signal {
+            Signal::Hangup => self.rescan(now),
+            Signal::Terminate if self.stopping => return true,
+            Signal::Terminate => {
+                tracing::info!("stopping");
+                self.stopping = true;
+                self.sender.stop(now, now + if self.welcomed { STOP } else { STOP_UNKNOWN });
+            }
+        }
+        false
+    }
+
+    /// Looks through the directories of executables and applies the configuration.
+    fn rescan(&mut self, now: Duration) {
+        self.rescan_at = now + RESCAN;
+        let directories = discover::directories(&self.site);
+        let scan = executables::scan(&directories);
+        if scan.problems != self.scan_problems {
+            for problem in &scan.problems {
+                tracing::warn!(problem, "an executable discovery is not run");
+            }
+            self.scan_problems = scan.problems;
+        }
+        let tasks =
+            tasks::tasks(&self.config.discovery, &scan.executables, self.settings.designation.as_str());
+        self.scheduler.set_limits(limits(&self.config), now);
+        self.scheduler.set_tasks(&tasks::in_order(&tasks), now);
+        for (instance, task) in &tasks {
+            if self.tasks.get(instance).is_some_and(|old| old.differs(task)) {
+                self.scheduler.trigger(instance, now);
+            }
+        }
+        let old = std::mem::replace(&mut self.tasks, tasks);
+        self.set_triggers(old.keys());
+        if let Some(files) = &mut self.files {
+            files.set(EXECUTABLES, Interest { files: Default::default(), directories: directories.into() });
+        }
+        let seen = Timestamp::now();
+        for instance in self.queue.instances() {
+            if !self.tasks.contains_key(&instance) {
+                tracing::info!(instance, "a discovery is gone from this host");
+                let offered = self.queue.gone(&instance, seen);
+                self.queued(&instance, offered);
+            }
+        }
+    }
+
+    fn set_triggers<'a>(&mut self, old: impl Iterator<Item = &'a String>) {
+        if !self.config.discovery.triggers {
+            self.files = None;
+            self.netlink = None;
+            return;
+        }
+        if self.files.is_none() {
+            self.files = FileChanges::new()
+                .inspect_err(|error| tracing::warn!(%error, "file changes cannot be watched: polling only"))
+                .ok();
+            // Watches are set after a run; those that ran before have to run again.
+            self.scheduler.trigger_all(self.zero.elapsed());
+        } else if let Some(files) = &mut self.files {
+            old.filter(|instance| !self.tasks.contains_key(*instance))
+                .for_each(|instance| files.remove(instance));
+        }
+        if self.netlink.is_none() {
+            self.netlink = NetworkChanges::subscribe()
+                .inspect_err(
+                    |error| tracing::warn!(%error, "network changes cannot be watched: polling only"),
+                )
+                .ok();
+        }
+    }
+
+    fn log_statistics(&self) {
+        let (watches, unwatched) = self.files.as_ref().map_or((0, 0), FileChanges::watches);
+        let (waiting, waiting_bytes) = self.queue.waiting();
+        let counters = self.counters;
+        tracing::info!(
+            runs = counters.runs,
+            changes = counters.changes,
+            sent = counters.sent,
+            acknowledged = counters.acknowledged,
+            rejected = counters.rejected,
+            connections = counters.connections,
+            failed_dials = counters.failed_dials,
+            waiting,
+            waiting_bytes,
+            watches,
+            unwatched,
+            uptime_seconds = self.now().as_secs(),
+            "nanoprobe stopped"
+        );
+    }
+}
+
+fn limits(config: &AgentConfig) -> Limits {
+    Limits {
+        cpu_budget_percent: config.discovery.cpu_budget_percent,
+        // More than a minute of settling is a typing mistake.
+        settle: Duration::from_millis(config.discovery.settle_milliseconds.min(60_000)),
+    }
+}
+
+/// The delivery core for what the queue holds now.
+fn sender(settings: &Settings, queue: &Queue, now: Duration, seed: u64) -> Sender {
+    let route = |address: &wire::address::PeerAddress| {
+        if address.is_multicast() { Route::Hello } else { Route::Dial }
+    };
+    let mut config = SenderConfig::new(settings.cma_addresses.iter().map(route).collect());
+    config.window_bytes = WINDOW_BYTES;
+    config.backoff_max = Duration::from_secs(60);
+    if settings.keepalive {
+        config.idle_close = None;
+    }
+    Sender::new(config, now, seed, queue.acknowledged() + 1, queue.sizes())
+}
+
+fn random_seed() -> u64 {
+    // Without a random source hosts are still spread by their clocks and process numbers.
+    getrandom::u64()
+        .unwrap_or_else(|_| Timestamp::now().0.cast_unsigned() ^ u64::from(std::process::id()) << 32)
+}
+
+async fn next_file_change(files: &mut Option<FileChanges>) -> io::Result<crate::triggers::files::Noticed> {
+    match files {
+        Some(files) => files.next().await,
+        None => pending().await,
+    }
+}
+
+async fn next_network_change(netlink: &mut Option<NetworkChanges>) -> io::Result<()> {
+    match netlink {
+        Some(netlink) => netlink.next().await,
+        None => pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,126 @@
+//! From the command line to a running agent, and the questions that need none (`--status`, `--kill`).
+
+use super::{Agent, Parts};
+use crate::cli::Cli;
+use crate::queue::Queue;
+use crate::settings::{Settings, SettingsError};
+use daemon::pidfile::{self, PidFile, PidFileError};
+use daemon::signals::Signals;
+use model::config::{ConfigError, NanoprobeConfig};
+use model::paths::SitePaths;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use wire::endpoint::{Endpoint, EndpointConfig, EndpointError};
+use wire::keys::{KeyDirectory, KeyError};
+
+/// Name of the program, as pid files and logs know it.
+pub const PROGRAM: &str = "nanoprobe";
+
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(
+        "there is no CMA key in {directory}, and without one nobody could tell a CMA from an impostor; copy the CMA's \
+         public keys: scp 'CMA-HOST:/usr/share/assimilation/crypto.d/#CMA#*.pub' {directory}/"
+    )]
+    NoCmaKey { directory: String },
+    #[error("{0}")]
+    Keys(KeyError),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    #[error("the event loop cannot be started: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+/// The pid file that these arguments mean.
+pub fn pid_path(cli: &Cli) -> PathBuf {
+    cli.agent.pidfile.clone().unwrap_or_else(|| SitePaths::new(&cli.root).nanoprobe_pidfile())
+}
+
+/// `--status`: a sentence for people and the exit code.
+pub fn status(cli: &Cli) -> (String, u8) {
+    let path = pid_path(cli);
+    let status = pidfile::status(&path, PROGRAM);
+    let text = match status {
+        pidfile::Status::Running => "nanoprobe is running",
+        pidfile::Status::DeadWithPidFile => "nanoprobe is dead, but its pid file is there",
+        pidfile::Status::NotRunning => "nanoprobe is not running",
+        pidfile::Status::Unknown => "the pid file cannot be read",
+    };
+    (format!("{text} ({})", path.display()), status as u8)
+}
+
+/// `--kill`: waits until the process is gone.
+pub fn kill(cli: &Cli) -> Result<(), PidFileError> {
+    pidfile::kill(&pid_path(cli), PROGRAM, Duration::from_secs(20))
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting; everything later is logged and tried again.
+pub fn run(cli: &Cli) -> Result<(), StartError> {
+    let site = SitePaths::new(&cli.root);
+    let file: NanoprobeConfig = daemon::settings::read(&site.nanoprobe_config())?;
+    let environment = |name: &str| std::env::var(name).ok();
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let settings = Settings::merge(&cli.agent, environment, &file, &host_name)?;
+    let level = daemon::logging::start(settings.debug_level, PROGRAM);
+    let pid_file = PidFile::create(&pid_path(cli), PROGRAM)?;
+
+    let no_key = || StartError::NoCmaKey { directory: site.crypto().display().to_string() };
+    let keys = match KeyDirectory::open(site.crypto()) {
+        Ok(keys) => keys,
+        Err(KeyError::NoDirectory { .. }) => return Err(no_key()),
+        Err(error) => return Err(StartError::Keys(error)),
+    };
+    let pinned: Vec<_> = match keys.cma_publics() {
+        Ok(found) => found.into_iter().map(|(_, key)| key).collect(),
+        Err(KeyError::NoCmaKey { .. }) => return Err(no_key()),
+        Err(error) => return Err(StartError::Keys(error)),
+    };
+    if pinned.is_empty() {
+        return Err(no_key());
+    }
+    let (key_id, own) = keys.own_pair(&settings.designation).map_err(StartError::Keys)?;
+
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    runtime.block_on(async {
+        let defaults = EndpointConfig::nanoprobe(own, pinned.clone());
+        let (endpoint, inbox) = Endpoint::bind(EndpointConfig {
+            bind: settings.bind.unwrap_or(defaults.bind),
+            fallback_ephemeral: settings.bind.is_none(),
+            multicast_ttl: settings.multicast_ttl,
+            keepalive: settings.keepalive.then_some(Duration::from_secs(20)),
+            ..defaults
+        })?;
+        let signals = Signals::new(level)?;
+        let (queue, notes) = Queue::open(&site.nanoprobe_state(), settings.queue_bytes);
+        for note in notes {
+            tracing::warn!(note, "the outgoing queue was damaged");
+        }
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            designation = %settings.designation,
+            key = %key_id,
+            address = %endpoint.local_address()?,
+            "nanoprobe started"
+        );
+        let host_root = cli.host_root.clone();
+        let parts = Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals };
+        Agent::new(parts).run().await;
+        Ok::<(), StartError>(())
+    })?;
+    // A resolver or a hanging discovery must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    drop(pid_file);
+    Ok(())
+}

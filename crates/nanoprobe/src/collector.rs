@@ -1,0 +1,363 @@
+//! Runs discoveries away from the event loop, measures what they cost, and gives up those that hang.
+//!
+//! Native discoveries run one after the other on a worker thread. A thread cannot be killed: one that hangs (a dead
+//! network file system) is abandoned and another takes its place, up to [`MAX_STUCK`]. Executables run one at a
+//! time on a thread of their own, so that a slow script does not hold up the rest.
+
+use crate::executables::{self, Ended, Executable, Limits};
+use crate::triggers::mapping::Interest;
+use discovery::{Discovery, Host, Parameters};
+use model::envelope::MAX_DOCUMENT_BYTES;
+use model::{DocumentHash, Envelope, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Most threads that may hang at once; when it is reached, native discoveries wait until one comes back.
+pub const MAX_STUCK: usize = 4;
+
+/// Kept of the standard error of an executable, in bytes.
+const ERROR_BYTES: usize = 16 * 1024;
+
+/// What to run.
+#[derive(Clone)]
+pub enum Work {
+    Native(&'static Discovery),
+    Executable(Executable),
+}
+
+/// One run.
+#[derive(Clone)]
+pub struct Job {
+    /// Tells a late result from the one that is waited for.
+    pub number: u64,
+    pub instance: String,
+    pub work: Work,
+    pub parameters: Parameters,
+    pub timeout: Duration,
+}
+
+/// A document ready for the queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    pub hash: DocumentHash,
+    /// zstd of the canonical text.
+    pub body: Vec<u8>,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Finished {
+    pub number: u64,
+    pub instance: String,
+    /// The document, or one sentence that says why there is none.
+    pub result: Result<Document, String>,
+    pub interest: Interest,
+    /// Processor time: of the thread for native discoveries, of the child processes for executables.
+    pub cpu: Duration,
+    /// When the run began.
+    pub seen: Timestamp,
+}
+
+/// The worker threads. Results come out of the channel given to [`Collector::new`].
+pub struct Collector {
+    host_root: PathBuf,
+    results: UnboundedSender<Finished>,
+    worker: Option<mpsc::Sender<Job>>,
+    /// Number and instance of the native run in progress.
+    native: Option<(u64, String)>,
+    executable: Option<u64>,
+    stuck: BTreeMap<u64, String>,
+    next: u64,
+}
+
+impl Collector {
+    /// There is at most one result under way per lane, so the unbounded channel stays short.
+    pub fn new(host_root: PathBuf, results: UnboundedSender<Finished>) -> Self {
+        Self {
+            host_root,
+            results,
+            worker: None,
+            native: None,
+            executable: None,
+            stuck: BTreeMap::new(),
+            next: 1,
+        }
+    }
+
+    /// Whether a run of this kind can start now.
+    pub fn is_free(&self, work: &Work) -> bool {
+        match work {
+            Work::Native(_) => self.native.is_none() && self.stuck.len() < MAX_STUCK,
+            Work::Executable(_) => self.executable.is_none(),
+        }
+    }
+
+    /// Starts a run; to be called when [`Collector::is_free`].
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(
+        &mut self,
+        instance: &str,
+        work: Work,
+        parameters: Parameters,
+        timeout: Duration,
+    ) -> std::io::Result<()> {
+        let number = self.next;
+        self.next += 1;
+        let native = matches!(work, Work::Native(_));
+        let job = Job { number, instance: instance.into(), work, parameters, timeout };
+        let host_root = self.host_root.clone();
+        let results = self.results.clone();
+        if !native {
+            thread::Builder::new().name("executable".into()).spawn(move || {
+                // Nobody listens any more when the agent stops.
+                let _ = results.send(run(&job, &host_root));
+            })?;
+            self.executable = Some(number);
+            return Ok(());
+        }
+        let unsent = match &self.worker {
+            Some(worker) => worker.send(job).err().map(|error| error.0),
+            None => Some(job),
+        };
+        if let Some(job) = unsent {
+            let (sender, jobs) = mpsc::channel::<Job>();
+            thread::Builder::new().name("discovery".into()).spawn(move || {
+                while let Ok(job) = jobs.recv() {
+                    if results.send(run(&job, &host_root)).is_err() {
+                        return;
+                    }
+                }
+            })?;
+            // The thread has just been started and waits for exactly this.
+            let _ = sender.send(job);
+            self.worker = Some(sender);
+        }
+        self.native = Some((number, instance.into()));
+        Ok(())
+    }
+
+    /// Gives up the native run of `instance`; its thread ends when the run does. `false` when none is in progress
+    /// (executables keep their time-out by themselves).
+    pub fn abandon(&mut self, instance: &str) -> bool {
+        match self.native.take_if(|(_, running)| running == instance) {
+            Some((number, instance)) => {
+                self.worker = None;
+                self.stuck.insert(number, instance);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// To be told of every result; `false` for one that comes too late and must be dropped.
+    pub fn settle(&mut self, finished: &Finished) -> bool {
+        if self.stuck.remove(&finished.number).is_some() {
+            return false;
+        }
+        if self.native.as_ref().is_some_and(|(number, _)| *number == finished.number) {
+            self.native = None;
+        }
+        if self.executable == Some(finished.number) {
+            self.executable = None;
+        }
+        true
+    }
+
+    /// Instances whose threads hang.
+    pub fn stuck(&self) -> impl Iterator<Item = &str> {
+        self.stuck.values().map(String::as_str)
+    }
+}
+
+/// Hash and compressed text of an envelope.
+///
+/// # Errors
+/// It is larger than a CMA takes.
+pub fn pack(envelope: &Envelope) -> Result<Document, String> {
+    let text = envelope.canonical();
+    let hash = DocumentHash::of(text.as_bytes());
+    let body = wire::body::compress(text.as_bytes()).map_err(|error| error.to_string())?;
+    Ok(Document { hash, body })
+}
+
+/// The envelope of a run that failed: what the last run found, if that is at hand, and why there is nothing newer.
+/// The same failure gives the same text, so that it is reported once.
+pub fn failed_envelope(
+    last_body: Option<&[u8]>,
+    instance: &str,
+    discovertype: &str,
+    host: &str,
+    why: &str,
+) -> Envelope {
+    let last = last_body
+        .and_then(|body| wire::body::decompress(body).ok())
+        .and_then(|text| serde_json::from_slice::<Envelope>(&text).ok());
+    let mut envelope = last.unwrap_or_else(|| Envelope {
+        discovertype: discovertype.into(),
+        description: discovertype.into(),
+        host: host.into(),
+        source: "nanoprobe".into(),
+        instance: instance.into(),
+        proxy: "local/local".into(),
+        data: serde_json::Value::Object(serde_json::Map::new()),
+        errors: Vec::new(),
+        extras: serde_json::Map::new(),
+    });
+    envelope.errors = vec![why.into()];
+    envelope
+}
+
+/// Runs an executable and reads what it printed. What it said on standard error is logged at debug level.
+pub fn run_executable(
+    executable: &Executable,
+    host: &str,
+    parameters: &Parameters,
+    timeout: Duration,
+) -> (Result<Envelope, String>, Ended) {
+    let limits = Limits { timeout, output_bytes: MAX_DOCUMENT_BYTES, error_bytes: ERROR_BYTES };
+    let mut ended = executables::run(&executable.path, &executables::environment(parameters), limits);
+    for line in String::from_utf8_lossy(&ended.error_text).lines().take(50) {
+        tracing::debug!(instance = %executable.instance, line, "a discovery wrote to standard error");
+    }
+    let printed = std::mem::replace(&mut ended.output, Ok(Vec::new()));
+    (printed.and_then(|printed| executables::envelope(executable, host, &printed)), ended)
+}
+
+fn run(job: &Job, host_root: &std::path::Path) -> Finished {
+    let seen = Timestamp::now();
+    let before = thread_time();
+    let host = Host::at(host_root);
+    let (result, interest, children) = match &job.work {
+        Work::Native(discovery) => {
+            let envelope = discovery::run(discovery, &job.instance, &host, &job.parameters);
+            let touched = host.touched();
+            let interest = Interest { files: touched.files, directories: touched.directories };
+            (Ok(envelope), interest, Duration::ZERO)
+        }
+        Work::Executable(executable) => {
+            let (result, ended) = run_executable(executable, &host.name(), &job.parameters, job.timeout);
+            (result, Interest::default(), ended.cpu)
+        }
+    };
+    let result = result.and_then(|envelope| pack(&envelope));
+    let cpu = thread_time().saturating_sub(before) + children;
+    Finished { number: job.number, instance: job.instance.clone(), result, interest, cpu, seen }
+}
+
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use discovery::{Collected, Schedule, Trigger, no_graph};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    static RELEASE: AtomicBool = AtomicBool::new(false);
+
+    const fn example(collect: fn(&Host, &Parameters) -> Collected) -> Discovery {
+        Discovery {
+            name: "example",
+            description: "an example",
+            documentation: "",
+            parameters: &[],
+            instances: &[],
+            schedule: Schedule::DEFAULT,
+            trigger: Trigger::Files,
+            collect,
+            graph: no_graph,
+        }
+    }
+
+    static HANGING: Discovery = example(|_, _| {
+        while !RELEASE.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Collected::new(serde_json::json!({}))
+    });
+
+    static READING: Discovery = example(|host, _| {
+        let text = host.read_text("/etc/example").unwrap_or_default();
+        Collected::new(serde_json::json!({"text": text}))
+    });
+
+    static BUSY: Discovery = example(|_, _| {
+        let end = Instant::now() + Duration::from_millis(60);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        Collected::new(serde_json::json!({}))
+    });
+
+    #[tokio::test]
+    async fn a_run_gives_a_document_its_cost_and_what_it_read() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::fs::write(root.path().join("etc/example"), "x").unwrap();
+        let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
+        let mut collector = Collector::new(root.path().into(), sender);
+        let work = Work::Native(&READING);
+        collector.start("one", work.clone(), Parameters::new(), Duration::from_secs(9)).unwrap();
+        assert!(!collector.is_free(&work));
+        let finished = results.recv().await.unwrap();
+        assert!(collector.settle(&finished) && collector.is_free(&work));
+        let document = finished.result.unwrap();
+        let text = wire::body::decompress(&document.body).unwrap();
+        assert_eq!(DocumentHash::of(&text), document.hash);
+        assert!(String::from_utf8(text).unwrap().contains(r#""text":"x""#));
+        assert!(finished.interest.files.iter().any(|file| file.ends_with("etc/example")));
+        collector.start("busy", Work::Native(&BUSY), Parameters::new(), Duration::from_secs(9)).unwrap();
+        let cost = results.recv().await.unwrap().cpu;
+        assert!(cost > Duration::from_millis(5) && cost < Duration::from_millis(100), "{cost:?}");
+    }
+
+    #[tokio::test]
+    async fn hanging_threads_are_abandoned_and_bounded() {
+        let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
+        let mut collector = Collector::new("/".into(), sender);
+        for i in 0..MAX_STUCK {
+            let work = Work::Native(&HANGING);
+            assert!(collector.is_free(&work));
+            collector.start(&format!("h{i}"), work, Parameters::new(), Duration::ZERO).unwrap();
+            assert!(!collector.abandon("other"));
+            assert!(collector.abandon(&format!("h{i}")));
+        }
+        assert!(!collector.is_free(&Work::Native(&READING)), "no fifth one");
+        assert_eq!(collector.stuck().count(), MAX_STUCK);
+        RELEASE.store(true, Ordering::Relaxed);
+        for _ in 0..MAX_STUCK {
+            let finished = results.recv().await.unwrap();
+            assert!(!collector.settle(&finished), "late results are dropped");
+        }
+        let work = Work::Native(&READING);
+        assert!(collector.is_free(&work));
+        collector.start("again", work, Parameters::new(), Duration::ZERO).unwrap();
+        assert_eq!(results.recv().await.unwrap().instance, "again");
+    }
+
+    #[test]
+    fn a_failure_keeps_the_last_data() {
+        let first = failed_envelope(None, "i", "t", "h", "never ran");
+        assert_eq!((first.data.to_string().as_str(), first.errors.len()), ("{}", 1));
+        let good = Envelope { data: serde_json::json!({"a": 1}), errors: vec!["x".into()], ..first };
+        let body = pack(&good).unwrap().body;
+        let failed = failed_envelope(Some(&body), "i", "t", "h", "took too long");
+        assert_eq!(
+            (&failed.data, failed.errors.as_slice()),
+            (&good.data, ["took too long".to_owned()].as_slice())
+        );
+        let again = failed_envelope(Some(&pack(&failed).unwrap().body), "i", "t", "h", "took too long");
+        assert_eq!(again.hash(), failed.hash());
+    }
+}

@@ -1,0 +1,16 @@
+//! The agent: finds out what its host is like, keeps watching, and tells the CMA what changes.
+//!
+//! In the order in which a fact passes through: [`scheduler`] says when a discovery runs, [`triggers`] that it
+//! should run now, [`collector`] runs it (with [`executables`] for those of the site), [`queue`] keeps what
+//! changed until the CMA has it, [`agent`] is the event loop around all of them. [`cli`] and [`settings`] read what
+//! the operator wants, [`discover`] is the sub-command of that name.
+
+pub mod agent;
+pub mod cli;
+pub mod collector;
+pub mod discover;
+pub mod executables;
+pub mod queue;
+pub mod scheduler;
+pub mod settings;
+pub mod triggers;
