@@ -10,7 +10,9 @@ fn main() {
     let mut names: Vec<String> = match fs::read_dir(&folder) {
         Ok(entries) => entries
             .flatten()
-            .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.strip_suffix(".rs")).map(str::to_owned))
+            .filter_map(|entry| {
+                entry.file_name().to_str().and_then(|name| name.strip_suffix(".rs")).map(str::to_owned)
+            })
             .collect(),
         Err(error) => {
             println!("cargo::error={}: {error}", folder.display());

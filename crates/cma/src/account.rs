@@ -15,7 +15,9 @@ pub enum AccountError {
     Directory { path: PathBuf, error: io::Error },
     #[error("{path} cannot be given to user {user:?}: {error}", path = .path.display())]
     Owner { path: PathBuf, user: String, error: io::Error },
-    #[error("there is no user {user:?}: run `useradd --system --shell /usr/sbin/nologin {user}`, or start with `--user root`")]
+    #[error(
+        "there is no user {user:?}: run `useradd --system --shell /usr/sbin/nologin {user}`, or start with `--user root`"
+    )]
     NoUser { user: String },
     #[error("/etc/passwd cannot be read: {0}")]
     Passwd(io::Error),
@@ -51,8 +53,11 @@ pub fn settle(settings: &Settings) -> Result<(), AccountError> {
     owned.extend(files(&site.crypto(), |name| name.starts_with("#CMA#") || name.ends_with(".pub")));
     owned.extend(pid_directory.filter(|path| path.ends_with("assimilation")));
     for path in owned {
-        give(&path, identity)
-            .map_err(|error| AccountError::Owner { path, user: settings.user.clone(), error: error.into() })?;
+        give(&path, identity).map_err(|error| AccountError::Owner {
+            path,
+            user: settings.user.clone(),
+            error: error.into(),
+        })?;
     }
     privileges::drop_to(&settings.user)?;
     Ok(())
@@ -83,7 +88,9 @@ fn files(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 /// Changes the owner of a directory or a file that has no other name. Links are left alone: whoever can write the
 /// directory could otherwise have any file of the system given to them.
 fn give(path: &Path, to: Identity) -> rustix::io::Result<()> {
-    let Ok(file) = open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) else {
+    let Ok(file) =
+        open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+    else {
         return Ok(());
     };
     let stat = fstat(&file)?;

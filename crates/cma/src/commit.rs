@@ -32,16 +32,29 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration
 /// What is to be written.
 #[derive(Debug)]
 pub enum Work {
-    Register { key: PublicKey, remote: SocketAddr, message: model::message::Register },
-    Goodbye { sender: Sender, reason: String },
-    Report { sender: Sender, incoming: Incoming },
+    Register {
+        key: PublicKey,
+        remote: SocketAddr,
+        message: model::message::Register,
+    },
+    Goodbye {
+        sender: Sender,
+        reason: String,
+    },
+    Report {
+        sender: Sender,
+        incoming: Incoming,
+    },
     AcceptKey(Designation),
     RemoveHost(Designation),
     /// Outcome of a delivery.
     Delivery(Record),
     /// Documents whose rules are to be evaluated again because the rule sets or the domains changed.
     Reevaluate(Vec<(Designation, String)>),
-    Setting { name: String, value: String },
+    Setting {
+        name: String,
+        value: String,
+    },
     /// Answered after a commit: tells that the writer works.
     Ping,
 }
@@ -84,7 +97,11 @@ impl Writer {
     }
 
     /// Queues a request, waiting for room; the answer comes after its commit.
-    pub async fn submit(&self, work: Work, memory: Option<OwnedSemaphorePermit>) -> Result<oneshot::Receiver<Done>, WriterBusy> {
+    pub async fn submit(
+        &self,
+        work: Work,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<oneshot::Receiver<Done>, WriterBusy> {
         let (answer, done) = oneshot::channel();
         self.queue.send(Request { work, answer, memory }).await.map_err(|_| WriterBusy)?;
         Ok(done)
@@ -169,7 +186,12 @@ impl Committer {
     }
 
     /// Does a whole group in one transaction. An error means that nothing of it happened.
-    fn commit(&mut self, group: &[Request], channels: &[&'static str], now: Timestamp) -> Result<Vec<Finished>, StoreError> {
+    fn commit(
+        &mut self,
+        group: &[Request],
+        channels: &[&'static str],
+        now: Timestamp,
+    ) -> Result<Vec<Finished>, StoreError> {
         let knowledge = self.knowledge.get();
         let mut event_ids = || Uuid::now_v7().to_string();
         let mut finished = Vec::with_capacity(group.len());
@@ -177,9 +199,15 @@ impl Committer {
         let mut pinned: HashMap<PublicKey, Option<Designation>> = HashMap::new();
         let mut tx = self.store.begin()?;
         for request in group {
-            let host_of = |key: &PublicKey| pinned.get(key).cloned().unwrap_or_else(|| self.pinned.get(key).cloned());
-            let mut context =
-                Context { now, knowledge: &knowledge, channels, event_ids: &mut event_ids, produced: Produced::default() };
+            let host_of =
+                |key: &PublicKey| pinned.get(key).cloned().unwrap_or_else(|| self.pinned.get(key).cloned());
+            let mut context = Context {
+                now,
+                knowledge: &knowledge,
+                channels,
+                event_ids: &mut event_ids,
+                produced: Produced::default(),
+            };
             let done = one(tx.as_mut(), &mut context, &request.work, &host_of, self.started)?;
             let produced = context.produced;
             pinned.extend(produced.unpinned.iter().map(|(_, key)| (*key, None)));
@@ -193,6 +221,9 @@ impl Committer {
     fn after_commit(&mut self, group: Vec<Request>, finished: Vec<Finished>, channels: &[&'static str]) {
         let mut newest = None;
         for (request, Finished { done, produced }) in group.into_iter().zip(finished) {
+            if !produced.pinned.is_empty() || !produced.unpinned.is_empty() {
+                (self.outlets.key_files)(&produced);
+            }
             // Whoever asked may be gone by now.
             let _ = request.answer.send(done);
             for (_, key) in &produced.unpinned {
@@ -203,9 +234,6 @@ impl Committer {
             }
             for line in &produced.log {
                 if line.warning { tracing::warn!("{}", line.text) } else { tracing::info!("{}", line.text) }
-            }
-            if !produced.pinned.is_empty() || !produced.unpinned.is_empty() {
-                (self.outlets.key_files)(&produced);
             }
             for (sequence, event) in produced.events {
                 newest = newest.max(Some(sequence));
@@ -284,7 +312,8 @@ fn perform(
 ) -> Result<Done, StoreError> {
     Ok(match work {
         Work::Register { key, remote, message } => {
-            let applicant = Applicant { key: *key, remote: *remote, pinned_to: host_of(key), message: message.clone() };
+            let applicant =
+                Applicant { key: *key, remote: *remote, pinned_to: host_of(key), message: message.clone() };
             Done::Registered(register::register(tx, context, &applicant, started)?)
         }
         Work::Goodbye { sender, reason } => {

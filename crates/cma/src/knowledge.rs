@@ -28,7 +28,8 @@ impl Knowledge {
     pub fn load(config: CmaConfig, site: &SitePaths) -> Self {
         let (sets, problems) = RuleSets::load(&[site.shared("best_practices"), site.site("best_practices")]);
         let mut knowledge = Self::new(config, sets, problems);
-        (knowledge.queries, knowledge.query_problems) = Queries::load(&[site.shared("queries"), site.site("queries")]);
+        (knowledge.queries, knowledge.query_problems) =
+            Queries::load(&[site.shared("queries"), site.site("queries")]);
         knowledge
     }
 
@@ -38,7 +39,14 @@ impl Knowledge {
             sets.iter().map(|set| (set.name().to_owned(), set.fingerprint().to_string())).collect();
         let substance = format!("{:?} {:?} {prints:?}", config.domains, config.rules);
         let fingerprint = DocumentHash::of(substance.as_bytes()).to_string();
-        Self { fingerprint, config, sets, rule_problems, queries: Queries::default(), query_problems: Vec::new() }
+        Self {
+            fingerprint,
+            config,
+            sets,
+            rule_problems,
+            queries: Queries::default(),
+            query_problems: Vec::new(),
+        }
     }
 
     /// With the built-in rules only.
@@ -75,7 +83,8 @@ impl Knowledge {
 
     /// What is wrong with rule files and configuration.
     pub fn problems(&self) -> Vec<String> {
-        let unknown = self.config.rules.by_domain.iter().filter(|(_, set)| self.sets.effective(set).is_none());
+        let unknown =
+            self.config.rules.by_domain.iter().filter(|(_, set)| self.sets.effective(set).is_none());
         let unknown = unknown.map(|(domain, set)| {
             format!("domain {domain} wants rule set {set:?}, which does not exist; {LAST_RESORT} is used (rules.by_domain in cma.toml)")
         });
@@ -121,14 +130,19 @@ mod tests {
     #[test]
     fn only_what_results_depend_on_changes_the_fingerprint() {
         let plain = knowledge("");
-        assert_eq!(plain.fingerprint, knowledge("[discovery]\nrepeat = 7\n[notify]\nsyslog = false\n").fingerprint);
+        assert_eq!(
+            plain.fingerprint,
+            knowledge("[discovery]\nrepeat = 7\n[notify]\nsyslog = false\n").fingerprint
+        );
         assert_ne!(plain.fingerprint, knowledge("[domains]\nlab = [\"lab-*\"]\n").fingerprint);
         assert_ne!(plain.fingerprint, knowledge("[rules.points.security]\nlow = 9\n").fingerprint);
     }
 
     #[test]
     fn a_host_is_told_its_own_settings_only() {
-        let knowledge = knowledge("[discovery.agents.\"sshd/web1\"]\nrepeat = 5\n[discovery.agents.pam]\nrepeat = 6\n[domains]\nlab = [\"web*\"]\n");
+        let knowledge = knowledge(
+            "[discovery.agents.\"sshd/web1\"]\nrepeat = 5\n[discovery.agents.pam]\nrepeat = 6\n[domains]\nlab = [\"web*\"]\n",
+        );
         let told = |name: &str| knowledge.agent_config(&Designation::new(name).unwrap());
         assert!(told("web1").contains("sshd/web1") && told("web1").contains("\"domain\":\"lab\""));
         assert!(!told("db1").contains("web1") && told("db1").contains("pam"));

@@ -19,7 +19,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 const SETTING: &str = "knowledge last evaluated";
 
 /// Follows the knowledge and brings all results up to date whenever it differs from what they were made with.
-pub async fn run(writer: Writer, readers: Arc<Readers>, knowledge: SharedKnowledge, mut stop: watch::Receiver<bool>, evaluated: Option<String>) {
+pub async fn run(
+    writer: Writer,
+    readers: Arc<Readers>,
+    knowledge: SharedKnowledge,
+    mut stop: watch::Receiver<bool>,
+    evaluated: Option<String>,
+) {
     let mut evaluated = evaluated.unwrap_or_default();
     let mut changed = knowledge.changes();
     loop {
@@ -54,12 +60,25 @@ pub fn last_evaluated(tx: &mut dyn store::Transaction) -> Result<Option<String>,
 }
 
 /// `false` when the knowledge changed on the way.
-async fn everything(writer: &Writer, readers: &Arc<Readers>, knowledge: &SharedKnowledge, fingerprint: &str) -> Result<bool, String> {
+async fn everything(
+    writer: &Writer,
+    readers: &Arc<Readers>,
+    knowledge: &SharedKnowledge,
+    fingerprint: &str,
+) -> Result<bool, String> {
     let hosts = readers.read(|reader| reader.hosts()).await.map_err(|error| error.to_string())?;
     for host in hosts {
         let name = host.designation.clone();
-        let rows = readers.read(move |reader| reader.documents_at(&name, None)).await.map_err(|error| error.to_string())?;
-        let documents: Vec<(Designation, String)> = rows.into_iter().map(|row| (host.designation.clone(), row.instance)).collect();
+        let rows = readers
+            .read(move |reader| reader.documents_at(&name, None))
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut documents: Vec<(Designation, String)> =
+            rows.into_iter().map(|row| (host.designation.clone(), row.instance)).collect();
+        if documents.is_empty() {
+            // Its domain may be another all the same.
+            documents.push((host.designation.clone(), String::new()));
+        }
         for step in documents.chunks(STEP_DOCUMENTS) {
             if knowledge.get().fingerprint != fingerprint {
                 return Ok(false);

@@ -98,7 +98,11 @@ impl Arguments {
         let (user, _) = chosen(&self.user, &config.user, DEFAULT_USER);
         let (web, web_is_default) = chosen(&self.web, &config.web, DEFAULT_WEB);
         let debug = match filled(&self.debug) {
-            Some(text) => text.parse().ok().filter(|level| *level <= 5).ok_or_else(|| SettingError::Debug(text.clone()))?,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|level| *level <= 5)
+                .ok_or_else(|| SettingError::Debug(text.clone()))?,
             None => config.debug.unwrap_or(0),
         };
         let database = match filled(&self.store).or(config.store.as_ref()) {
@@ -133,7 +137,11 @@ fn chosen(given: &Option<String>, file: &Option<String>, default: &str) -> (Stri
 }
 
 fn address(what: &'static str, text: &str, example: &'static str) -> Result<SocketAddr, SettingError> {
-    wire::address::parse_bind(text).map_err(|_| SettingError::Address { what, value: text.to_owned(), example })
+    wire::address::parse_bind(text).map_err(|_| SettingError::Address {
+        what,
+        value: text.to_owned(),
+        example,
+    })
 }
 
 fn database(url: &str) -> Result<PathBuf, SettingError> {
@@ -152,17 +160,27 @@ mod tests {
     use super::*;
 
     fn file() -> CmaConfig {
-        CmaConfig { bind: Some("127.0.0.1:1".into()), web: Some("127.0.0.1:2".into()), debug: Some(3), ..CmaConfig::default() }
+        CmaConfig {
+            bind: Some("127.0.0.1:1".into()),
+            web: Some("127.0.0.1:2".into()),
+            debug: Some(3),
+            ..CmaConfig::default()
+        }
     }
 
     #[test]
     fn flags_beat_the_file_and_the_file_beats_defaults() {
-        let arguments = Arguments { bind: Some("127.0.0.1:9".into()), ..Arguments::parse_from(["cma", "--root", "/tmp/x"]) };
+        let arguments = Arguments {
+            bind: Some("127.0.0.1:9".into()),
+            ..Arguments::parse_from(["cma", "--root", "/tmp/x"])
+        };
         let settings = arguments.settings(file()).unwrap();
         assert_eq!(settings.bind.port(), 9);
         assert_eq!((settings.web.unwrap().port(), settings.web_is_default, settings.debug), (2, false, 3));
         assert_eq!(settings.database, PathBuf::from("/tmp/x/var/lib/assimilation/cma.sqlite"));
-        let settings = Arguments { bind: Some(String::new()), ..Arguments::default() }.settings(CmaConfig::default()).unwrap();
+        let settings = Arguments { bind: Some(String::new()), ..Arguments::default() }
+            .settings(CmaConfig::default())
+            .unwrap();
         assert_eq!((settings.bind, settings.user.as_str()), ("[::]:1984".parse().unwrap(), "assimilation"));
         assert!(settings.web_is_default);
     }
@@ -181,6 +199,9 @@ mod tests {
         let postgres = refused(|a| a.store = Some("postgres://u:secret@h/db".into()));
         assert!(postgres.contains("not built") && !postgres.contains("secret"), "{postgres}");
         assert_eq!(with(|a| a.web = Some("none".into())).unwrap().web, None);
-        assert_eq!(with(|a| a.store = Some("sqlite:///var/x.db".into())).unwrap().database, PathBuf::from("/var/x.db"));
+        assert_eq!(
+            with(|a| a.store = Some("sqlite:///var/x.db".into())).unwrap().database,
+            PathBuf::from("/var/x.db")
+        );
     }
 }

@@ -31,7 +31,7 @@ use store::{HostRow, SqlLimits, Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use wire::endpoint::{CloseReason, Endpoint, EndpointConfig, EndpointError};
-use wire::keys::{KeyDirectory, KeyError, KeyPair};
+use wire::keys::{KeyDirectory, KeyError, KeyPair, Pinned};
 
 /// Mode of the API's socket: the CMA's user and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -121,7 +121,8 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let (event_sender, newest_event) = watch::channel(last_event);
     let (outbox, rows) = mpsc::unbounded_channel();
-    let mut signals = Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
+    let mut signals =
+        Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
 
     let mut endpoint = EndpointConfig::cma(own.clone());
     endpoint.bind = settings.bind;
@@ -145,8 +146,15 @@ async fn serve(
         store: Box::new(store),
         knowledge: knowledge.clone(),
         health: health.clone(),
-        outlets: Outlets { outbox, newest_event: event_sender, key_files: Box::new(move |produced| key_files.follow(produced)) },
-        pinned: known.iter().map(|host| (host.key, host.designation.clone())).collect::<HashMap<PublicKey, Designation>>(),
+        outlets: Outlets {
+            outbox,
+            newest_event: event_sender,
+            key_files: Box::new(move |produced| key_files.follow(produced)),
+        },
+        pinned: known
+            .iter()
+            .map(|host| (host.key, host.designation.clone()))
+            .collect::<HashMap<PublicKey, Designation>>(),
         started,
     };
     let thread = std::thread::Builder::new()
@@ -182,7 +190,13 @@ async fn serve(
         let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
         tokio::spawn(web::serve(listener, writer.clone(), health.clone(), stopped));
     }
-    tokio::spawn(reevaluate::run(writer.clone(), readers.clone(), knowledge.clone(), stopping.clone(), evaluated));
+    tokio::spawn(reevaluate::run(
+        writer.clone(),
+        readers.clone(),
+        knowledge.clone(),
+        stopping.clone(),
+        evaluated,
+    ));
     let delivery = Delivery {
         rows,
         writer: writer.clone(),
@@ -233,9 +247,17 @@ async fn serve_api(socket: UnixListener, router: axum::Router, mut stop: watch::
 }
 
 /// Reads configuration and rules again. What can only change at start (addresses, user, store) is left as it is.
-fn reload(arguments: &Arguments, site: &SitePaths, knowledge: &SharedKnowledge, hosts: &Hosts) -> Result<Value, String> {
-    let config = read_config(site).and_then(|config| arguments.settings(config)).map_err(|error| error.to_string());
-    let settings = config.inspect_err(|error| tracing::error!(%error, "the configuration was not read again; the old one stays"))?;
+fn reload(
+    arguments: &Arguments,
+    site: &SitePaths,
+    knowledge: &SharedKnowledge,
+    hosts: &Hosts,
+) -> Result<Value, String> {
+    let config =
+        read_config(site).and_then(|config| arguments.settings(config)).map_err(|error| error.to_string());
+    let settings = config.inspect_err(
+        |error| tracing::error!(%error, "the configuration was not read again; the old one stays"),
+    )?;
     let old = knowledge.get();
     let new = Knowledge::load(settings.config, site);
     for problem in new.problems() {
@@ -278,7 +300,12 @@ async fn web_listener(settings: &Settings, health: &Health) -> Result<Option<Tcp
         Ok(listener) => Ok(Some(listener)),
         Err(error) if settings.web_is_default && error.kind() == ErrorKind::AddrInUse => {
             tracing::warn!(%address, "the web port is taken, so there is none; choose another with --web");
-            health.set("web", Some(format!("the web port {address} is taken; choose another with --web, or none with `--web none`")));
+            health.set(
+                "web",
+                Some(format!(
+                    "the web port {address} is taken; choose another with --web, or none with `--web none`"
+                )),
+            );
             Ok(None)
         }
         Err(error) => Err(StartError::Web { address, error }),
@@ -331,14 +358,17 @@ impl KeyFiles {
     }
 
     fn pin(&self, designation: &Designation, key: &PublicKey) {
-        use wire::keys::Pinned;
-        match self.keys.pin(designation, key) {
-            Ok(Pinned::New(_) | Pinned::Known(_)) => {}
+        let pinned = match self.keys.pin(designation, key) {
+            // The file is from before --erasedb, or from another database.
             Ok(Pinned::Conflict { pinned }) => {
                 tracing::warn!(host = %designation, file = %pinned.fingerprint(), database = %key.fingerprint(),
-                    "the key file of a host holds another key than the database; the database counts");
+                    "the key file of a host holds another key than the database; the file is replaced");
+                self.keys.unpin(designation).and_then(|_| self.keys.pin(designation, key))
             }
-            Err(error) => self.report(designation, &error),
+            result => result,
+        };
+        if let Err(error) = pinned {
+            self.report(designation, &error);
         }
     }
 

@@ -17,9 +17,16 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 32;
 
 /// Serves until `stop` ends.
-pub async fn serve(listener: TcpListener, writer: Writer, health: Arc<Health>, stop: impl Future<Output = ()> + Send + 'static) {
+pub async fn serve(
+    listener: TcpListener,
+    writer: Writer,
+    health: Arc<Health>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
     let router = router(writer, health);
-    if let Err(error) = axum::serve(Bounded::new(listener, MAX_CONNECTIONS), router).with_graceful_shutdown(stop).await {
+    if let Err(error) =
+        axum::serve(Bounded::new(listener, MAX_CONNECTIONS), router).with_graceful_shutdown(stop).await
+    {
         tracing::warn!(%error, "the web port is no longer served");
     }
 }

@@ -5,9 +5,7 @@
 //! daemon calls it before it starts a runtime, a logger thread or anything else that has threads.
 
 use rustix::process::{Gid, Uid, getegid, geteuid};
-use rustix::thread::{
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid, set_thread_uid,
-};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid, set_thread_uid};
 use std::fs;
 use std::io;
 
@@ -35,9 +33,11 @@ pub enum PrivilegeError {
     Reversible { user: String },
 }
 
-/// Becomes `user`: its uid, its group, its supplementary groups and no others, with no way back and
-/// `no_new_privs` set (prctl(2)). When not started as root, only `no_new_privs` is set and the present identity
-/// returned.
+/// Becomes `user`: its uid, its group, its supplementary groups and no others, with no way back. When not started
+/// as root, the present identity is returned.
+///
+/// `no_new_privs` (prctl(2)) stays off on purpose: notification scripts inherit it, and the mail programs of most
+/// systems hand mail over through a set-group-id program.
 ///
 /// # Errors
 /// See [`PrivilegeError`]; after an error the daemon must stop, because it may have changed in part.
@@ -45,7 +45,6 @@ pub fn drop_to(user: &str) -> Result<Identity, PrivilegeError> {
     let changed =
         |error: rustix::io::Errno| PrivilegeError::Change { user: user.into(), error: error.into() };
     if !geteuid().is_root() {
-        set_no_new_privs(true).map_err(changed)?;
         return Ok(Identity { uid: geteuid().as_raw(), gid: getegid().as_raw() });
     }
     let read = |file| fs::read_to_string(file).map_err(|error| PrivilegeError::Read { file, error });
@@ -68,7 +67,6 @@ pub fn drop_to(user: &str) -> Result<Identity, PrivilegeError> {
     set_thread_groups(&groups).map_err(changed)?;
     set_thread_res_gid(gid, gid, gid).map_err(changed)?;
     set_thread_res_uid(uid, uid, uid).map_err(changed)?;
-    set_no_new_privs(true).map_err(changed)?;
     if set_thread_uid(Uid::ROOT).is_ok() {
         return Err(PrivilegeError::Reversible { user: user.into() });
     }

@@ -20,7 +20,9 @@ fn main() {
     println!("{:24} {:>9} {:>9} {:>9} {:>7}", "instance", "first ms", "later ms", "bytes", "watched");
     for discovery in all() {
         for instance in discovery.instances {
-            if !wanted.is_empty() && !wanted.iter().any(|name| name == instance.name || name == discovery.name) {
+            if !wanted.is_empty()
+                && !wanted.iter().any(|name| name == instance.name || name == discovery.name)
+            {
                 continue;
             }
             let host = Host::running();

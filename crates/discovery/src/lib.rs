@@ -8,7 +8,9 @@ mod host;
 mod parse;
 mod run;
 
-pub use host::{Attributes, Directory, Entry as DirectoryEntry, Host, HostFile, Kind, Problem, ReadError, Touched};
+pub use host::{
+    Attributes, Directory, Entry as DirectoryEntry, Host, HostFile, Kind, Problem, ReadError, Touched,
+};
 use model::GraphFacts;
 pub use model::config::Schedule;
 pub use model::envelope::Envelope;
@@ -156,7 +158,11 @@ mod tests {
             assert_eq!(discovery.name, entry.bare.name);
             assert!(!discovery.description.is_empty() && !discovery.description.contains('\n'));
             assert!(discovery.documentation.len() > 100, "{}: no documentation", discovery.name);
-            assert!(discovery.schedule.timeout_seconds >= discovery.schedule.warn_seconds, "{}", discovery.name);
+            assert!(
+                discovery.schedule.timeout_seconds >= discovery.schedule.warn_seconds,
+                "{}",
+                discovery.name
+            );
         }
     }
 

@@ -72,7 +72,11 @@ mod tests {
             Parameter { name: "b", meaning: "", default: "1" },
             Parameter { name: "c", meaning: "", default: "1" },
         ],
-        instances: &[Instance { name: "_init_example", parameters: &[("b", "2"), ("c", "2")], schedule: None }],
+        instances: &[Instance {
+            name: "_init_example",
+            parameters: &[("b", "2"), ("c", "2")],
+            schedule: None,
+        }],
         schedule: Schedule::DEFAULT,
         trigger: Trigger::None,
         collect: |_, parameters| Collected::new(json!(parameters)),
@@ -84,7 +88,10 @@ mod tests {
         let given = Parameters::from([("c".to_owned(), "3".to_owned())]);
         let envelope = run(&EXAMPLE, "_init_example", &Host::running(), &given);
         assert_eq!(envelope.data, json!({"a": "1", "b": "2", "c": "3"}));
-        assert_eq!((envelope.discovertype.as_str(), envelope.instance.as_str()), ("example", "_init_example"));
+        assert_eq!(
+            (envelope.discovertype.as_str(), envelope.instance.as_str()),
+            ("example", "_init_example")
+        );
         assert_eq!(envelope.proxy, "local/local");
         assert_eq!(run(&EXAMPLE, "other", &Host::running(), &given).data["b"], "1");
     }

@@ -238,7 +238,7 @@ fn run(job: &Job, host_root: &std::path::Path) -> Finished {
         Work::Native(discovery) => {
             let envelope = discovery::run(discovery, &job.instance, &host, &job.parameters);
             let touched = host.touched();
-            let interest = Interest { files: touched.files, directories: touched.directories };
+            let interest = Interest::new(touched.files, touched.directories);
             (Ok(envelope), interest, Duration::ZERO)
         }
         Work::Executable(executable) => {

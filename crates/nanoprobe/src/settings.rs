@@ -3,7 +3,7 @@
 use crate::cli::AgentArgs;
 use model::Designation;
 use model::config::NanoprobeConfig;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4};
 use wire::address::{PeerAddress, parse_bind};
 
 /// Everything the operator decides.
@@ -60,7 +60,7 @@ impl Settings {
             cma_addresses.push(text.parse::<PeerAddress>().map_err(|error| wrong(&origin, error))?);
         }
         if cma_addresses.is_empty() {
-            let group = SocketAddrV4::new(Ipv4Addr::from(wire::MULTICAST), wire::PORT);
+            let group = SocketAddrV4::new(wire::MULTICAST, wire::PORT);
             cma_addresses.push(PeerAddress::Socket(group.into()));
         }
 

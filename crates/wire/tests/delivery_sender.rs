@@ -1,6 +1,7 @@
 //! The sender's decisions one by one: when it dials, waits, sends and gives up.
 
 use model::message::{Refused, RefusedReason};
+use proptest::prelude::*;
 use std::time::Duration;
 use wire::delivery::{Closing, ConnectionId, Output, Route, Sender, SenderConfig, Standing};
 
@@ -112,6 +113,15 @@ fn what_an_older_connection_says_is_ignored() {
         sender.handle_dial_failed(s(2), stale);
     }
     assert_eq!((sender.standing(), sender.queued()), (Standing::Registering, 2));
+    sender.handle_welcome(s(2), ConnectionId(2), 0, Vec::new());
+    outputs(&mut sender, s(2));
+    // It may speak of an earlier incarnation, whose sequences mean other reports.
+    sender.handle_ack(s(2), ONE, 1);
+    sender.handle_refused(s(2), ONE, Refused { reason: RefusedReason::Busy, text: String::new() });
+    sender.handle_farewell(s(2), ONE);
+    assert_eq!((sender.standing(), sender.queued(), sender.in_flight()), (Standing::Streaming, 2, 2));
+    sender.handle_ack(s(2), ConnectionId(2), 1);
+    assert_eq!(sender.queued(), 1);
 }
 
 #[test]
@@ -298,4 +308,58 @@ fn stopping_without_an_answer_ends_at_the_deadline() {
     timer(&mut resting);
     resting.stop(s(100), s(105));
     assert_eq!(outputs(&mut resting, s(100)), [Output::Dial { route: 0, connection: ConnectionId(2) }]);
+}
+
+proptest! {
+    /// Whatever a CMA or the network says in whatever order: no panic, the window holds, what is sent on a connection
+    /// counts up without gaps, and nothing is forgotten that was not acknowledged.
+    #[test]
+    fn no_sequence_of_inputs_breaks_it(
+        seed in any::<u64>(),
+        inputs in proptest::collection::vec((0u8..14, prop_oneof![0u64..12, any::<u64>()], 0u64..4, 0u64..40_000), 0..200),
+    ) {
+        let config = SenderConfig { window_reports: 3, ..config(&[Route::Hello, Route::Dial]) };
+        let mut sender = Sender::new(config, ZERO, seed, 1, [10, 10]);
+        let (mut now, mut newest, mut expected) = (ZERO, 0, None);
+        let (mut forgotten, mut allowed) = (0, 0);
+        for (what, number, back, wait_ms) in inputs {
+            now += Duration::from_millis(wait_ms);
+            let connection = ConnectionId(u64::saturating_sub(newest, back));
+            match what {
+                0 => sender.handle_timeout(now),
+                1 => { let next = sender.next_sequence(); prop_assert!(sender.handle_enqueued(now, next, number)); }
+                2 => { sender.handle_enqueued(now, number, number); }
+                3 => sender.handle_hello_reply(now),
+                4 | 5 => sender.handle_connected(now, connection),
+                6 => sender.handle_dial_failed(now, connection),
+                7 | 8 => {
+                    allowed = allowed.max(number);
+                    sender.handle_welcome(now, connection, number, vec!["_init_os".into()]);
+                }
+                9 | 10 => { allowed = allowed.max(number); sender.handle_ack(now, connection, number); }
+                11 => sender.handle_disconnected(now, connection),
+                12 => sender.handle_refused(now, connection, Refused { reason: RefusedReason::Busy, text: String::new() }),
+                _ => sender.handle_farewell(now, connection),
+            }
+            let queued = sender.queued();
+            for output in outputs(&mut sender, now) {
+                match output {
+                    Output::Dial { connection, .. } => { newest = connection.0; expected = None; }
+                    Output::Transmit { connection, sequence } => {
+                        prop_assert_eq!(connection.0, newest);
+                        prop_assert!(expected.is_none_or(|next| next == sequence));
+                        expected = Some(sequence + 1);
+                    }
+                    Output::Forget { through } => {
+                        prop_assert!(through > forgotten && through <= allowed);
+                        forgotten = through;
+                    }
+                    Output::Renumber => { sender.handle_renumbered(now); (forgotten, allowed) = (0, 0); }
+                    _ => {}
+                }
+            }
+            prop_assert!(sender.in_flight() <= 3 && sender.in_flight() <= queued);
+            prop_assert!(queued == 0 || sender.poll_timeout().is_some(), "a queued report always has a timer");
+        }
+    }
 }

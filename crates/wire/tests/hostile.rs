@@ -245,3 +245,52 @@ async fn replayed_first_packets_cost_no_connection_and_amplify_nothing() {
     assert_eq!(cma.stats().open_connections, 0);
     assert!(inbox.connections.try_recv().is_err());
 }
+
+/// Passes packets on both ways until the client has sent `packets`, then none of the client's.
+async fn cut_after(packets: usize, cma: std::net::SocketAddr) -> std::net::SocketAddr {
+    let front = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
+    let back = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
+    let address = front.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut client, mut passed) = (address, 0);
+        let (mut there, mut here) = (vec![0; 2000], vec![0; 2000]);
+        loop {
+            tokio::select! {
+                Ok((length, from)) = front.recv_from(&mut there) => {
+                    client = from;
+                    passed += 1;
+                    if passed <= packets {
+                        back.send_to(&there[..length], cma).await.unwrap();
+                    }
+                }
+                Ok(length) = back.recv(&mut here) => {
+                    front.send_to(&here[..length], client).await.unwrap();
+                }
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn handshakes_that_stop_half_way_are_given_up() {
+    let key = KeyPair::generate().unwrap();
+    let handshake_timeout = Duration::from_millis(400);
+    let (cma, mut inbox) = Endpoint::bind(EndpointConfig { handshake_timeout, ..cma_config(&key) }).unwrap();
+    // The first packet is answered with Retry; the second, with the token, starts a handshake.
+    let through = cut_after(2, cma.local_address().unwrap()).await;
+    let (nanoprobe, _) = nanoprobe(&[key.public()]);
+    let dialling = tokio::spawn(async move { nanoprobe.connect(through).await });
+    tokio::time::timeout(PATIENCE, async {
+        while cma.stats().open_connections == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        while cma.stats().failed_handshakes == 0 || cma.stats().open_connections > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(inbox.connections.try_recv().is_err());
+    dialling.abort();
+}

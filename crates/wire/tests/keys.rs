@@ -118,7 +118,7 @@ fn each_kind_of_damage_is_named() {
     let says = |wanted: &[&str]| {
         let error = keys.cma_pair().unwrap_err().to_string();
         wanted.iter().for_each(|part| assert!(error.contains(part), "{part:?} in {error:?}"));
-        assert_eq!(keys.check().unwrap().len(), keys.check().unwrap().len().max(1), "check finds it too");
+        assert!(!keys.check().unwrap().is_empty(), "check finds it too");
     };
     set_mode(&secret, 0o640);
     says(&["#CMA#00000.secret", "0640", "chmod 600"]);
@@ -206,7 +206,7 @@ fn a_directory_that_may_only_be_read_is_enough_to_read() {
     assert_eq!(read_only.cma_publics().unwrap().len(), 2);
     assert_eq!(read_only.own_pair(&picard()).unwrap().0, id);
     if !rustix::process::geteuid().is_root() {
-        assert!(matches!(read_only.generate_cma(), Err(KeyError::Io { .. })));
+        assert!(matches!(read_only.generate_cma(), Err(KeyError::NotAllowed { .. })));
     }
     set_mode(&path, 0o700);
 }

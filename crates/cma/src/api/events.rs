@@ -33,7 +33,8 @@ pub async fn events(site: Shared, query: Result<Query<EventsQuery>, QueryRejecti
     let since = query.since.as_deref().map(time).transpose()?.unwrap_or(Timestamp(i64::MIN));
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let after = query.after.unwrap_or(0);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(query.wait.unwrap_or(0).min(MAX_WAIT_SECONDS));
+    let deadline =
+        tokio::time::Instant::now() + Duration::from_secs(query.wait.unwrap_or(0).min(MAX_WAIT_SECONDS));
     // Subscribed before the first look, so nothing can come in between unseen.
     let mut newest = site.newest_event.clone();
     let mut stop = site.stop.clone();
@@ -55,7 +56,13 @@ fn shown(found: Vec<(i64, Event)>) -> Json<Value> {
     Json(found.into_iter().map(|(sequence, event)| json!({"sequence": sequence, "event": event})).collect())
 }
 
-async fn read(site: &Site, after: i64, since: Timestamp, limit: usize, newest: bool) -> Result<Vec<(i64, Event)>, StoreError> {
+async fn read(
+    site: &Site,
+    after: i64,
+    since: Timestamp,
+    limit: usize,
+    newest: bool,
+) -> Result<Vec<(i64, Event)>, StoreError> {
     let last = *site.newest_event.borrow();
     site.readers
         .read(move |reader| {
@@ -111,8 +118,19 @@ pub async fn history(site: Shared, query: Result<Query<HistoryQuery>, QueryRejec
                 None => Value::Null,
             }
         }
-        (None, None, None) => site.readers.read(move |reader| reader.documents_at(&host, at)).await?.iter().map(document_row).collect(),
-        _ => return Err(Failure::bad("these parameters do not go together", "give host alone, or with instance, instance and fact, or rule; and at")),
+        (None, None, None) => site
+            .readers
+            .read(move |reader| reader.documents_at(&host, at))
+            .await?
+            .iter()
+            .map(document_row)
+            .collect(),
+        _ => {
+            return Err(Failure::bad(
+                "these parameters do not go together",
+                "give host alone, or with instance, instance and fact, or rule; and at",
+            ));
+        }
     };
     Ok(Json(answer))
 }

@@ -12,11 +12,22 @@ use std::collections::BTreeMap;
 pub async fn list(site: Shared) -> Answer {
     let (hosts, scores) = site
         .readers
-        .read(|reader| Ok((reader.hosts()?, reader.sql("SELECT host, category, sum(score) AS score FROM scores GROUP BY host, category", &[], limits())?)))
+        .read(|reader| {
+            Ok((
+                reader.hosts()?,
+                reader.sql(
+                    "SELECT host, category, sum(score) AS score FROM scores GROUP BY host, category",
+                    &[],
+                    limits(),
+                )?,
+            ))
+        })
         .await?;
     let mut by_host: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for mut row in objects(scores) {
-        if let (Some(Value::String(host)), Some(Value::String(category)), Some(score)) = (row.remove("host"), row.remove("category"), row.remove("score")) {
+        if let (Some(Value::String(host)), Some(Value::String(category)), Some(score)) =
+            (row.remove("host"), row.remove("category"), row.remove("score"))
+        {
             by_host.entry(host).or_default().insert(category, score);
         }
     }
@@ -51,9 +62,11 @@ pub async fn accept_key(site: Shared, Path(name): Path<String>) -> Answer {
             site.hosts.disconnect(&name);
             Ok(Json(json!({})))
         }
-        Done::Key(KeyDecision::NothingToAccept) => {
-            Err(Failure::new(StatusCode::CONFLICT, format!("no other key was offered for {name}"), "`assimcli hosts` shows which hosts have a key mismatch"))
-        }
+        Done::Key(KeyDecision::NothingToAccept) => Err(Failure::new(
+            StatusCode::CONFLICT,
+            format!("no other key was offered for {name}"),
+            "`assimcli hosts` shows which hosts have a key mismatch",
+        )),
         _ => Err(Failure::unknown_host(&name)),
     }
 }

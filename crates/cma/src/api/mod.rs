@@ -81,7 +81,13 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/rules", get(results::rules))
         .route("/v1/rules/reload", post(results::reload))
         .route("/v1/notify/test", post(notify::test))
-        .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "there is no such request", "assimcli and cma may be of different versions") })
+        .fallback(|| async {
+            Failure::new(
+                StatusCode::NOT_FOUND,
+                "there is no such request",
+                "assimcli and cma may be of different versions",
+            )
+        })
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(site)
 }
@@ -104,7 +110,11 @@ impl Failure {
     }
 
     fn unknown_host(name: &Designation) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("there is no host {name}"), "`assimcli hosts` lists them all")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no host {name}"),
+            "`assimcli hosts` lists them all",
+        )
     }
 }
 
@@ -117,11 +127,17 @@ impl IntoResponse for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Sql(text) => Self::bad(text, "`assimcli sql \"SELECT name FROM sqlite_master WHERE type = 'view'\"` lists what can be asked"),
-            StoreError::Limit(what) => {
-                Self::bad(format!("the query was stopped after {what}"), "ask for less, for instance with WHERE or LIMIT")
+            StoreError::Sql(text) => Self::bad(
+                text,
+                "`assimcli sql \"SELECT name FROM sqlite_master WHERE type = 'view'\"` lists what can be asked",
+            ),
+            StoreError::Limit(what) => Self::bad(
+                format!("the query was stopped after {what}"),
+                "ask for less, for instance with WHERE or LIMIT",
+            ),
+            other => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, other.to_string(), "`assimcli doctor` tells more")
             }
-            other => Self::new(StatusCode::SERVICE_UNAVAILABLE, other.to_string(), "`assimcli doctor` tells more"),
         }
     }
 }
@@ -140,7 +156,8 @@ impl From<axum::extract::rejection::JsonRejection> for Failure {
 
 /// Has something written and waits for its commit.
 async fn write(site: &Site, work: Work) -> Result<Done, Failure> {
-    let unavailable = |error: String| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error, "`assimcli doctor` tells why");
+    let unavailable =
+        |error: String| Failure::new(StatusCode::SERVICE_UNAVAILABLE, error, "`assimcli doctor` tells why");
     match site.writer.ask(work, COMMIT_TIMEOUT).await {
         Ok(Done::Failed(reason)) => Err(unavailable(format!("this could not be stored: {reason}"))),
         Ok(done) => Ok(done),
@@ -154,7 +171,9 @@ fn designation(name: &str) -> Result<Designation, Failure> {
 
 /// Reads a time as people write it.
 fn time(text: &str) -> Result<Timestamp, Failure> {
-    Timestamp::parse(text).ok_or_else(|| Failure::bad(format!("{text:?} is no time"), "write 2026-11-23T14:00:00Z or \"2026-11-23 14:00\""))
+    Timestamp::parse(text).ok_or_else(|| {
+        Failure::bad(format!("{text:?} is no time"), "write 2026-11-23T14:00:00Z or \"2026-11-23 14:00\"")
+    })
 }
 
 /// Bounds of everything that runs SQL here.

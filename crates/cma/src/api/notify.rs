@@ -24,10 +24,9 @@ fn warn() -> String {
 /// One row for each receiver: channel, target, result (`ok`, `failed` or `skipped`), detail.
 pub async fn test(site: Shared, body: Result<Json<Test>, JsonRejection>) -> Answer {
     let Json(test) = body?;
-    let kind: EventType = test
-        .event
-        .parse()
-        .map_err(|error: String| Failure::bad(error, "choose one of create, up, down, warn, unwarn, update and delete"))?;
+    let kind: EventType = test.event.parse().map_err(|error: String| {
+        Failure::bad(error, "choose one of create, up, down, warn, unwarn, update and delete")
+    })?;
     let config = site.knowledge.get().config.notify.clone();
     let context = Arc::new(ChannelContext::new(site.paths.clone(), config.clone(), site.hostname.clone()));
     let event = Arc::new(test_event(kind, &site.hostname));
@@ -54,7 +53,9 @@ fn test_event(kind: EventType, hostname: &str) -> Event {
         eventid: Uuid::now_v7().to_string(),
         time: Timestamp::now(),
         eventtype: kind,
-        associatedobject: map(json!({"nodetype": "Drone", "designation": hostname, "status": "up", "reason": "test", "domain": "global"})),
+        associatedobject: map(
+            json!({"nodetype": "Drone", "designation": hostname, "status": "up", "reason": "test", "domain": "global"}),
+        ),
         extrainfo: map(json!({"test": true, "text": "this is a test of the alert channels"})),
     }
 }

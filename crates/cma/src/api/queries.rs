@@ -34,16 +34,30 @@ pub async fn run(site: Shared, Path(name): Path<String>, body: Result<Json<Run>,
     let knowledge = site.knowledge.get();
     if name == LIST {
         if let Some(unknown) = run.parameters.keys().next() {
-            return Err(Failure::bad(format!("the query {LIST} has no parameters, so {unknown:?} means nothing"), ""));
+            return Err(Failure::bad(
+                format!("the query {LIST} has no parameters, so {unknown:?} means nothing"),
+                "",
+            ));
         }
-        let rows: Vec<Value> = knowledge.queries.iter().map(|query| json!([query.name, query.question])).collect();
+        let rows: Vec<Value> =
+            knowledge.queries.iter().map(|query| json!([query.name, query.question])).collect();
         let templates = json!({"human": "${name}: ${question}", "script": "${name}"});
-        return Ok(Json(json!({"columns": ["name", "question"], "rows": rows, "truncated": false, "templates": templates})));
+        return Ok(Json(
+            json!({"columns": ["name", "question"], "rows": rows, "truncated": false, "templates": templates}),
+        ));
     }
-    let unknown = || Failure::new(StatusCode::NOT_FOUND, format!("there is no query {name:?}"), "`assimcli query list` shows them all");
+    let unknown = || {
+        Failure::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no query {name:?}"),
+            "`assimcli query list` shows them all",
+        )
+    };
     let query = knowledge.queries.get(&name).ok_or_else(unknown)?;
     let given: Vec<(String, Value)> = run.parameters.into_iter().collect();
-    let bound = query.bind(&given).map_err(|error| Failure::bad(error, format!("the query answers: {}", query.question)))?;
+    let bound = query
+        .bind(&given)
+        .map_err(|error| Failure::bad(error, format!("the query answers: {}", query.question)))?;
     let sql = query.sql.clone();
     let table = site.readers.read(move |reader| reader.sql(&sql, &bound, limits())).await?;
     let mut answer = shown(table);

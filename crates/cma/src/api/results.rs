@@ -31,7 +31,9 @@ pub async fn results(site: Shared, query: Result<Query<ResultsQuery>, QueryRejec
         parameters.push(("host".to_owned(), json!(designation(host)?.as_str())));
     }
     if let Some(status) = &query.status {
-        let status: rules::Status = status.parse().map_err(|error: String| Failure::bad(error, "choose one of pass, fail, ignore and NA"))?;
+        let status: rules::Status = status
+            .parse()
+            .map_err(|error: String| Failure::bad(error, "choose one of pass, fail, ignore and NA"))?;
         conditions.push("status = :status");
         parameters.push(("status".to_owned(), json!(status.as_str())));
     }
@@ -55,7 +57,8 @@ pub async fn results(site: Shared, query: Result<Query<ResultsQuery>, QueryRejec
         let domain = row.get("domain").and_then(Value::as_str).unwrap_or("");
         let set = knowledge.effective(domain);
         let rule = row.get("rule_id").and_then(Value::as_str).and_then(|id| set.as_ref()?.rule(id));
-        let texts = rule.map(|rule| [&rule.title, &rule.why, &rule.check, &rule.fix_now, &rule.fix_permanently]);
+        let texts =
+            rule.map(|rule| [&rule.title, &rule.why, &rule.check, &rule.fix_now, &rule.fix_permanently]);
         for (i, name) in ["title", "why", "check", "fix_now", "fix_permanently"].into_iter().enumerate() {
             row.insert(name.into(), texts.map_or(Value::from(""), |texts| Value::from(texts[i].as_str())));
         }
@@ -104,11 +107,14 @@ fn shown(rule: &rules::Rule) -> Value {
 /// Reads configuration and rules again and tells what changed.
 pub async fn reload(site: Shared) -> Answer {
     let (answer, outcome) = oneshot::channel();
-    let late = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the CMA did not come to it in time", "try again");
+    let late =
+        || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the CMA did not come to it in time", "try again");
     site.reload.send(answer).await.map_err(|_| late())?;
     match tokio::time::timeout(RELOAD_TIMEOUT, outcome).await {
         Ok(Ok(Ok(changes))) => Ok(Json(changes)),
-        Ok(Ok(Err(reason))) => Err(Failure::bad(reason, "correct the file; until then the old settings and rules stay in force")),
+        Ok(Ok(Err(reason))) => {
+            Err(Failure::bad(reason, "correct the file; until then the old settings and rules stay in force"))
+        }
         _ => Err(late()),
     }
 }

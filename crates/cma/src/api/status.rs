@@ -10,8 +10,13 @@ use std::time::Duration;
 const FAILURES_SHOWN: Duration = Duration::from_secs(7 * 86_400);
 
 pub async fn status(site: Shared) -> Answer {
-    let since = Timestamp(Timestamp::now().0.saturating_sub(i64::try_from(FAILURES_SHOWN.as_micros()).unwrap_or(i64::MAX)));
-    let read = site.readers.read(move |reader| Ok((reader.health()?, reader.failed_deliveries(since)?, reader.hosts()?.len()))).await;
+    let since = Timestamp(
+        Timestamp::now().0.saturating_sub(i64::try_from(FAILURES_SHOWN.as_micros()).unwrap_or(i64::MAX)),
+    );
+    let read = site
+        .readers
+        .read(move |reader| Ok((reader.health()?, reader.failed_deliveries(since)?, reader.hosts()?.len())))
+        .await;
     let knowledge = site.knowledge.get();
     let mut problems = site.health.problems();
     problems.extend(knowledge.problems());

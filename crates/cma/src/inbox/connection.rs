@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wire::endpoint::{CloseReason, Connection};
-use wire::hello::TokenBucket;
 use wire::framed::{FrameError, MESSAGE_LIMIT_BYTES, REGISTRATION_LIMIT_BYTES, Reader, Writer};
+use wire::hello::TokenBucket;
 
 /// A peer that has not registered by then is sent away.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +43,10 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
     };
     let message = match reader.read_within::<ToCma>(REGISTRATION_LIMIT_BYTES, REGISTRATION_TIMEOUT).await {
         Ok(Some(ToCma::Register(message))) => message,
-        Ok(_) => return end(&connection, &mut writer, malformed("the first message must be a registration")).await,
+        Ok(_) => {
+            return end(&connection, &mut writer, malformed("the first message must be a registration"))
+                .await;
+        }
         Err(FrameError::Malformed(_) | FrameError::TooLarge { .. }) => {
             return end(&connection, &mut writer, malformed("the registration cannot be read")).await;
         }
@@ -60,7 +63,8 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
         Registration::Welcome { sender, welcome, config } => {
             let mut ticket = reception.hosts.enter(&sender.designation, config);
             if send(&mut writer, &FromCma::Welcome(welcome)).await.is_ok() {
-                let mut conversation = Conversation { reception: &reception, sender: &sender, writer, waiting: VecDeque::new() };
+                let mut conversation =
+                    Conversation { reception: &reception, sender: &sender, writer, waiting: VecDeque::new() };
                 let reason = conversation.run(&mut reader, &mut ticket).await;
                 tracing::debug!(host = %sender.designation, ?reason, "connection ends");
                 connection.close(reason);
@@ -176,7 +180,11 @@ impl Conversation<'_> {
         }
     }
 
-    async fn submit(&self, work: Work, memory: Option<OwnedSemaphorePermit>) -> Result<oneshot::Receiver<Done>, CloseReason> {
+    async fn submit(
+        &self,
+        work: Work,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<oneshot::Receiver<Done>, CloseReason> {
         self.reception.writer.submit(work, memory).await.map_err(|_| CloseReason::Shutdown)
     }
 
@@ -194,7 +202,8 @@ impl Conversation<'_> {
             return Ok((document::open(report, |_| Ok(document)), permit));
         }
         let mut permit = memory(MAX_DOCUMENT_BYTES / KIB).await?;
-        let opened = tokio::task::spawn_blocking(move || document::open(report, wire::body::decompress)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || document::open(report, wire::body::decompress)).await;
         let incoming = opened.map_err(|_| CloseReason::Protocol)?;
         let unused = (MAX_DOCUMENT_BYTES / KIB).saturating_sub(1 + incoming.bytes() / KIB);
         drop(permit.split(unused));
@@ -222,7 +231,11 @@ impl Conversation<'_> {
                 }
                 (Waiting::Goodbye(_), Ok(Done::Goodbye)) => {
                     if acknowledge {
-                        self.say(FromCma::Ack(std::mem::replace(&mut ack, Ack { sequence: 0, rejected: Vec::new() }))).await?;
+                        self.say(FromCma::Ack(std::mem::replace(
+                            &mut ack,
+                            Ack { sequence: 0, rejected: Vec::new() },
+                        )))
+                        .await?;
                         acknowledge = false;
                     }
                     self.say(FromCma::Farewell).await?;

@@ -19,7 +19,8 @@ pub async fn answer(endpoint: Endpoint, mut datagrams: mpsc::Receiver<Datagram>,
     let mut limiter = ReplyLimiter::new(uuid::Uuid::new_v4().as_u64_pair().0);
     let start = Instant::now();
     while let Some(datagram) = datagrams.recv().await {
-        let reply = hello::answer(&datagram.bytes, datagram.source, &own, port, &mut limiter, start.elapsed());
+        let reply =
+            hello::answer(&datagram.bytes, datagram.source, &own, port, &mut limiter, start.elapsed());
         if let Some(reply) = reply
             && let Err(error) = endpoint.send_datagram(datagram.source, &reply)
         {

@@ -28,7 +28,12 @@ pub struct Reception {
 }
 
 impl Reception {
-    pub fn new(writer: Writer, hosts: Arc<Hosts>, health: Arc<Health>, stop: watch::Receiver<bool>) -> Arc<Self> {
+    pub fn new(
+        writer: Writer,
+        hosts: Arc<Hosts>,
+        health: Arc<Health>,
+        stop: watch::Receiver<bool>,
+    ) -> Arc<Self> {
         Arc::new(Self { writer, hosts, health, memory: Arc::new(Semaphore::new(DOCUMENT_MEMORY_KIB)), stop })
     }
 }

@@ -24,7 +24,10 @@ pub struct Incoming {
 pub enum Content {
     /// The instance is gone from the host.
     Removed,
-    Document { envelope: Box<Envelope>, text: String },
+    Document {
+        envelope: Box<Envelope>,
+        text: String,
+    },
     /// Not usable, now or ever; says why.
     Refused(String),
 }
@@ -40,7 +43,10 @@ impl Incoming {
 }
 
 /// Unpacks and checks a report; `unpack` is `wire::body::decompress` or the same with a smaller cap.
-pub fn open(report: Report, unpack: impl FnOnce(&[u8]) -> Result<Vec<u8>, wire::body::BodyError>) -> Incoming {
+pub fn open(
+    report: Report,
+    unpack: impl FnOnce(&[u8]) -> Result<Vec<u8>, wire::body::BodyError>,
+) -> Incoming {
     let Report { sequence, instance, hash, body, changed_after, seen, superseded } = report;
     let content = match body {
         _ if check_instance(&instance).is_err() => Content::Refused("the instance name is not legal".into()),
@@ -65,7 +71,12 @@ fn read(instance: &str, hash: DocumentHash, bytes: Vec<u8>) -> Content {
     // serde_json stops at 128 levels, so hostile nesting cannot exhaust the stack.
     let envelope: Envelope = match serde_json::from_str(&text) {
         Ok(envelope) => envelope,
-        Err(error) => return Content::Refused(format!("the document is no discovery envelope: {}", bounded(&error.to_string()))),
+        Err(error) => {
+            return Content::Refused(format!(
+                "the document is no discovery envelope: {}",
+                bounded(&error.to_string())
+            ));
+        }
     };
     if envelope.instance != instance {
         let found = bounded(&envelope.instance);
@@ -116,7 +127,8 @@ mod tests {
     fn good_reports_open() {
         let text = envelope("_init_sshd");
         let body = wire::body::compress(text.as_bytes()).unwrap();
-        let incoming = open(report("_init_sshd", body, DocumentHash::of(text.as_bytes())), wire::body::decompress);
+        let incoming =
+            open(report("_init_sshd", body, DocumentHash::of(text.as_bytes())), wire::body::decompress);
         assert!(matches!(&incoming.content, Content::Document { envelope, .. } if envelope.data["a"] == 1));
         assert_eq!(incoming.bytes(), text.len());
     }
@@ -147,7 +159,8 @@ mod tests {
         let bomb = zeroes_of(64 * 1024 * 1024);
         let incoming = open(report("_init_sshd", bomb, DocumentHash([1; 32])), wire::body::decompress);
         assert!(matches!(incoming.content, Content::Refused(_)));
-        let incoming = open(report("_init_sshd", vec![1, 2, 3], DocumentHash([1; 32])), wire::body::decompress);
+        let incoming =
+            open(report("_init_sshd", vec![1, 2, 3], DocumentHash([1; 32])), wire::body::decompress);
         assert!(matches!(incoming.content, Content::Refused(_)));
     }
 

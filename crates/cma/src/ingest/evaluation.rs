@@ -13,7 +13,13 @@ use std::time::Duration;
 use store::{DocumentRow, HostRow, Result, RuleResultRow, Transaction};
 
 /// Evaluates the rules that read a document that has just become current.
-pub fn document(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow, row: &DocumentRow, envelope: &Envelope) -> Result<()> {
+pub fn document(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    row: &DocumentRow,
+    envelope: &Envelope,
+) -> Result<()> {
     let rules = context.knowledge.rules_for(&host.domain, &row.instance, &row.discovertype);
     let new = results(context, host, &rules, &envelope.data);
     let about = About {
@@ -26,9 +32,14 @@ pub fn document(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &Host
     replace(tx, context, host, &about, &rules, new)
 }
 
-/// Evaluates a current document again, because the rules or the host's domain changed. The host did not change, so
+/// Evaluates a current document again (if there is one of that name) and the host's domain, because the rules or the host's domain changed. The host did not change, so
 /// the times in events are the CMA's.
-pub fn again(tx: &mut dyn Transaction, context: &mut Context<'_>, designation: &Designation, instance: &str) -> Result<()> {
+pub fn again(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    designation: &Designation,
+    instance: &str,
+) -> Result<()> {
     let Some(mut host) = tx.host(designation)? else { return Ok(()) };
     let domain = context.knowledge.config.domain_of(designation.as_str());
     if host.domain != domain {
@@ -36,8 +47,11 @@ pub fn again(tx: &mut dyn Transaction, context: &mut Context<'_>, designation: &
         tx.put_host(&host)?;
     }
     let Some(row) = tx.document(designation, instance)? else { return Ok(()) };
-    let Some(envelope) = tx.body(&row.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok()) else {
-        context.warn(format!("{designation}: the document of {instance} cannot be read back, so its rules keep their results"));
+    let Some(envelope) = tx.body(&row.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok())
+    else {
+        context.warn(format!(
+            "{designation}: the document of {instance} cannot be read back, so its rules keep their results"
+        ));
         return Ok(());
     };
     let row = DocumentRow { changed_after: context.now, seen: context.now, ..row };
@@ -45,7 +59,13 @@ pub fn again(tx: &mut dyn Transaction, context: &mut Context<'_>, designation: &
 }
 
 /// An instance is gone from the host: its results end, and rules that failed no longer do.
-pub fn instance_is_gone(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow, old: &DocumentRow, incoming: &Incoming) -> Result<()> {
+pub fn instance_is_gone(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    old: &DocumentRow,
+    incoming: &Incoming,
+) -> Result<()> {
     let about = About {
         instance: old.instance.clone(),
         discovertype: old.discovertype.clone(),
@@ -77,7 +97,13 @@ fn results(context: &mut Context<'_>, host: &HostRow, rules: &[Arc<Rule>], data:
         match catch_unwind(AssertUnwindSafe(|| rules::evaluate(std::slice::from_ref(rule), data, points))) {
             Ok(one) => results.extend(one),
             Err(_) => {
-                context.produced.log.push(LogLine { warning: true, text: format!("{}: rule {} broke off (a defect; please report it)", host.designation, rule.id) });
+                context.produced.log.push(LogLine {
+                    warning: true,
+                    text: format!(
+                        "{}: rule {} broke off (a defect; please report it)",
+                        host.designation, rule.id
+                    ),
+                });
                 results.push(RuleResult {
                     id: rule.id.clone(),
                     status: Status::NotApplicable,
@@ -111,8 +137,11 @@ fn replace(
             changed.push(row(fresh, since(context.now, before.map(|(row, _)| row))));
         }
     }
-    let gone: Vec<&str> =
-        stored.iter().map(|row| row.rule_id.as_str()).filter(|id| !new.iter().any(|fresh| fresh.id == *id)).collect();
+    let gone: Vec<&str> = stored
+        .iter()
+        .map(|row| row.rule_id.as_str())
+        .filter(|id| !new.iter().any(|fresh| fresh.id == *id))
+        .collect();
     if !changed.is_empty() {
         tx.put_rule_results(&host.designation, &about.instance, &changed)?;
     }
@@ -131,7 +160,14 @@ fn since(now: Timestamp, before: Option<&RuleResultRow>) -> Timestamp {
     before.map_or(now, |row| now.max(row.since.plus(Duration::from_micros(1))))
 }
 
-fn tell(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow, about: &About, rules: &[Arc<Rule>], transition: &Transition) -> Result<()> {
+fn tell(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    about: &About,
+    rules: &[Arc<Rule>],
+    transition: &Transition,
+) -> Result<()> {
     let mut extrainfo = transition.extra_info();
     let mut add = |name: &str, value: &str| {
         extrainfo.insert(name.to_owned(), Value::from(value));
@@ -158,7 +194,11 @@ fn tell(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow, abo
                 None => "NO LONGER HAS",
             };
             let expression = rule.map_or("", |rule| rule.expression.text.as_str());
-            let line = format!("{} {what} {category} rule {id}: {} [{expression}]", host.designation, text(|rule| &rule.title));
+            let line = format!(
+                "{} {what} {category} rule {id}: {} [{expression}]",
+                host.designation,
+                text(|rule| &rule.title)
+            );
             context.produced.log.push(LogLine { warning: *new == Some(Status::Fail), text: line });
         }
     }

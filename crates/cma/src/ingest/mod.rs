@@ -75,7 +75,10 @@ impl Context<'_> {
 /// Whether nothing can be stored at all, as opposed to this one request being at fault.
 pub fn concerns_all(error: &StoreError) -> bool {
     match error {
-        StoreError::Unwritable(_) | StoreError::Corrupt(_) | StoreError::Open { .. } | StoreError::TooNew { .. } => true,
+        StoreError::Unwritable(_)
+        | StoreError::Corrupt(_)
+        | StoreError::Open { .. }
+        | StoreError::TooNew { .. } => true,
         StoreError::Sql(_) | StoreError::Limit(_) => false,
     }
 }

@@ -39,15 +39,25 @@ pub struct Applicant {
 }
 
 /// Admits a host, or says why not. `cma_started` goes into the welcome.
-pub fn register(tx: &mut dyn Transaction, context: &mut Context<'_>, applicant: &Applicant, cma_started: Timestamp) -> Result<Registration> {
+pub fn register(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    applicant: &Applicant,
+    cma_started: Timestamp,
+) -> Result<Registration> {
     let message = &applicant.message;
     if message.protocol != PROTOCOL_VERSION {
-        let text = format!("this CMA speaks protocol {PROTOCOL_VERSION}, not {}; install the same version on both sides", message.protocol);
+        let text = format!(
+            "this CMA speaks protocol {PROTOCOL_VERSION}, not {}; install the same version on both sides",
+            message.protocol
+        );
         return Ok(refused(RefusedReason::Protocol, text));
     }
     let designation = match Designation::new(&message.designation) {
         Ok(designation) => designation,
-        Err(error) => return Ok(refused(RefusedReason::Designation, format!("{error}; choose another with --name"))),
+        Err(error) => {
+            return Ok(refused(RefusedReason::Designation, format!("{error}; choose another with --name")));
+        }
     };
     if let Some(other) = applicant.pinned_to.as_ref().filter(|other| **other != designation) {
         let text = format!(
@@ -71,11 +81,18 @@ fn refused(reason: RefusedReason, text: String) -> Registration {
     Registration::Refused(Refused { reason, text: printable(&text).into_owned() })
 }
 
-fn mismatch(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow, applicant: &Applicant) -> Result<Registration> {
+fn mismatch(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    applicant: &Applicant,
+) -> Result<Registration> {
     let name = &host.designation;
     let fingerprint = applicant.key.fingerprint();
     // Once per key; and an attacker who makes up keys gets one event a minute, not one per attempt.
-    let is_news = host.rejected_key.is_none_or(|(key, at)| key != applicant.key && context.now.since(at) >= ANOTHER_MISMATCH_AFTER);
+    let is_news = host
+        .rejected_key
+        .is_none_or(|(key, at)| key != applicant.key && context.now.since(at) >= ANOTHER_MISMATCH_AFTER);
     if is_news {
         tx.put_host(&HostRow { rejected_key: Some((applicant.key, context.now)), ..host.clone() })?;
         let extrainfo = json!({
@@ -91,7 +108,10 @@ fn mismatch(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow,
         shown.reason = KEY_MISMATCH.into();
         let event = about_host(context, EventType::Warn, &shown, extrainfo);
         context.emit(tx, event)?;
-        context.warn(format!("{name}: registration from {} refused, key {fingerprint} is not the pinned one", applicant.remote));
+        context.warn(format!(
+            "{name}: registration from {} refused, key {fingerprint} is not the pinned one",
+            applicant.remote
+        ));
     }
     let text = format!(
         "{name} is known with another key; if this host was re-installed run `assimcli hosts accept-key {name}` on the CMA, \
@@ -110,7 +130,8 @@ fn admit(
     let now = context.now;
     let message = &applicant.message;
     let is_new = known.is_none();
-    let (was_up, same_start) = known.as_ref().map_or((false, false), |h| (h.status == "up", h.started == message.started));
+    let (was_up, same_start) =
+        known.as_ref().map_or((false, false), |h| (h.status == "up", h.started == message.started));
     let mut host = known.unwrap_or_else(|| HostRow {
         designation: designation.clone(),
         domain: String::new(),
@@ -138,11 +159,16 @@ fn admit(
     tx.put_host(&host)?;
     if is_new {
         context.produced.pinned.push((designation.clone(), applicant.key));
-        context.inform(format!("{designation} registered for the first time from {}, key {}", applicant.remote, applicant.key.fingerprint()));
+        context.inform(format!(
+            "{designation} registered for the first time from {}, key {}",
+            applicant.remote,
+            applicant.key.fingerprint()
+        ));
     }
     // A connection that was lost and comes back is no news.
     if !(was_up && same_start) {
-        let extrainfo = json!({"software": host.software, "first": is_new, "restarted": was_up && !same_start});
+        let extrainfo =
+            json!({"software": host.software, "first": is_new, "restarted": was_up && !same_start});
         let event = about_host(context, EventType::Up, &host, extrainfo);
         context.emit(tx, event)?;
         context.inform(format!("{designation} is up, registered from {}", applicant.remote));
@@ -177,7 +203,11 @@ fn welcome(
         .collect();
     let json = context.knowledge.agent_config(&host.designation);
     let config = DocumentHash::of(json.as_bytes());
-    let sender = Sender { designation: host.designation.clone(), key: applicant.key, incarnation: message.incarnation };
+    let sender = Sender {
+        designation: host.designation.clone(),
+        key: applicant.key,
+        incarnation: message.incarnation,
+    };
     let welcome = Welcome {
         last_sequence: tx.cursor(&applicant.key, message.incarnation)?,
         wanted,
@@ -189,8 +219,15 @@ fn welcome(
 }
 
 /// A nanoprobe stops on purpose. Nothing happens when the host is dead already or meanwhile has another key.
-pub fn goodbye(tx: &mut dyn Transaction, context: &mut Context<'_>, sender: &Sender, reason: &str) -> Result<()> {
-    let Some(mut host) = tx.host(&sender.designation)?.filter(|host| host.key == sender.key) else { return Ok(()) };
+pub fn goodbye(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    sender: &Sender,
+    reason: &str,
+) -> Result<()> {
+    let Some(mut host) = tx.host(&sender.designation)?.filter(|host| host.key == sender.key) else {
+        return Ok(());
+    };
     if host.status == "dead" {
         return Ok(());
     }
@@ -215,27 +252,41 @@ pub enum KeyDecision {
 }
 
 /// Pins the key that was refused instead of the old one.
-pub fn accept_key(tx: &mut dyn Transaction, context: &mut Context<'_>, designation: &Designation) -> Result<KeyDecision> {
+pub fn accept_key(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    designation: &Designation,
+) -> Result<KeyDecision> {
     let Some(mut host) = tx.host(designation)? else { return Ok(KeyDecision::UnknownHost) };
     let Some((key, _)) = host.rejected_key.take() else { return Ok(KeyDecision::NothingToAccept) };
     let old = std::mem::replace(&mut host.key, key);
     tx.put_host(&host)?;
     context.produced.unpinned.push((designation.clone(), old));
     context.produced.pinned.push((designation.clone(), key));
-    let extrainfo = json!({"reason": KEY_MISMATCH, "text": "the new key was accepted", "pinned_key": key.fingerprint()});
+    let extrainfo =
+        json!({"reason": KEY_MISMATCH, "text": "the new key was accepted", "pinned_key": key.fingerprint()});
     let event = about_host(context, EventType::Unwarn, &host, extrainfo);
     context.emit(tx, event)?;
-    context.inform(format!("{designation}: key {} accepted instead of {}", key.fingerprint(), old.fingerprint()));
+    context.inform(format!(
+        "{designation}: key {} accepted instead of {}",
+        key.fingerprint(),
+        old.fingerprint()
+    ));
     Ok(KeyDecision::Accepted)
 }
 
 /// Forgets a host; `false` when there is none. Its history stays.
-pub fn remove(tx: &mut dyn Transaction, context: &mut Context<'_>, designation: &Designation) -> Result<bool> {
+pub fn remove(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    designation: &Designation,
+) -> Result<bool> {
     let Some(host) = tx.host(designation)? else { return Ok(false) };
     tx.remove_host(designation, context.now)?;
     super::report::forget_rejections(tx, designation)?;
     context.produced.unpinned.push((designation.clone(), host.key));
-    let event = about_host(context, EventType::Delete, &host, json!({"reason": "removed by an administrator"}));
+    let event =
+        about_host(context, EventType::Delete, &host, json!({"reason": "removed by an administrator"}));
     context.emit(tx, event)?;
     context.inform(format!("{designation} was removed"));
     Ok(true)

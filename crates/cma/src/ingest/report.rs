@@ -31,7 +31,12 @@ pub enum Outcome {
 }
 
 /// Takes one report.
-pub fn report(tx: &mut dyn Transaction, context: &mut Context<'_>, sender: &Sender, incoming: &Incoming) -> Result<Outcome> {
+pub fn report(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    sender: &Sender,
+    incoming: &Incoming,
+) -> Result<Outcome> {
     let Some(host) = tx.host(&sender.designation)?.filter(|host| host.key == sender.key) else {
         return Ok(Outcome::Unregistered);
     };
@@ -54,7 +59,10 @@ pub fn report(tx: &mut dyn Transaction, context: &mut Context<'_>, sender: &Send
         return reject(tx, context, sender, incoming, reason);
     }
     if incoming.superseded > 0 {
-        context.inform(format!("{}: {} older changes of {} were dropped by a full queue", host.designation, incoming.superseded, incoming.instance));
+        context.inform(format!(
+            "{}: {} older changes of {} were dropped by a full queue",
+            host.designation, incoming.superseded, incoming.instance
+        ));
     }
     if context.now.since(host.last_seen) >= LAST_SEEN_STEP {
         tx.put_host(&HostRow { last_seen: context.now, ..host.clone() })?;
@@ -65,7 +73,13 @@ pub fn report(tx: &mut dyn Transaction, context: &mut Context<'_>, sender: &Send
 }
 
 /// Records that a report is refused for good and moves the cursor on. Says so once per instance until it is well again.
-pub fn reject(tx: &mut dyn Transaction, context: &mut Context<'_>, sender: &Sender, incoming: &Incoming, reason: String) -> Result<Outcome> {
+pub fn reject(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    sender: &Sender,
+    incoming: &Incoming,
+    reason: String,
+) -> Result<Outcome> {
     let Some(host) = tx.host(&sender.designation)? else { return Ok(Outcome::Unregistered) };
     let mut refused = refused_instances(tx, &host.designation)?;
     if !refused.contains(&incoming.instance) && refused.len() < MAX_REFUSED_NAMES {
@@ -80,7 +94,10 @@ pub fn reject(tx: &mut dyn Transaction, context: &mut Context<'_>, sender: &Send
         let event = about_host(context, EventType::Warn, &host, extrainfo);
         context.emit(tx, event)?;
     }
-    context.warn(format!("{}: report {} of {} refused: {reason}", host.designation, incoming.sequence, incoming.instance));
+    context.warn(format!(
+        "{}: report {} of {} refused: {reason}",
+        host.designation, incoming.sequence, incoming.instance
+    ));
     tx.set_cursor(&sender.key, sender.incarnation, incoming.sequence)?;
     Ok(Outcome::Rejected { last: incoming.sequence, reason })
 }
@@ -116,7 +133,9 @@ fn store_document(
     tx.put_document(designation, &row, text)?;
     match meaning(designation, envelope) {
         Ok(facts) => put_graph(tx, context, designation, &incoming.instance, &facts, since)?,
-        Err(reason) => context.warn(format!("{designation}: {} does not reach the graph: {reason}", incoming.instance)),
+        Err(reason) => {
+            context.warn(format!("{designation}: {} does not reach the graph: {reason}", incoming.instance))
+        }
     }
     evaluation::document(tx, context, host, &row, envelope)?;
     Ok(None)
@@ -142,12 +161,20 @@ fn put_graph(
 
 /// What a document means for the graph. A discovery that panics loses its own facts only.
 fn meaning(designation: &Designation, envelope: &Envelope) -> std::result::Result<GraphFacts, String> {
-    let Some((discovery, _)) = discovery::find(&envelope.discovertype) else { return Ok(GraphFacts::default()) };
-    catch_unwind(AssertUnwindSafe(|| (discovery.graph)(designation.as_str(), envelope)))
-        .map_err(|_| format!("discovery {} could not make sense of it (a defect; please report it)", discovery.name))
+    let Some((discovery, _)) = discovery::find(&envelope.discovertype) else {
+        return Ok(GraphFacts::default());
+    };
+    catch_unwind(AssertUnwindSafe(|| (discovery.graph)(designation.as_str(), envelope))).map_err(|_| {
+        format!("discovery {} could not make sense of it (a defect; please report it)", discovery.name)
+    })
 }
 
-fn remove_instance(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow, incoming: &Incoming) -> Result<()> {
+fn remove_instance(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    incoming: &Incoming,
+) -> Result<()> {
     let Some(old) = tx.document(&host.designation, &incoming.instance)? else { return Ok(()) };
     let until = context.now.max(old.since.plus(Duration::from_micros(1)));
     evaluation::instance_is_gone(tx, context, host, &old, incoming)?;
@@ -157,7 +184,12 @@ fn remove_instance(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &H
     Ok(())
 }
 
-fn accept_again(tx: &mut dyn Transaction, context: &mut Context<'_>, host: &HostRow, instance: &str) -> Result<()> {
+fn accept_again(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    instance: &str,
+) -> Result<()> {
     let mut refused = refused_instances(tx, &host.designation)?;
     if !refused.iter().any(|name| name == instance) {
         return Ok(());
@@ -179,7 +211,11 @@ fn refused_instances(tx: &mut dyn Transaction, designation: &Designation) -> Res
     Ok(text.split('\n').filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
-fn put_refused_instances(tx: &mut dyn Transaction, designation: &Designation, names: &[String]) -> Result<()> {
+fn put_refused_instances(
+    tx: &mut dyn Transaction,
+    designation: &Designation,
+    names: &[String],
+) -> Result<()> {
     tx.set_setting(&refused_setting(designation), &names.join("\n"))
 }
 

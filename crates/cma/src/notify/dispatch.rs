@@ -41,8 +41,15 @@ impl Policy {
     }
 
     /// What to write about an attempt that ended at `now`.
-    pub fn record(&self, row: &OutboxRow, outcome: &Outcome, progress: Vec<String>, now: Timestamp) -> Record {
-        let finish = |failure| Record::Finish { sequence: row.sequence, channel: row.channel.clone(), failure };
+    pub fn record(
+        &self,
+        row: &OutboxRow,
+        outcome: &Outcome,
+        progress: Vec<String>,
+        now: Timestamp,
+    ) -> Record {
+        let finish =
+            |failure| Record::Finish { sequence: row.sequence, channel: row.channel.clone(), failure };
         match outcome {
             Outcome::Delivered | Outcome::Skipped(_) => finish(None),
             Outcome::Failed(reason) if row.attempts + 1 >= self.attempts => {
@@ -50,7 +57,12 @@ impl Policy {
             }
             Outcome::Failed(_) => {
                 let attempts = row.attempts + 1;
-                Record::Retry(OutboxRow { attempts, progress, due: now.plus(self.pause(attempts)), ..row.clone() })
+                Record::Retry(OutboxRow {
+                    attempts,
+                    progress,
+                    due: now.plus(self.pause(attempts)),
+                    ..row.clone()
+                })
             }
         }
     }
@@ -196,7 +208,12 @@ impl Dispatcher {
 
     /// When the next retry is due; `None` when nothing but new rows or outcomes can change anything.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.lines.values().filter(|line| !line.busy).filter_map(|line| line.rows.front()).map(|row| row.due).min()
+        self.lines
+            .values()
+            .filter(|line| !line.busy)
+            .filter_map(|line| line.rows.front())
+            .map(|row| row.due)
+            .min()
     }
 
     /// Rows in memory that are not yet recorded as done.
@@ -223,7 +240,14 @@ mod tests {
             associatedobject: object,
             extrainfo: Map::new(),
         };
-        OutboxRow { sequence, channel: channel.into(), event, attempts: 0, due: Timestamp(0), progress: vec![] }
+        OutboxRow {
+            sequence,
+            channel: channel.into(),
+            event,
+            attempts: 0,
+            due: Timestamp(0),
+            progress: vec![],
+        }
     }
 
     fn policy() -> Policy {
@@ -238,7 +262,13 @@ mod tests {
     fn one_at_a_time_per_host_and_channel_and_hosts_side_by_side() {
         let mut dispatcher = Dispatcher::new(policy());
         dispatcher.load(
-            vec![row(1, "a", "scripts"), row(1, "a", "syslog"), row(2, "a", "scripts"), row(3, "b", "scripts"), row(4, "c", "scripts")],
+            vec![
+                row(1, "a", "scripts"),
+                row(1, "a", "syslog"),
+                row(2, "a", "scripts"),
+                row(3, "b", "scripts"),
+                row(4, "c", "scripts"),
+            ],
             true,
         );
         let started = dispatcher.start(Timestamp(9));
@@ -262,7 +292,8 @@ mod tests {
         let failure = loop {
             let started = dispatcher.start(now);
             assert_eq!(sequences(&started), [1], "the second event must not overtake the first");
-            let record = policy().record(&started[0], &Outcome::Failed("exit 1".into()), vec!["done".into()], now);
+            let record =
+                policy().record(&started[0], &Outcome::Failed("exit 1".into()), vec!["done".into()], now);
             dispatcher.recorded(&started[0], &record);
             match record {
                 Record::Retry(again) => {
@@ -285,7 +316,8 @@ mod tests {
         let mut dispatcher = Dispatcher::new(policy());
         dispatcher.load(vec![row(5, "a", "scripts")], true);
         let started = dispatcher.start(Timestamp(9));
-        dispatcher.recorded(&started[0], &Record::Finish { sequence: 5, channel: "scripts".into(), failure: None });
+        dispatcher
+            .recorded(&started[0], &Record::Finish { sequence: 5, channel: "scripts".into(), failure: None });
         dispatcher.add(row(5, "a", "scripts"));
         dispatcher.add(row(6, "a", "scripts"));
         assert_eq!(sequences(&dispatcher.start(Timestamp(9))), [6]);
@@ -316,7 +348,8 @@ mod tests {
         let started = dispatcher.start(Timestamp(9));
         assert_eq!(sequences(&started), [1], "row 4 may not overtake what waits on disk");
         assert!(!dispatcher.wants_load());
-        dispatcher.recorded(&started[0], &Record::Finish { sequence: 1, channel: "scripts".into(), failure: None });
+        dispatcher
+            .recorded(&started[0], &Record::Finish { sequence: 1, channel: "scripts".into(), failure: None });
         assert!(dispatcher.wants_load());
         dispatcher.load(vec![row(2, "a", "scripts"), row(3, "a", "scripts"), row(4, "b", "scripts")], true);
         assert_eq!(sequences(&dispatcher.start(Timestamp(9))), [2, 4]);

@@ -1,7 +1,7 @@
 //! The dispatcher's shell: reads the outbox, starts deliveries, has their outcomes recorded.
 
 use super::dispatch::{Dispatcher, Policy, Record};
-use super::{Attempt, ChannelContext, Outcome, find};
+use super::{Attempt, CHANNELS, ChannelContext, Outcome, find};
 use crate::commit::{Work, Writer};
 use crate::health::Health;
 use crate::knowledge::SharedKnowledge;
@@ -45,7 +45,13 @@ impl Delivery {
             let now = Timestamp::now();
             if !stopping {
                 for row in dispatcher.start(now) {
-                    running.spawn(deliver(context.clone(), row, policy, self.writer.clone(), self.health.clone()));
+                    running.spawn(deliver(
+                        context.clone(),
+                        row,
+                        policy,
+                        self.writer.clone(),
+                        self.health.clone(),
+                    ));
                 }
             } else if running.is_empty() {
                 return;
@@ -81,6 +87,10 @@ impl Delivery {
     fn settings(&self) -> (Arc<ChannelContext>, Policy) {
         let notify = self.knowledge.get().config.notify.clone();
         let policy = Policy::with_attempts(notify.attempts);
+        for channel in CHANNELS {
+            // What was wrong with it may be mended, or it may be switched off now.
+            self.health.set(&topic(channel.name), None);
+        }
         (Arc::new(ChannelContext::new(self.site.clone(), notify, self.hostname.clone())), policy)
     }
 
@@ -101,20 +111,34 @@ impl Delivery {
     }
 }
 
+/// Under which a channel's problem is kept.
+fn topic(channel: &str) -> String {
+    format!("channel {channel}")
+}
+
 /// One attempt and its record; returns when the record is durable.
-async fn deliver(context: Arc<ChannelContext>, row: OutboxRow, policy: Policy, writer: Writer, health: Arc<Health>) -> (OutboxRow, Record) {
+async fn deliver(
+    context: Arc<ChannelContext>,
+    row: OutboxRow,
+    policy: Policy,
+    writer: Writer,
+    health: Arc<Health>,
+) -> (OutboxRow, Record) {
     let attempt = match find(&row.channel).filter(|channel| (channel.enabled)(&context.notify)) {
-        Some(channel) => (channel.deliver)(context, Arc::new(row.event.clone()), row.progress.clone()).await,
+        Some(channel) => {
+            let attempt = (channel.deliver)(context, Arc::new(row.event.clone()), row.progress.clone()).await;
+            let note = match &attempt.outcome {
+                Outcome::Skipped(reason) => Some(format!("alert channel {}: {reason}", row.channel)),
+                _ => None,
+            };
+            health.set(&topic(&row.channel), note);
+            attempt
+        }
         None => {
             let reason = format!("channel {} is switched off", row.channel);
             Attempt { outcome: Outcome::Skipped(reason), progress: vec![], answers: vec![] }
         }
     };
-    let note = match &attempt.outcome {
-        Outcome::Skipped(reason) => Some(format!("alert channel {}: {reason}", row.channel)),
-        _ => None,
-    };
-    health.set(&format!("channel {}", row.channel), note);
     let record = policy.record(&row, &attempt.outcome, attempt.progress, Timestamp::now());
     if let Record::Finish { failure: Some(reason), .. } = &record {
         tracing::error!(channel = %row.channel, event = %row.event.eventid, host = %row.event.designation(), %reason, "an alert could not be delivered");

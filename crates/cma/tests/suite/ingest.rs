@@ -60,7 +60,10 @@ fn rules_of(rules: &[(&str, &str)]) -> RuleSets {
 }
 
 impl Rig {
-    fn step<T>(&mut self, work: impl FnOnce(&mut dyn Transaction, &mut Context<'_>) -> Result<T>) -> (T, Produced) {
+    fn step<T>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Transaction, &mut Context<'_>) -> Result<T>,
+    ) -> (T, Produced) {
         let ids = &mut self.ids;
         let mut event_ids = || {
             *ids += 1;
@@ -84,7 +87,8 @@ impl Rig {
     }
 
     fn register(&mut self, applicant: Applicant) -> (Registration, Vec<Event>) {
-        let (registration, produced) = self.step(|tx, context| register(tx, context, &applicant, Timestamp(7)));
+        let (registration, produced) =
+            self.step(|tx, context| register(tx, context, &applicant, Timestamp(7)));
         (registration, events(produced))
     }
 
@@ -109,7 +113,11 @@ impl Rig {
 
     fn status_of(&mut self, rule: &str) -> Option<String> {
         let mut tx = self.store.begin().unwrap();
-        tx.rule_results(&name("web1"), INSTANCE).unwrap().into_iter().find(|row| row.rule_id == rule).map(|row| row.status)
+        tx.rule_results(&name("web1"), INSTANCE)
+            .unwrap()
+            .into_iter()
+            .find(|row| row.rule_id == rule)
+            .map(|row| row.status)
     }
 }
 
@@ -191,7 +199,12 @@ fn a_rule_fails_and_is_mended() {
     let event = &broken[0];
     assert_eq!(event.designation(), "web1");
     assert_eq!(event.associatedobject["status"], "up");
-    for (field, value) in [("category", "security"), ("severity", "low"), ("instance", INSTANCE), ("discovery_type", "proc_sys")] {
+    for (field, value) in [
+        ("category", "security"),
+        ("severity", "low"),
+        ("instance", INSTANCE),
+        ("discovery_type", "proc_sys"),
+    ] {
         assert_eq!(event.extrainfo[field], value, "{field}");
     }
     assert_eq!(event.extrainfo["values"][MARTIANS], 0);
@@ -237,13 +250,19 @@ fn refused_reports_are_told_once_and_do_not_block_the_queue() {
     let sender = rig.registered();
     let bad = |sequence| incoming(sequence, INSTANCE, &envelope("another", json!({})));
     let (outcome, events) = rig.take(&sender, &bad(1));
-    assert!(matches!(&outcome, Outcome::Rejected { last: 1, reason } if reason.contains("instance")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Rejected { last: 1, reason } if reason.contains("instance")),
+        "{outcome:?}"
+    );
     assert_eq!(told(&events), ["warn reason=report refused"]);
     let (outcome, events) = rig.take(&sender, &bad(2));
     assert!(matches!(outcome, Outcome::Rejected { last: 2, .. }) && events.is_empty());
     rig.sequence = 2;
     let (outcome, events) = rig.send(&sender, json!({}));
-    assert_eq!((outcome, told(&events)), (Outcome::Durable { last: 3 }, vec!["unwarn reason=report refused".to_owned()]));
+    assert_eq!(
+        (outcome, told(&events)),
+        (Outcome::Durable { last: 3 }, vec!["unwarn reason=report refused".to_owned()])
+    );
     assert!(rig.send(&sender, json!({"x": 1})).1.is_empty());
 }
 
@@ -253,7 +272,10 @@ fn a_misspelt_rule_harms_only_itself() {
     let mut rig = rig_with(Knowledge::new(CmaConfig::default(), sets, vec![]));
     let sender = rig.registered();
     let (outcome, events) = rig.send(&sender, json!({"a": 2}));
-    assert_eq!((outcome, told(&events)), (Outcome::Durable { last: 1 }, vec!["warn ruleid=good".to_owned(), "warn newscore=3.0".into()]));
+    assert_eq!(
+        (outcome, told(&events)),
+        (Outcome::Durable { last: 1 }, vec!["warn ruleid=good".to_owned(), "warn newscore=3.0".into()])
+    );
     assert_eq!(rig.status_of("misspelt").as_deref(), Some("NA"));
 }
 
@@ -272,7 +294,11 @@ fn an_instance_that_is_gone_takes_its_warnings_with_it() {
 
 #[test]
 fn changed_rules_are_applied_to_what_is_there() {
-    let mut rig = rig_with(Knowledge::new(CmaConfig::default(), rules_of(&[("r", "EQ($a, 1)"), ("s", "EQ($a, 2)")]), vec![]));
+    let mut rig = rig_with(Knowledge::new(
+        CmaConfig::default(),
+        rules_of(&[("r", "EQ($a, 1)"), ("s", "EQ($a, 2)")]),
+        vec![],
+    ));
     let sender = rig.registered();
     assert_eq!(told(&rig.send(&sender, json!({"a": 2})).1), ["warn ruleid=r", "warn newscore=3.0"]);
     let again = |rig: &mut Rig| {
@@ -281,7 +307,11 @@ fn changed_rules_are_applied_to_what_is_there() {
     };
     assert!(again(&mut rig).is_empty());
     rig.knowledge = Knowledge::new(CmaConfig::default(), rules_of(&[("s", "EQ($a, 3)")]), vec![]);
-    assert_eq!(again(&mut rig), ["warn ruleid=s", "unwarn ruleid=r"], "the sum is the same, so no score event");
+    assert_eq!(
+        again(&mut rig),
+        ["warn ruleid=s", "unwarn ruleid=r"],
+        "the sum is the same, so no score event"
+    );
     let config: CmaConfig = parse_toml("cma.toml", "[domains]\nlab = [\"web*\"]\n").unwrap();
     rig.knowledge = Knowledge::new(config, rules_of(&[("s", "EQ($a, 2)")]), vec![]);
     assert_eq!(again(&mut rig), ["unwarn ruleid=s", "unwarn newscore=0.0"]);
@@ -308,7 +338,10 @@ fn registration_is_an_event_only_when_the_host_came_up() {
     let mut rig = rig();
     let (registration, up) = rig.register(applicant("Web1", KEY));
     let Registration::Welcome { sender, welcome, config } = registration else { panic!() };
-    assert_eq!((sender.designation.as_str(), welcome.last_sequence, welcome.started), ("web1", 0, Timestamp(7)));
+    assert_eq!(
+        (sender.designation.as_str(), welcome.last_sequence, welcome.started),
+        ("web1", 0, Timestamp(7))
+    );
     assert_eq!(told(&up), ["up"]);
     assert_eq!(up[0].associatedobject["reason"], "STARTUP");
     assert!(!up[0].extrainfo["software"].as_str().unwrap().contains('\u{1b}'));
@@ -324,7 +357,10 @@ fn registration_is_an_event_only_when_the_host_came_up() {
     let (_, produced) = rig.step(|tx, context| goodbye(tx, context, &sender, "HBSHUTDOWN"));
     let down = events(produced);
     assert_eq!(told(&down), ["down"]);
-    assert_eq!((&down[0].associatedobject["status"], &down[0].associatedobject["reason"]), (&json!("dead"), &json!("HBSHUTDOWN")));
+    assert_eq!(
+        (&down[0].associatedobject["status"], &down[0].associatedobject["reason"]),
+        (&json!("dead"), &json!("HBSHUTDOWN"))
+    );
     let (_, produced) = rig.step(|tx, context| goodbye(tx, context, &sender, "HBSHUTDOWN"));
     assert!(produced.events.is_empty());
     assert_eq!(told(&rig.register(applicant("web1", KEY)).1), ["up"]);
@@ -342,14 +378,20 @@ fn another_key_is_refused_visible_and_can_be_accepted() {
         assert_eq!(told(&told_now), if attempt == 0 { vec!["warn reason=key mismatch"] } else { vec![] });
     }
     assert!(matches!(rig.send(&sender, json!({})).0, Outcome::Durable { .. }), "the pinned key goes on");
-    assert!(rig.register(applicant("web1", PublicKey([3; 32]))).1.is_empty(), "made-up keys are not one event each");
+    assert!(
+        rig.register(applicant("web1", PublicKey([3; 32]))).1.is_empty(),
+        "made-up keys are not one event each"
+    );
     let (decision, produced) = rig.step(|tx, context| accept_key(tx, context, &name("web1")));
     assert_eq!(decision, KeyDecision::Accepted);
     assert_eq!((produced.unpinned[0].1, produced.pinned[0].1), (KEY, OTHER_KEY));
     assert_eq!(told(&events(produced)), ["unwarn reason=key mismatch"]);
     assert_eq!(rig.send(&sender, json!({"x": 1})).0, Outcome::Unregistered, "the old key is out");
     assert!(matches!(rig.register(applicant("web1", OTHER_KEY)).0, Registration::Welcome { .. }));
-    assert_eq!(rig.step(|tx, context| accept_key(tx, context, &name("web1"))).0, KeyDecision::NothingToAccept);
+    assert_eq!(
+        rig.step(|tx, context| accept_key(tx, context, &name("web1"))).0,
+        KeyDecision::NothingToAccept
+    );
     assert_eq!(rig.step(|tx, context| accept_key(tx, context, &name("nobody"))).0, KeyDecision::UnknownHost);
 }
 
@@ -381,7 +423,8 @@ fn the_welcome_asks_for_documents_that_are_not_here() {
     let known = DocumentHash::of(envelope(INSTANCE, json!({MARTIANS: 1})).as_bytes());
     let mut back = applicant("web1", KEY);
     let document = |instance: &str, hash| KnownDocument { instance: instance.into(), hash };
-    back.message.documents = vec![document(INSTANCE, known), document("gone", known), document(INSTANCE, DocumentHash([7; 32]))];
+    back.message.documents =
+        vec![document(INSTANCE, known), document("gone", known), document(INSTANCE, DocumentHash([7; 32]))];
     let Registration::Welcome { welcome, .. } = rig.register(back).0 else { panic!() };
     assert_eq!((welcome.wanted, welcome.last_sequence), (vec!["gone".to_owned(), INSTANCE.to_owned()], 1));
 }

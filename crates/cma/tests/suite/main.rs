@@ -1,5 +1,7 @@
-//! Tests of the CMA from outside its modules: what messages change, and the whole program.
+//! Tests of the CMA from outside its modules: what messages change, the writer thread, and the whole program.
 
+mod hostile;
 mod ingest;
 mod process;
 mod site;
+mod writer;

@@ -42,12 +42,21 @@ fn every_transition_reaches_the_script_across_kills() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|entry| (entry["event"]["eventid"].as_str().unwrap().to_owned(), entry["event"]["eventtype"].as_str().unwrap().to_owned()))
+        .map(|entry| {
+            (
+                entry["event"]["eventid"].as_str().unwrap().to_owned(),
+                entry["event"]["eventtype"].as_str().unwrap().to_owned(),
+            )
+        })
         .collect();
     let alerts = site.read("alerts");
     let lines: Vec<Vec<&str>> = alerts.lines().map(|line| line.split(' ').collect()).collect();
     let delivered: BTreeSet<&str> = lines.iter().map(|line| line[0]).collect();
-    assert_eq!(delivered, stored.iter().map(|(id, _)| id.as_str()).collect(), "every event, and no other id, was delivered");
+    assert_eq!(
+        delivered,
+        stored.iter().map(|(id, _)| id.as_str()).collect(),
+        "every event, and no other id, was delivered"
+    );
     let mut first_seen = BTreeMap::new();
     for (position, line) in lines.iter().enumerate().filter(|(_, line)| line[2] == "nist_V-38528") {
         first_seen.entry(line[0]).or_insert((position, line[1]));
@@ -56,7 +65,11 @@ fn every_transition_reaches_the_script_across_kills() {
     in_order.sort_unstable();
     assert_eq!(in_order.len(), TRANSITIONS);
     let expected: Vec<&str> = (0..TRANSITIONS).map(|i| if i % 2 == 0 { "warn" } else { "unwarn" }).collect();
-    assert_eq!(in_order.iter().map(|(_, kind)| *kind).collect::<Vec<_>>(), expected, "in the order in which they happened");
+    assert_eq!(
+        in_order.iter().map(|(_, kind)| *kind).collect::<Vec<_>>(),
+        expected,
+        "in the order in which they happened"
+    );
     // At most the delivery under way is repeated at each kill.
     assert!(lines.len() <= delivered.len() + kills, "{} lines for {} events", lines.len(), delivered.len());
 }
@@ -77,21 +90,31 @@ fn the_api_tells_what_happened() {
     let hosts = site.get("/v1/hosts");
     assert_eq!(hosts[0]["designation"], "web1");
     assert_eq!(hosts[0]["scores"]["security"], 1.0);
-    assert_eq!((&hosts[0]["key"], &hosts[0]["rejected_key"]), (&json!(agent.public().fingerprint()), &Value::Null));
+    assert_eq!(
+        (&hosts[0]["key"], &hosts[0]["rejected_key"]),
+        (&json!(agent.public().fingerprint()), &Value::Null)
+    );
     let keys = KeyDirectory::open(site.paths.crypto()).unwrap();
     assert_eq!(keys.pinned(&host("web1")).unwrap()[0].1, agent.public());
 
     let results = site.get("/v1/results?host=web1&status=fail");
     assert_eq!(results.as_array().unwrap().len(), 1, "{results}");
-    assert_eq!((&results[0]["rule_id"], &results[0]["values"][MARTIANS]), (&json!("nist_V-38528"), &json!(0)));
+    assert_eq!(
+        (&results[0]["rule_id"], &results[0]["values"][MARTIANS]),
+        (&json!("nist_V-38528"), &json!(0))
+    );
     assert!(results[0]["fix_now"].as_str().unwrap().contains("sysctl"), "{results}");
     let events = site.get("/v1/events?after=0");
-    let types: Vec<&str> = events.as_array().unwrap().iter().map(|e| e["event"]["eventtype"].as_str().unwrap()).collect();
+    let types: Vec<&str> =
+        events.as_array().unwrap().iter().map(|e| e["event"]["eventtype"].as_str().unwrap()).collect();
     assert_eq!(types, ["up", "warn", "warn"]);
     assert_eq!(site.get("/v1/events?newest=true&limit=1")[0]["sequence"], events[2]["sequence"]);
     let table = site.request("POST", "/v1/sql", Some(json!({"sql": "SELECT host FROM hosts"}))).1;
     assert_eq!(table, json!({"columns": ["host"], "rows": [["web1"]], "truncated": false}));
-    assert_eq!(site.get("/v1/history?host=web1&instance=_auto_proc_sys&fact=net.ipv4.conf.all.log_martians"), json!({"value": 0}));
+    assert_eq!(
+        site.get("/v1/history?host=web1&instance=_auto_proc_sys&fact=net.ipv4.conf.all.log_martians"),
+        json!({"value": 0})
+    );
     assert_eq!(site.get("/v1/history?host=web1")[0]["instance"], "_auto_proc_sys");
     assert_eq!(site.get("/v1/history?host=web1&rule=nist_V-38528")[0]["status"], "fail");
     let queries = site.get("/v1/queries");
@@ -103,7 +126,10 @@ fn the_api_tells_what_happened() {
 
     let (code, tested) = site.request("POST", "/v1/notify/test", Some(json!({"event": "down"})));
     assert_eq!(code, 200);
-    assert_eq!((&tested[0]["channel"], &tested[0]["result"], &tested[0]["detail"]), (&json!("scripts"), &json!("ok"), &json!("thanks")));
+    assert_eq!(
+        (&tested[0]["channel"], &tested[0]["result"], &tested[0]["detail"]),
+        (&json!("scripts"), &json!("ok"), &json!("thanks"))
+    );
     assert_eq!((&tested[1]["channel"], &tested[1]["result"]), (&json!("syslog"), &json!("skipped")));
     let input: Value = serde_json::from_str(&site.read("input")).unwrap();
     assert_eq!((&input["eventtype"], &input["extrainfo"]["test"]), (&json!("down"), &json!(true)));
@@ -133,7 +159,10 @@ fn the_api_tells_what_happened() {
         runtime().block_on(agent.goodbye());
         poll.join().unwrap()
     });
-    assert_eq!((&waiting[0]["event"]["eventtype"], &waiting[0]["event"]["associatedobject"]["reason"]), (&json!("down"), &json!("HBSHUTDOWN")));
+    assert_eq!(
+        (&waiting[0]["event"]["eventtype"], &waiting[0]["event"]["associatedobject"]["reason"]),
+        (&json!("down"), &json!("HBSHUTDOWN"))
+    );
 
     kill_process(Pid::from_raw(cma.0.id() as i32).unwrap(), Signal::TERM).unwrap();
     let ended = wait_for("the CMA to stop", 30, || cma.0.try_wait().unwrap());
@@ -170,21 +199,31 @@ fn a_reload_applies_new_rules_and_tells_connected_hosts() {
     runtime().block_on(agent.deliver(1));
     let off = site.paths.site("best_practices").join("LAB");
     fs::create_dir_all(&off).unwrap();
-    fs::write(off.join("set.toml"), "description = \"d\"\nbased_on = \"BASE\"\n[ignore]\nnist_V-38528 = \"noisy network\"\n").unwrap();
+    fs::write(
+        off.join("set.toml"),
+        "description = \"d\"\nbased_on = \"BASE\"\n[ignore]\nnist_V-38528 = \"noisy network\"\n",
+    )
+    .unwrap();
     fs::write(site.paths.cma_config(), "[rules.by_domain]\nglobal = \"LAB\"\n").unwrap();
     runtime().block_on(async {
         let (_endpoint, _writer, mut reader, answer) = agent.dial().await.unwrap();
         assert!(matches!(answer, FromCma::Welcome(_)));
         let (code, changes) = site.request("POST", "/v1/rules/reload", None);
         assert_eq!((code, &changes["reevaluating"]), (200, &json!(true)), "{changes}");
-        fs::write(site.paths.cma_config(), "[discovery]\nrepeat = 7\n[rules.by_domain]\nglobal = \"LAB\"\n").unwrap();
+        fs::write(site.paths.cma_config(), "[discovery]\nrepeat = 7\n[rules.by_domain]\nglobal = \"LAB\"\n")
+            .unwrap();
         kill_process(Pid::from_raw(cma.0.id() as i32).unwrap(), Signal::HUP).unwrap();
         let told = reader.read_within::<FromCma>(1 << 20, Duration::from_secs(20)).await.unwrap();
         assert!(matches!(&told, Some(FromCma::Configure(c)) if c.json.contains("\"repeat\":7")), "{told:?}");
     });
-    wait_for("the rule to be ignored", 30, || (site.get("/v1/results?host=web1&status=ignore") != json!([])).then_some(()));
+    wait_for("the rule to be ignored", 30, || {
+        (site.get("/v1/results?host=web1&status=ignore") != json!([])).then_some(())
+    });
     let events = site.get("/v1/events?after=3");
-    assert_eq!((&events[0]["event"]["eventtype"], &events[0]["event"]["extrainfo"]["ruleid"]), (&json!("unwarn"), &json!("nist_V-38528")));
+    assert_eq!(
+        (&events[0]["event"]["eventtype"], &events[0]["event"]["extrainfo"]["ruleid"]),
+        (&json!("unwarn"), &json!("nist_V-38528"))
+    );
     fs::write(site.paths.cma_config(), "repeatt = 1\n").unwrap();
     let (code, answer) = site.request("POST", "/v1/rules/reload", None);
     assert!(code == 400 && answer["error"].as_str().unwrap().contains("repeatt"), "{answer}");
@@ -202,7 +241,10 @@ fn usage_and_start_errors_name_what_is_wrong() {
     refused(&["--bindd", "x"], "--bindd");
     refused(&["--bind", "nonsense"], "nonsense");
     refused(&["--store", "postgres://h/d"], "not built");
-    refused(&["--user", "no-such-user-at-all", "--bind", "127.0.0.1:0"], if rustix::process::geteuid().is_root() { "useradd" } else { "" });
+    refused(
+        &["--user", "no-such-user-at-all", "--bind", "127.0.0.1:0"],
+        if rustix::process::geteuid().is_root() { "useradd" } else { "" },
+    );
     assert_eq!(site.output(&["--status"]).status.code(), Some(3));
     let _cma = site.start(&[]);
     assert_eq!(site.output(&["--status"]).status.code(), Some(0));

@@ -84,8 +84,12 @@ impl Site {
     pub fn start(&self, more: &[&str]) -> Running {
         let ready = self.paths.run().join("cma.json");
         let _ = fs::remove_file(&ready);
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.paths.root().join("log")).unwrap();
-        let mut command = self.command(&["--bind", &self.address.to_string(), "--user", "root"]);
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.paths.root().join("log")).unwrap();
+        let mut command = self.command(&["--bind", &self.address.to_string()]);
+        if !more.contains(&"--user") {
+            command.args(["--user", "root"]);
+        }
         if !more.contains(&"--web") {
             command.args(["--web", "none"]);
         }
@@ -104,11 +108,19 @@ impl Site {
         self.try_request(method, path, body).unwrap()
     }
 
-    pub fn try_request(&self, method: &str, path: &str, body: Option<Value>) -> std::io::Result<(u16, Value)> {
+    pub fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> std::io::Result<(u16, Value)> {
         let mut stream = daemon::local_socket::connect(&self.paths.cma_socket())?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: cma\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: cma\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all((head + &body).as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -140,7 +152,14 @@ impl Agent {
         let keys = KeyDirectory::open(site.paths.crypto()).unwrap();
         let cma_keys = keys.cma_publics().unwrap().into_iter().map(|(_, key)| key).collect();
         let key = KeyPair::generate().unwrap();
-        Agent { designation: designation.into(), key, cma: site.address, cma_keys, reports: vec![], incarnation: Incarnation([3; 16]) }
+        Agent {
+            designation: designation.into(),
+            key,
+            cma: site.address,
+            cma_keys,
+            reports: vec![],
+            incarnation: Incarnation([3; 16]),
+        }
     }
 
     /// Queues a document of the kernel settings.
@@ -164,13 +183,8 @@ impl Agent {
         self.key.public()
     }
 
-    pub async fn dial(&self) -> Result<(Endpoint, Writer, Reader, FromCma), String> {
-        let mut config = EndpointConfig::nanoprobe(self.key.clone(), self.cma_keys.clone());
-        config.bind = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (endpoint, _inbox) = Endpoint::bind(config).map_err(|e| e.to_string())?;
-        let connection = endpoint.connect(self.cma).await.map_err(|e| e.to_string())?;
-        let (mut writer, mut reader) = connection.open_stream().await.map_err(|e| e.to_string())?;
-        let register = ToCma::Register(Register {
+    pub fn registration(&self) -> Register {
+        Register {
             protocol: PROTOCOL_VERSION,
             designation: self.designation.clone(),
             incarnation: self.incarnation,
@@ -180,9 +194,33 @@ impl Agent {
             port: 1,
             config: None,
             documents: vec![],
-        });
+        }
+    }
+
+    /// Opens a connection, says one thing and returns the answer.
+    pub async fn ask(&self, message: &ToCma) -> FromCma {
+        let (_endpoint, mut writer, mut reader) = self.open().await.unwrap();
+        writer.write(message, MESSAGE_LIMIT_BYTES).await.unwrap();
+        reader.read_within(MESSAGE_LIMIT_BYTES, Duration::from_secs(20)).await.unwrap().unwrap()
+    }
+
+    async fn open(&self) -> Result<(Endpoint, Writer, Reader), String> {
+        let mut config = EndpointConfig::nanoprobe(self.key.clone(), self.cma_keys.clone());
+        config.bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (endpoint, _inbox) = Endpoint::bind(config).map_err(|e| e.to_string())?;
+        let connection = endpoint.connect(self.cma).await.map_err(|e| e.to_string())?;
+        let (writer, reader) = connection.open_stream().await.map_err(|e| e.to_string())?;
+        Ok((endpoint, writer, reader))
+    }
+
+    pub async fn dial(&self) -> Result<(Endpoint, Writer, Reader, FromCma), String> {
+        let (endpoint, mut writer, mut reader) = self.open().await?;
+        let register = ToCma::Register(self.registration());
         writer.write(&register, REGISTRATION_LIMIT_BYTES).await.map_err(|e| e.to_string())?;
-        let answer = reader.read_within(MESSAGE_LIMIT_BYTES, Duration::from_secs(20)).await.map_err(|e| e.to_string())?;
+        let answer = reader
+            .read_within(MESSAGE_LIMIT_BYTES, Duration::from_secs(20))
+            .await
+            .map_err(|e| e.to_string())?;
         Ok((endpoint, writer, reader, answer.ok_or("no answer")?))
     }
 
@@ -199,16 +237,24 @@ impl Agent {
 
     async fn deliver_some(&self, window: usize) -> Result<(), String> {
         let limit = Duration::from_secs(2);
-        let (_endpoint, mut writer, mut reader, answer) = tokio::time::timeout(limit, self.dial()).await.map_err(|e| e.to_string())??;
+        let (_endpoint, mut writer, mut reader, answer) =
+            tokio::time::timeout(limit, self.dial()).await.map_err(|e| e.to_string())??;
         let FromCma::Welcome(welcome) = answer else { return Err(format!("{answer:?}")) };
         let mut acknowledged = welcome.last_sequence as usize;
         let mut sent = acknowledged;
         while acknowledged < self.reports.len() {
             while sent < self.reports.len().min(acknowledged + window) {
-                writer.write(&ToCma::Report(self.reports[sent].clone()), MESSAGE_LIMIT_BYTES).await.map_err(|e| e.to_string())?;
+                writer
+                    .write(&ToCma::Report(self.reports[sent].clone()), MESSAGE_LIMIT_BYTES)
+                    .await
+                    .map_err(|e| e.to_string())?;
                 sent += 1;
             }
-            match reader.read_within::<FromCma>(MESSAGE_LIMIT_BYTES, limit).await.map_err(|e| e.to_string())? {
+            match reader
+                .read_within::<FromCma>(MESSAGE_LIMIT_BYTES, limit)
+                .await
+                .map_err(|e| e.to_string())?
+            {
                 Some(FromCma::Ack(ack)) => acknowledged = ack.sequence as usize,
                 other => return Err(format!("{other:?}")),
             }
@@ -220,8 +266,12 @@ impl Agent {
     pub async fn goodbye(&self) {
         let (_endpoint, mut writer, mut reader, answer) = self.dial().await.unwrap();
         assert!(matches!(answer, FromCma::Welcome(_)), "{answer:?}");
-        writer.write(&ToCma::Goodbye(Goodbye { reason: "HBSHUTDOWN".into() }), MESSAGE_LIMIT_BYTES).await.unwrap();
-        let farewell = reader.read_within::<FromCma>(MESSAGE_LIMIT_BYTES, Duration::from_secs(20)).await.unwrap();
+        writer
+            .write(&ToCma::Goodbye(Goodbye { reason: "HBSHUTDOWN".into() }), MESSAGE_LIMIT_BYTES)
+            .await
+            .unwrap();
+        let farewell =
+            reader.read_within::<FromCma>(MESSAGE_LIMIT_BYTES, Duration::from_secs(20)).await.unwrap();
         assert_eq!(farewell, Some(FromCma::Farewell));
     }
 }

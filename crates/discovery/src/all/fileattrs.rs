@@ -22,8 +22,8 @@
 //! ```
 
 use crate::{
-    Attributes, Collected, Directory, Discovery, Host, Instance, Kind, Parameter, Parameters, Schedule, Trigger,
-    documentation, no_graph,
+    Attributes, Collected, Directory, Discovery, Host, Instance, Kind, Parameter, Parameters, Schedule,
+    Trigger, documentation, no_graph,
 };
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -39,7 +39,11 @@ pub static DISCOVERY: Discovery = Discovery {
             meaning: "Files, separated by blanks; a directory with / at the end includes its direct children",
             default: "/ /etc /lib /usr/ /var/ /run /run/lock /run/user /bin /sbin /usr/local/",
         },
-        Parameter { name: FROM, meaning: "auditd_conf: the directory of auditd's log instead of a list", default: "" },
+        Parameter {
+            name: FROM,
+            meaning: "auditd_conf: the directory of auditd's log instead of a list",
+            default: "",
+        },
     ],
     instances: &[
         list("bin_fileattrs", &[(FILELIST, "/bin/ /sbin/")]),
@@ -98,8 +102,8 @@ fn collect(host: &Host, parameters: &Parameters) -> Collected {
     };
     let mut files = Files {
         host,
-        users: names_by_number(host, "/etc/passwd"),
-        groups: names_by_number(host, "/etc/group"),
+        users: names_by_number(host, "/etc/passwd", &mut errors),
+        groups: names_by_number(host, "/etc/group", &mut errors),
         data: Map::new(),
         errors,
     };
@@ -154,7 +158,8 @@ impl Files<'_> {
         };
         for entry in &entries {
             if self.data.len() >= MAX_FILES {
-                return self.problem(format!("{path}: more than {MAX_FILES} files in this list: split the list"));
+                return self
+                    .problem(format!("{path}: more than {MAX_FILES} files in this list: split the list"));
             }
             // What vanished since it was listed is absent, as if we had come a moment later.
             if let Ok(attributes) = directory.lstat(entry.raw()) {
@@ -178,7 +183,9 @@ impl Files<'_> {
                         Some(entries) => {
                             perms.insert(field.into(), self.acl(&entries));
                         }
-                        None => self.problem(format!("{path}: its access control list cannot be understood: see getfacl(1)")),
+                        None => self.problem(format!(
+                            "{path}: its access control list cannot be understood: see getfacl(1)"
+                        )),
                     }
                 }
                 "security.selinux" => {
@@ -248,16 +255,27 @@ fn auditd_log_directory(host: &Host, errors: &mut Vec<String>) -> String {
     format!("{directory}/")
 }
 
-/// passwd(5) and group(5): the third field is the number; the first name of a number counts.
-fn names_by_number(host: &Host, path: &str) -> HashMap<u32, String> {
-    host.read_text(path).map(|text| parse_names(&text)).unwrap_or_default()
+/// passwd(5) and group(5): the third field is the number; the first name of a number counts. Without such a file
+/// the numbers themselves are shown.
+fn names_by_number(host: &Host, path: &str, errors: &mut Vec<String>) -> HashMap<u32, String> {
+    match host.read_text(path) {
+        Ok(text) => parse_names(&text),
+        Err(error) => {
+            if !error.is_missing() {
+                errors.push(error.to_string());
+            }
+            HashMap::new()
+        }
+    }
 }
 
 fn parse_names(text: &str) -> HashMap<u32, String> {
     let mut names = HashMap::new();
     for line in text.lines() {
         let mut fields = line.split(':');
-        let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
         let Ok(number) = number.trim().parse() else { continue };
         if !name.is_empty() && !name.starts_with('#') {
             names.entry(number).or_insert_with(|| name.to_owned());
@@ -300,7 +318,10 @@ fn permissions(mode: u32) -> Map<String, Value> {
 }
 
 fn rights(bits: u32) -> Map<String, Value> {
-    [("read", 4), ("write", 2), ("exec", 1)].map(|(name, bit)| (name.to_owned(), (bits & bit != 0).into())).into_iter().collect()
+    [("read", 4), ("write", 2), ("exec", 1)]
+        .map(|(name, bit)| (name.to_owned(), (bits & bit != 0).into()))
+        .into_iter()
+        .collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,7 +361,11 @@ fn parse_acl(bytes: &[u8]) -> Option<Vec<AclEntry>> {
             0x20 => AclTag::Other,
             _ => return None,
         };
-        Some(AclEntry { tag, rights: u16::from_le_bytes([*r0, *r1]), id: u32::from_le_bytes([*i0, *i1, *i2, *i3]) })
+        Some(AclEntry {
+            tag,
+            rights: u16::from_le_bytes([*r0, *r1]),
+            id: u32::from_le_bytes([*i0, *i1, *i2, *i3]),
+        })
     };
     entries.iter().map(parse).collect()
 }
@@ -355,7 +380,11 @@ fn selinux(value: &[u8]) -> Value {
 fn xattr_text(value: &[u8]) -> String {
     // Values that are C strings are often stored with their end mark.
     let value = value.strip_suffix(b"\0").unwrap_or(value);
-    let cut = if value.len() > MAX_XATTR_TEXT_BYTES { format!("... ({} bytes)", value.len()) } else { String::new() };
+    let cut = if value.len() > MAX_XATTR_TEXT_BYTES {
+        format!("... ({} bytes)", value.len())
+    } else {
+        String::new()
+    };
     match std::str::from_utf8(value) {
         Ok(text) if !text.contains('\0') => {
             let end = text.floor_char_boundary(MAX_XATTR_TEXT_BYTES);

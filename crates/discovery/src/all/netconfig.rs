@@ -50,11 +50,14 @@ const SYSFS: &str = "/sys/class/net";
 const ROUTES: &str = "/proc/net/route";
 const ROUTES_V6: &str = "/proc/net/ipv6_route";
 const MAX_SYSFS_BYTES: u64 = 4096;
+const ARPHRD_LOOPBACK: u16 = 772;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut collected = Collected::new(json!({}));
     if !host.is_running_system() {
-        collected.errors.push("netconfig needs the running system: a file tree has no network, run nanoprobe in it".into());
+        collected.errors.push(
+            "netconfig needs the running system: a file tree has no network, run nanoprobe in it".into(),
+        );
         return collected;
     }
     let links = netlink::links().unwrap_or_else(|error| {
@@ -82,6 +85,13 @@ fn interfaces(
     let mut data = Map::new();
     for link in links {
         let mut fields = more.remove(&link.name).unwrap_or_default();
+        if fields.get("virtual").is_none() {
+            // Without a sysfs for this network namespace: hardware has no kind.
+            fields.insert(
+                "virtual".into(),
+                (link.kind.is_some() || link.hardware_type == ARPHRD_LOOPBACK).into(),
+            );
+        }
         let mut put = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 fields.insert(name.into(), value);
@@ -167,7 +177,9 @@ fn from_sysfs(host: &Host, link: &Link) -> Map<String, Value> {
         }
     }
     match link.kind.as_deref() {
-        Some("bridge") => fields.extend(text("bridge/bridge_id").map(|id| ("bridge_id".to_owned(), id.into()))),
+        Some("bridge") => {
+            fields.extend(text("bridge/bridge_id").map(|id| ("bridge_id".to_owned(), id.into())))
+        }
         Some("bond") => {
             let mode = text("bonding/mode").and_then(|mode| Some(mode.split_whitespace().next()?.to_owned()));
             fields.extend(mode.map(|mode| ("bonding_mode".to_owned(), mode.into())));
@@ -232,7 +244,11 @@ fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         facts.edges.push(EdgeFact {
             source: (NodeKind::Drone, host.to_owned()),
             kind: EdgeKind::NicOwner,
-            target: NodeFact { kind: NodeKind::NicNode, key: nic.clone(), properties: nic_properties(name, fields) },
+            target: NodeFact {
+                kind: NodeKind::NicNode,
+                key: nic.clone(),
+                properties: nic_properties(name, fields),
+            },
         });
         let shares_addresses = is_physical_like(interfaces, name, 0);
         for (address, details) in fields["ipaddrs"].as_object().into_iter().flatten() {
@@ -260,13 +276,25 @@ fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
 
 fn nic_properties(name: &str, fields: &Value) -> Map<String, Value> {
     let mut properties = Map::from_iter([("ifname".to_owned(), Value::from(name))]);
-    for field in ["carrier", "duplex", "operstate", "speed", "mtu", "type", "virtual", "kind", "bridge_id", "brport_bridge"] {
+    for field in [
+        "carrier",
+        "duplex",
+        "operstate",
+        "speed",
+        "mtu",
+        "type",
+        "virtual",
+        "kind",
+        "bridge_id",
+        "brport_bridge",
+    ] {
         if let Some(value) = fields.get(field) {
             properties.insert(field.into(), value.clone());
         }
     }
     // The zero address of loopback identifies nothing.
-    let address = fields["address"].as_str().filter(|address| address.bytes().any(|b| !matches!(b, b'0' | b'-')));
+    let address =
+        fields["address"].as_str().filter(|address| address.bytes().any(|b| !matches!(b, b'0' | b'-')));
     properties.extend(address.map(|address| ("macaddr".to_owned(), Value::from(address))));
     properties
 }
@@ -305,7 +333,8 @@ fn parse_address(text: &str) -> Option<(IpAddr, u8)> {
 /// own name; IPv4 before IPv6, permanent before secondary, then the lowest.
 fn primary_address(interfaces: &Map<String, Value>) -> Option<IpAddr> {
     let (name, fields) = interfaces.iter().find(|(_, fields)| fields["default_gw"] == true)?;
-    let candidates = fields["ipaddrs"].as_object()?.iter().filter(|(_, details)| details["scope"] == "global");
+    let candidates =
+        fields["ipaddrs"].as_object()?.iter().filter(|(_, details)| details["scope"] == "global");
     candidates
         .filter_map(|(address, details)| {
             let (ip, _) = parse_address(address)?;

@@ -14,8 +14,8 @@
 //! ```
 
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
-use model::graph::GraphFacts;
 use model::Envelope;
+use model::graph::GraphFacts;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -112,7 +112,9 @@ fn lsb_fields(release: &BTreeMap<String, String>) -> impl Iterator<Item = (Strin
 /// Shell-like assignments: `NAME=value`, quoted or not, with backslash escapes; comments and anything else skipped.
 fn parse_os_release(text: &str) -> BTreeMap<String, String> {
     let legal = |name: &str| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with(|c: char| c.is_ascii_digit())
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && !name.starts_with(|c: char| c.is_ascii_digit())
     };
     text.lines()
         .map(str::trim)
@@ -150,7 +152,13 @@ mod tests {
         let release = parse_os_release(
             "\n# c\nNAME=\"Debian GNU/Linux\"\r\nVERSION_ID='12'\nID=debian\nX=\"a \\\"b\\\" \\$c\"\nbad line\n9A=1\nE=\n",
         );
-        let expected = [("E", ""), ("ID", "debian"), ("NAME", "Debian GNU/Linux"), ("VERSION_ID", "12"), ("X", "a \"b\" $c")];
+        let expected = [
+            ("E", ""),
+            ("ID", "debian"),
+            ("NAME", "Debian GNU/Linux"),
+            ("VERSION_ID", "12"),
+            ("X", "a \"b\" $c"),
+        ];
         assert_eq!(release.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(), expected);
     }
 
@@ -175,7 +183,8 @@ mod tests {
     fn a_tree_tells_its_distribution_and_not_our_kernel() {
         let tree = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(tree.path().join("usr/lib")).unwrap();
-        let text = "NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID=3.20.1\nPRETTY_NAME=\"Alpine Linux v3.20\"\n";
+        let text =
+            "NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID=3.20.1\nPRETTY_NAME=\"Alpine Linux v3.20\"\n";
         std::fs::write(tree.path().join("usr/lib/os-release"), text).unwrap();
         let envelope = run(&DISCOVERY, "_init_os", &Host::at(tree.path()), &Parameters::new());
         assert_eq!(envelope.data["Description"], "Alpine Linux v3.20");

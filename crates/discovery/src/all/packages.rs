@@ -23,7 +23,9 @@ mod pip;
 #[path = "packages/rpm.rs"]
 mod rpm;
 
-use crate::{Collected, Discovery, Host, HostFile, Instance, Parameters, ReadError, Schedule, Trigger, documentation};
+use crate::{
+    Collected, Discovery, Host, HostFile, Instance, Parameters, ReadError, Schedule, Trigger, documentation,
+};
 use model::Envelope;
 use model::graph::{EdgeFact, EdgeKind, GraphFacts, NodeFact, NodeKind};
 use serde_json::{Map, Value, json};
@@ -60,11 +62,18 @@ type Found = Result<Option<Packages>, String>;
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut data = Map::new();
     let mut errors = Vec::new();
-    for (name, found) in [("apk", apk(host)), ("deb", deb::installed(host)), ("pip", pip::installed(host)), ("rpm", rpm::installed(host))] {
+    for (name, found) in [
+        ("apk", apk(host)),
+        ("deb", deb::installed(host)),
+        ("pip", pip::installed(host)),
+        ("rpm", rpm::installed(host)),
+    ] {
         match found {
             Ok(Some(packages)) => {
                 if packages.len() > MAX_PACKAGES {
-                    errors.push(format!("more than {MAX_PACKAGES} packages of type {name}: the rest is left out"));
+                    errors.push(format!(
+                        "more than {MAX_PACKAGES} packages of type {name}: the rest is left out"
+                    ));
                 }
                 data.insert(name.into(), Value::Object(numbered(packages)));
             }
@@ -83,8 +92,9 @@ fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         for (key, version) in packages.as_object().into_iter().flatten() {
             let Some(version) = version.as_str() else { continue };
             let (name, arch) = name_and_arch(key);
-            let properties =
-                json!({"name": name, "arch": arch, "version": version, "type": package_type}).as_object().cloned();
+            let properties = json!({"name": name, "arch": arch, "version": version, "type": package_type})
+                .as_object()
+                .cloned();
             edges.push(EdgeFact {
                 source: (NodeKind::Drone, host.to_owned()),
                 kind: EdgeKind::Installed,
@@ -146,10 +156,15 @@ fn apk(host: &Host) -> Found {
     }
 }
 
-fn first_database(host: &Host, paths: &[&str]) -> Result<Option<Lines<std::io::BufReader<HostFile>>>, String> {
+fn first_database(
+    host: &Host,
+    paths: &[&str],
+) -> Result<Option<Lines<std::io::BufReader<HostFile>>>, String> {
     for path in paths {
         match host.open(path) {
-            Ok(file) => return Ok(Some(Lines::new(path, std::io::BufReader::with_capacity(64 * 1024, file)))),
+            Ok(file) => {
+                return Ok(Some(Lines::new(path, std::io::BufReader::with_capacity(64 * 1024, file))));
+            }
             Err(error) if is_absent(&error) => {}
             Err(error) => return Err(error.to_string()),
         }

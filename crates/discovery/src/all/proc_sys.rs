@@ -17,8 +17,8 @@
 //! ```
 
 use crate::{
-    Collected, Directory, DirectoryEntry, Discovery, Host, Instance, Kind, Parameter, Parameters, Problem, Schedule,
-    Trigger, documentation, no_graph,
+    Collected, Directory, DirectoryEntry, Discovery, Host, Instance, Kind, Parameter, Parameters, Problem,
+    Schedule, Trigger, documentation, no_graph,
 };
 use serde_json::{Map, Value};
 
@@ -65,6 +65,8 @@ const SKIPPED: &[(&str, &str)] = &[
     ("kernel/*_cost_ns", "the scheduler's own measurements"),
     ("net/netfilter/nf_conntrack_count", "counts connections"),
     ("net/nf_conntrack_count", "counts connections"),
+    ("kernel/spl/kmem/*", "counts memory of ZFS"),
+    ("net/core/netdev_rss_key", "a secret, new at each boot"),
     ("net/ipv4/tcp_fastopen_key", "a secret"),
     ("net/ipv6/conf/*/stable_secret", "a secret"),
     ("*/register", "write-only"),
@@ -152,7 +154,9 @@ impl Walk {
                 "{}: longer than {MAX_VALUE_BYTES} bytes: it is left out",
                 directory.path_of(entry.raw())
             )),
-            Err(Problem::Denied) if is_readable_by_somebody(directory, entry) => self.denied.push(dotted(&self.path)),
+            Err(Problem::Denied) if is_readable_by_somebody(directory, entry) => {
+                self.denied.push(dotted(&self.path))
+            }
             // Gone with its interface, not meant to be read, or without a value now (EIO, EINVAL).
             Err(_) => {}
         }
@@ -171,8 +175,9 @@ impl Walk {
         if !self.denied.is_empty() {
             let named = self.denied[..self.denied.len().min(NAMED)].join(", ");
             let count = self.denied.len();
-            self.errors
-                .push(format!("{start}: {count} values are closed to us ({named}, ...): run nanoprobe as root to see them"));
+            self.errors.push(format!(
+                "{start}: {count} values are closed to us ({named}, ...): run nanoprobe as root to see them"
+            ));
         }
         Collected { data: Value::Object(self.data), errors: self.errors, extras: Map::new() }
     }
@@ -207,7 +212,9 @@ fn value_of(path: &str, text: &str) -> Option<Value> {
         return None;
     }
     Some(match path {
-        "net/core/flow_limit_cpu_bitmap" | "net/core/rps_default_mask" => text.split(',').map(Value::from).collect(),
+        "net/core/flow_limit_cpu_bitmap" | "net/core/rps_default_mask" => {
+            text.split(',').map(Value::from).collect()
+        }
         "sunrpc/transports" => transports(text),
         "fs/binfmt_misc/status" => Value::from(text),
         _ if path.starts_with("fs/binfmt_misc/") => binary_format(text),
@@ -319,7 +326,11 @@ mod tests {
         put(root, "net/core/flow_limit_cpu_bitmap", "00000000,0000000f\n");
         put(root, "sunrpc/transports", "tcp 1048576\nudp 32768\ntcp-bc 1048576\n");
         put(root, "fs/binfmt_misc/status", "enabled\n");
-        put(root, "fs/binfmt_misc/qemu", "enabled\ninterpreter /usr/bin/q\nflags: OC\noffset 0\nmagic 7041\n");
+        put(
+            root,
+            "fs/binfmt_misc/qemu",
+            "enabled\ninterpreter /usr/bin/q\nflags: OC\noffset 0\nmagic 7041\n",
+        );
         put(root, "fs/binfmt_misc/ext", "disabled\ninterpreter /usr/bin/e\nflags: \nextension .e\n");
         put(root, "fs/binfmt_misc/register", "x\n");
         put(root, "kernel/huge", vec![b'1'; MAX_VALUE_BYTES + 1]);
@@ -347,7 +358,10 @@ mod tests {
         let touched = host.touched();
         let root = fs::canonicalize(root).unwrap();
         assert!(touched.directories.contains(&root.join("proc/sys/net/ipv4/conf/eth0.100")));
-        assert!(touched.files.iter().all(|file| !file.starts_with(root.join("proc"))), "directories are enough");
+        assert!(
+            touched.files.iter().all(|file| !file.starts_with(root.join("proc"))),
+            "directories are enough"
+        );
     }
 
     /// The original accepted the parameter and walked all of /proc/sys.
@@ -374,7 +388,8 @@ mod tests {
         let second = run(&DISCOVERY, "_auto_proc_sys", &host, &Parameters::new());
         assert!(first.data["kernel.pid_max"].as_i64().unwrap() > 0);
         assert!(first.data.as_object().unwrap().len() > 200);
-        let changed: Vec<_> = first.data.as_object().unwrap().iter().filter(|(k, v)| second.data[k.as_str()] != **v).collect();
+        let changed: Vec<_> =
+            first.data.as_object().unwrap().iter().filter(|(k, v)| second.data[k.as_str()] != **v).collect();
         assert!(changed.is_empty(), "{changed:?}");
         assert!(!host.touched().directories.is_empty());
     }

@@ -367,7 +367,7 @@ mod tests {
              alice, !bob  web1, web2 = (root, %ops : adm) NOPASSWD: NOEXEC: /bin/a, PASSWD: /bin/b -x *, (:grp) /bin/c \"\" : db = !/bin/su\n\
              #1000 ALL = ROLE=sysadm_r TYPE=\"sysadm_t\" TIMEOUT=1d CWD=/tmp SETENV:/bin/d --set=a, () /bin/e a\\:b\\=c\\#\n\
              u 2001:db8::/32, h = ^/bin/(a|b,c)$ ^x,y:z$, sha224:aa /bin/f --password=geheim x\n\
-             v h=\"/bin/with blank\" y, /bin/g a\\ b\n",
+             v h=/bin/with\\ blank y, /bin/g a\\ b\n",
         );
         let everyone = json!({"users": ["ALL"], "groups": ["ALL"]});
         let ops = json!({"users": ["root", "%ops"], "groups": ["adm"]});
@@ -395,7 +395,7 @@ mod tests {
             {"hosts": ["2001:db8::/32", "h"], "sum": "sha224:aa", "command": "/bin/f --password=*** x"}]});
         assert_eq!(data["rules"][3], expected);
         let expected = json!({"users": ["v"], "rulelist": [
-            {"hosts": ["h"], "command": "/bin/with blank y"}, {"hosts": ["h"], "command": "/bin/g a\\ b"}]});
+            {"hosts": ["h"], "command": "/bin/with\\ blank y"}, {"hosts": ["h"], "command": "/bin/g a\\ b"}]});
         assert_eq!(data["rules"][4], expected);
     }
 

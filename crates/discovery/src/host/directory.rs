@@ -180,7 +180,8 @@ impl<'a> Directory<'a> {
     /// [`open`](Self::open) where there are thousands. Files that nobody may read by their mode are
     /// [`Problem::Denied`] even for root: in /proc/sys those start something when they are opened or written.
     pub fn read_into<'b>(&self, name: &CStr, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Problem> {
-        let fd = rustix::fs::openat(&self.fd, name, READ | OFlags::NOFOLLOW, Mode::empty()).map_err(Problem::of)?;
+        let fd = rustix::fs::openat(&self.fd, name, READ | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(Problem::of)?;
         let attributes = Attributes::from(rustix::fs::fstat(&fd).map_err(Problem::of)?);
         if attributes.kind != Kind::Regular {
             return Err(Problem::NotRegular(attributes.kind));

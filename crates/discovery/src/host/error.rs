@@ -71,7 +71,9 @@ impl fmt::Display for ReadError {
             Problem::NotRegular(kind) => {
                 write!(f, "{path}: {kind}, not a regular file: it is not read, put a regular file there")
             }
-            Problem::NotADirectory => write!(f, "{path}: a part of this path is not a directory: check the path"),
+            Problem::NotADirectory => {
+                write!(f, "{path}: a part of this path is not a directory: check the path")
+            }
             Problem::TooLarge { limit_bytes } => {
                 write!(f, "{path}: larger than {limit_bytes} bytes: it is not read, make it smaller")
             }

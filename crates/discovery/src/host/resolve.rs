@@ -26,10 +26,7 @@ impl Resolver {
 
     pub(super) fn tree(root: &Path) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Self {
-            root: Some(rustix::fs::openat(CWD, root, flags, Mode::empty())),
-            walks: Cell::new(false),
-        }
+        Self { root: Some(rustix::fs::openat(CWD, root, flags, Mode::empty())), walks: Cell::new(false) }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -73,6 +70,10 @@ fn walk(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errn
     let mut stack: Vec<OwnedFd> = Vec::new();
     let mut links = 0;
     while let Some(component) = pending.pop() {
+        // Whatever came before these is a directory, or we would not be here.
+        if component == b"." {
+            continue;
+        }
         if component == b".." {
             stack.pop();
             continue;
@@ -109,8 +110,11 @@ fn walk(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errn
     rustix::fs::openat(stack.last().map_or(root, AsFd::as_fd), ".", flags, Mode::empty())
 }
 
-/// Puts the components on the stack, the first on top.
+/// Puts the components on the stack, the first on top. A `/` at the end asks for a directory, as `/.` does.
 fn push_components(pending: &mut Vec<Vec<u8>>, path: &[u8]) {
-    let components = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
-    pending.extend(components.map(<[u8]>::to_vec).rev());
+    if path.ends_with(b"/") {
+        pending.push(b".".to_vec());
+    }
+    pending
+        .extend(path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).map(<[u8]>::to_vec).rev());
 }

@@ -446,8 +446,7 @@ impl<'a> Cursor<'a> {
             command.push_str(name);
             return Ok((sums, command));
         }
-        let known =
-            ["/", "\"/", "^", "~", "sudoedit", "list"].iter().any(|start| self.rest.starts_with(start));
+        let known = ["/", "^", "~", "sudoedit", "list"].iter().any(|start| self.rest.starts_with(start));
         if !known {
             return Err("a command must be ALL, an alias, sudoedit, or begin with '/'");
         }
@@ -486,13 +485,6 @@ impl<'a> Cursor<'a> {
     fn command_text(&mut self, stops: &[char]) -> String {
         let mut found = String::new();
         let mut characters = self.rest.char_indices();
-        if let Some(inside) = self.rest.strip_prefix('"')
-            && let Some(end) = inside.find('"').filter(|end| *end > 0)
-            && stops.contains(&' ')
-        {
-            self.rest = &inside[end + 1..];
-            return inside[..end].to_owned();
-        }
         while let Some((at, c)) = characters.next() {
             if c == '\\' {
                 match characters.next() {

@@ -351,7 +351,7 @@ impl Agent {
         let old = std::mem::replace(&mut self.tasks, tasks);
         self.set_triggers(old.keys());
         if let Some(files) = &mut self.files {
-            files.set(EXECUTABLES, Interest { files: Default::default(), directories: directories.into() });
+            files.set(EXECUTABLES, Interest::new(Default::default(), directories.into()));
         }
         let seen = Timestamp::now();
         for instance in self.queue.instances() {

@@ -258,10 +258,7 @@ mod tests {
     }
 
     fn interest(files: &[PathBuf], directories: &[PathBuf]) -> Interest {
-        Interest {
-            files: files.iter().cloned().collect(),
-            directories: directories.iter().cloned().collect(),
-        }
+        Interest::new(files.iter().cloned().collect(), directories.iter().cloned().collect())
     }
 
     #[tokio::test]

@@ -4,11 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+/// So many files of one directory count as all of it: the paths of `/usr/bin` alone would take a megabyte.
+const WHOLE: usize = 32;
+
 /// What one run looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interest {
     pub files: BTreeSet<PathBuf>,
+    /// Directories whose list of entries was read.
     pub directories: BTreeSet<PathBuf>,
+    /// Directories of which every entry matters.
+    pub whole: BTreeSet<PathBuf>,
+}
+
+impl Interest {
+    /// In place of many files of one directory, that whole directory.
+    pub fn new(mut files: BTreeSet<PathBuf>, directories: BTreeSet<PathBuf>) -> Self {
+        let mut counts: BTreeMap<&Path, usize> = BTreeMap::new();
+        for parent in files.iter().filter_map(|file| file.parent()) {
+            *counts.entry(parent).or_default() += 1;
+        }
+        let many = counts.into_iter().filter(|(_, count)| *count >= WHOLE);
+        let whole: BTreeSet<PathBuf> = many.map(|(directory, _)| directory.to_owned()).collect();
+        files.retain(|file| file.parent().is_none_or(|parent| !whole.contains(parent)));
+        Self { files, directories, whole }
+    }
+
+    fn at_or_below(&self, path: &Path) -> bool {
+        [&self.files, &self.directories, &self.whole].into_iter().any(|paths| at_or_below(paths, path))
+    }
 }
 
 /// What happened in a watched directory.
@@ -51,7 +75,7 @@ impl Mapping {
         let mut all = BTreeSet::new();
         for interest in self.interests.values() {
             all.extend(interest.files.iter().filter_map(|file| file.parent()));
-            all.extend(interest.directories.iter().map(PathBuf::as_path));
+            all.extend(interest.directories.iter().chain(&interest.whole).map(PathBuf::as_path));
         }
         all
     }
@@ -60,16 +84,13 @@ impl Mapping {
     pub fn affected(&self, directory: &Path, name: Option<&Path>, happened: Happened) -> Vec<String> {
         let path = name.map_or_else(|| directory.to_owned(), |name| directory.join(name));
         let concerned = |interest: &Interest| match happened {
-            Happened::Changed => interest.files.contains(&path) || interest.directories.contains(&path),
+            Happened::Itself => interest.at_or_below(directory),
+            _ if interest.whole.contains(directory) => true,
+            Happened::Changed => [&interest.files, &interest.directories, &interest.whole]
+                .iter()
+                .any(|paths| paths.contains(&path)),
             // What appears or goes may be a directory on the way to something of interest.
-            Happened::Appeared => {
-                interest.directories.contains(directory)
-                    || at_or_below(&interest.files, &path)
-                    || at_or_below(&interest.directories, &path)
-            }
-            Happened::Itself => {
-                at_or_below(&interest.files, directory) || at_or_below(&interest.directories, directory)
-            }
+            Happened::Appeared => interest.directories.contains(directory) || interest.at_or_below(&path),
         };
         let all = self.interests.iter().filter(|(_, interest)| concerned(interest));
         all.map(|(instance, _)| instance.clone()).collect()
@@ -90,10 +111,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn interest(files: &[&str], directories: &[&str]) -> Interest {
-        Interest {
-            files: files.iter().map(PathBuf::from).collect(),
-            directories: directories.iter().map(PathBuf::from).collect(),
-        }
+        Interest::new(
+            files.iter().map(PathBuf::from).collect(),
+            directories.iter().map(PathBuf::from).collect(),
+        )
     }
 
     fn mapping() -> Mapping {
@@ -142,6 +163,28 @@ mod tests {
     }
 
     #[test]
+    fn many_files_of_a_directory_are_the_directory() {
+        let files: BTreeSet<PathBuf> = (0..40).map(|i| PathBuf::from(format!("/usr/bin/tool{i}"))).collect();
+        let interest =
+            Interest::new(files.into_iter().chain(["/etc/passwd".into()]).collect(), BTreeSet::new());
+        assert_eq!((interest.files.len(), interest.whole.len()), (1, 1));
+        let mut mapping = Mapping::default();
+        mapping.set("x", interest);
+        assert!(mapping.directories().contains(Path::new("/usr/bin")));
+        for (directory, name, happened, hit) in [
+            ("/usr/bin", Some("tool7"), Happened::Changed, true),
+            ("/usr/bin", Some("new"), Happened::Appeared, true),
+            ("/usr", Some("bin"), Happened::Changed, true),
+            ("/usr", Some("bin"), Happened::Appeared, true),
+            ("/usr/bin", None, Happened::Itself, true),
+            ("/usr", Some("lib"), Happened::Changed, false),
+        ] {
+            let affected = mapping.affected(Path::new(directory), name.map(Path::new), happened);
+            assert_eq!(!affected.is_empty(), hit, "{directory} {name:?} {happened:?}");
+        }
+    }
+
+    #[test]
     fn the_same_interest_again_is_no_change() {
         let mut mapping = mapping();
         assert!(!mapping.set("pam", interest(&["/etc/pam.d/login"], &["/etc/pam.d"])));
@@ -156,7 +199,7 @@ mod tests {
             let file = PathBuf::from(format!("/{}", parts.join("/")));
             let mut mapping = Mapping::default();
             mapping.set("other", interest(&["/a-", "/a.b/c", "/a"], &["/b"]));
-            mapping.set("x", Interest { files: [file.clone()].into(), directories: BTreeSet::new() });
+            mapping.set("x", Interest::new([file.clone()].into(), BTreeSet::new()));
             let parent = file.parent().unwrap();
             prop_assert!(mapping.directories().contains(parent));
             let name = file.file_name().map(Path::new);

@@ -1,6 +1,6 @@
 //! Taking connections: proof of the address first, then the handshake within a time limit, all within fixed numbers.
 
-use super::{CloseReason, Connection, HANDSHAKE_TIMEOUT, canonical, lock};
+use super::{CloseReason, Connection, canonical, lock};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,8 @@ const INBOX_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Limits {
     pub connections: usize,
     pub per_address: usize,
+    /// Time for a handshake.
+    pub handshake: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -49,11 +51,12 @@ pub(super) async fn run(
         }
         let address = canonical(incoming.remote_address()).ip();
         let Some(slot) = Addresses::take(&addresses, address, limits.per_address) else {
+            // The address is proven, so it may be told.
             counters.over_limit.fetch_add(1, Ordering::Relaxed);
-            incoming.ignore();
+            incoming.refuse();
             continue;
         };
-        tokio::spawn(handshake(incoming, slot, inbox.clone(), counters.clone()));
+        tokio::spawn(handshake(incoming, limits.handshake, slot, inbox.clone(), counters.clone()));
     }
 }
 
@@ -105,12 +108,13 @@ fn network(address: IpAddr) -> IpAddr {
 
 async fn handshake(
     incoming: quinn::Incoming,
+    patience: Duration,
     slot: Arc<Slot>,
     inbox: mpsc::Sender<Connection>,
     counters: Arc<Counters>,
 ) {
     let remote = canonical(incoming.remote_address());
-    let connection = match tokio::time::timeout(HANDSHAKE_TIMEOUT, incoming).await {
+    let connection = match tokio::time::timeout(patience, incoming).await {
         Ok(Ok(connection)) => Connection::new(connection, Some(slot)),
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "handshake failed");

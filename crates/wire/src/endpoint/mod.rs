@@ -29,7 +29,8 @@ use std::time::Duration;
 use tls::{Identity, Trust};
 use tokio::sync::mpsc;
 
-/// A handshake takes two round trips (three with Retry); what has not finished by then never will.
+/// Usual [`EndpointConfig::handshake_timeout`]. A handshake takes two round trips (three with Retry); what has not
+/// finished by then never will.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Usual [`EndpointConfig::idle_timeout`]; `delivery` closes it properly before, after 30 s.
@@ -43,7 +44,8 @@ const SERVER_NAME: &str = "cma.invalid";
 pub struct EndpointConfig {
     /// Our own pair.
     pub key: KeyPair,
-    /// Keys that the other side of a connection must have one of; `None` lets in every key that is proven.
+    /// Keys that the other side of a connection must have one of. `None` lets in every key that is proven, also when
+    /// dialling: an endpoint set so dials with [`Endpoint::connect_to`].
     pub trusted: Option<Vec<PublicKey>>,
     /// Local address, `[::]:1984`.
     pub bind: SocketAddr,
@@ -64,6 +66,8 @@ pub struct EndpointConfig {
     pub keepalive: Option<Duration>,
     /// QUIC gives a silent connection up after this.
     pub idle_timeout: Duration,
+    /// A handshake, of either direction, is given up after this.
+    pub handshake_timeout: Duration,
     /// Connections that may be open at once; further ones are not answered.
     pub max_connections: usize,
     /// Of those, from one address (IPv6: one /64 network): one hostile host cannot take all.
@@ -101,6 +105,7 @@ impl EndpointConfig {
             state_directory: None,
             keepalive: None,
             idle_timeout: IDLE_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             max_connections: 64,
             max_connections_per_address: 1024,
             datagram_queue: 256,
@@ -222,6 +227,7 @@ impl Endpoint {
             let limits = listen::Limits {
                 connections: config.max_connections,
                 per_address: config.max_connections_per_address,
+                handshake: config.handshake_timeout,
             };
             tokio::spawn(listen::run(quinn.clone(), sender, limits, listen.clone()));
         }
@@ -341,9 +347,10 @@ impl Endpoint {
                 quinn::ConnectError::EndpointStopping => ConnectError::Closed,
                 _ => ConnectError::BadAddress { address, local },
             })?;
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
+        let waited = shared.config.handshake_timeout;
+        match tokio::time::timeout(waited, connecting).await {
             Err(_) | Ok(Err(quinn::ConnectionError::TimedOut)) => {
-                Err(ConnectError::TimedOut { address, waited: HANDSHAKE_TIMEOUT })
+                Err(ConnectError::TimedOut { address, waited })
             }
             Ok(Err(error)) => Err(match refused.get() {
                 Some(offered) => ConnectError::NotTrusted { address, offered: *offered },

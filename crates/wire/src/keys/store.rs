@@ -217,5 +217,11 @@ impl FileStore {
 }
 
 fn io(path: &Path, error: Errno) -> KeyError {
-    KeyError::Io { path: path.to_owned(), error: error.into() }
+    let path = path.to_owned();
+    match error {
+        Errno::ACCESS | Errno::PERM => {
+            KeyError::NotAllowed { path, user: rustix::process::geteuid().as_raw() }
+        }
+        _ => KeyError::Io { path, error: error.into() },
+    }
 }

@@ -58,8 +58,11 @@ async fn deliver(context: Arc<ChannelContext>, event: Arc<Event>, mut progress: 
             }
         }
     }
-    let outcome =
-        if failures.is_empty() { Outcome::Delivered } else { Outcome::Failed(shortened(&failures.join("; "), 2000).into_owned()) };
+    let outcome = if failures.is_empty() {
+        Outcome::Delivered
+    } else {
+        Outcome::Failed(shortened(&failures.join("; "), 2000).into_owned())
+    };
     Attempt { outcome, progress, answers }
 }
 
@@ -74,7 +77,9 @@ pub fn scripts(context: &ChannelContext) -> Vec<PathBuf> {
             continue;
         }
         for path in entries.flatten().map(|entry| entry.path()) {
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+            let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else {
+                continue;
+            };
             if name.starts_with('.') {
                 continue;
             }
@@ -152,24 +157,40 @@ async fn run(script: &Path, event: &Event, time_out: Duration) -> Result<String,
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("cannot be started: {error}"))?;
-    // A process group of its own: killing it reaches what the script started too.
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
     let text = serde_json::to_string(event).unwrap_or_default();
     let ended = tokio::time::timeout(time_out, converse(&mut child, text)).await;
     let Ok(ended) = ended else {
-        // Not yet waited for, so the number cannot belong to anyone else.
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        group.kill();
         let _ = child.wait().await;
         return Err(format!("did not end within {} s and was killed", time_out.as_secs()));
     };
+    // It was waited for: its number may soon be another's.
+    group.0 = None;
     let (status, output) = ended.map_err(|error| format!("cannot be waited for: {error}"))?;
     if status.success() {
         return Ok(output);
     }
     let output = if output.is_empty() { String::new() } else { format!(": {output}") };
     Err(format!("{status}{output}"))
+}
+
+/// A script and all it started, as long as it was not waited for. Killed when dropped, for instance because the CMA
+/// stops.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn kill(&mut self) {
+        if let Some(group) = self.0.take() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 async fn converse(child: &mut Child, text: String) -> std::io::Result<(std::process::ExitStatus, String)> {
@@ -218,7 +239,9 @@ pub fn environment(event: &Event) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     // The object comes last because it wins.
     for (name, value) in event.extrainfo.iter().chain(&event.associatedobject) {
-        let legal = !name.is_empty() && name.len() <= 100 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let legal = !name.is_empty()
+            && name.len() <= 100
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !legal || variables.len() >= MAX_VARIABLES {
             continue;
         }
@@ -370,15 +393,34 @@ mod tests {
         let begun = Instant::now();
         let attempt = rig.deliver(vec![]).await;
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-        assert!(matches!(&attempt.outcome, Outcome::Failed(reason) if reason.contains("within 1 s")), "{attempt:?}");
+        assert!(
+            matches!(&attempt.outcome, Outcome::Failed(reason) if reason.contains("within 1 s")),
+            "{attempt:?}"
+        );
         assert_eq!(rig.read("order"), "later\n", "the others run all the same");
-        let pid: u32 = rig.read("pid").trim().parse().unwrap();
-        let gone = (0..100).any(|_| {
-            std::thread::sleep(Duration::from_millis(20));
+        assert!(ends(rig.read("pid").trim()).await, "the script's child survived");
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_is_given_up_takes_its_processes_along() {
+        let rig = rig(60);
+        rig.script(0, "hang", "sleep 300 & echo $! > @/pid; wait", 0o755);
+        let delivery = rig.deliver(vec![]);
+        assert!(tokio::time::timeout(Duration::from_millis(1500), delivery).await.is_err());
+        assert!(ends(rig.read("pid").trim()).await, "the script's child survived");
+    }
+
+    /// Whether the process is gone soon.
+    async fn ends(pid: &str) -> bool {
+        assert!(pid.parse::<u32>().is_ok(), "no pid was written: {pid:?}");
+        for _ in 0..250 {
             let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            state.is_empty() || state.contains(") Z ")
-        });
-        assert!(gone, "process {pid} survived");
+            if state.is_empty() || state.contains(") Z ") {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
     }
 
     #[tokio::test]
@@ -419,6 +461,9 @@ mod tests {
         fs::write(&path, "#!/no/such/interpreter\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let attempt = rig.deliver(vec![]).await;
-        assert!(matches!(&attempt.outcome, Outcome::Failed(reason) if reason.contains("cannot be started")), "{attempt:?}");
+        assert!(
+            matches!(&attempt.outcome, Outcome::Failed(reason) if reason.contains("cannot be started")),
+            "{attempt:?}"
+        );
     }
 }

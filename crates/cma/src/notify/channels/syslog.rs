@@ -78,7 +78,8 @@ fn send(path: &Path, message: &[u8]) -> io::Result<()> {
     // A socket address holds 108 bytes; a site below --root may have longer paths.
     let parent = std::fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
     let name = path.file_name().unwrap_or_default();
-    let short = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&parent))).join(name);
+    let short =
+        PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&parent))).join(name);
     socket.send_to(message, short)?;
     Ok(())
 }
@@ -106,9 +107,16 @@ pub fn sentence(event: &Event) -> String {
         }
         EventType::Warn | EventType::Unwarn if event.extrainfo.contains_key("newscore") => {
             let kind = extra("discovery_type");
-            format!("{host} {} score of {kind} went from {} to {}", extra("category"), extra("oldscore"), extra("newscore"))
+            format!(
+                "{host} {} score of {kind} went from {} to {}",
+                extra("category"),
+                extra("oldscore"),
+                extra("newscore")
+            )
         }
-        kind => format!("{host} {kind}: {}", first_filled(&[extra("text"), extra("reason"), object("reason")])),
+        kind => {
+            format!("{host} {kind}: {}", first_filled(&[extra("text"), extra("reason"), object("reason")]))
+        }
     };
     shortened(&printable(&text), MAX_SENTENCE).into_owned()
 }
@@ -130,7 +138,11 @@ pub fn syslog_message(event: &Event, hostname: &str, pid: u32) -> Vec<u8> {
     let mut text = String::new();
     let priority = FACILITY * 8 + severity(event.eventtype);
     let hostname = header_word(hostname, 255);
-    let _ = write!(text, "<{priority}>1 {} {hostname} assimilation-cma {pid} {} [assimilation@32473", event.time, event.eventtype);
+    let _ = write!(
+        text,
+        "<{priority}>1 {} {hostname} assimilation-cma {pid} {} [assimilation@32473",
+        event.time, event.eventtype
+    );
     for (name, value) in fields(event) {
         let _ = write!(text, " {name}=\"{}\"", escaped(&value));
     }
@@ -210,7 +222,12 @@ mod tests {
     #[test]
     fn structured_data_are_escaped_and_no_line_is_forged() {
         let text = String::from_utf8(syslog_message(&rule_event(), "cma host\n", 7)).unwrap();
-        assert!(text.starts_with("<28>1 2026-11-18T11:06:40.000000Z cmahost assimilation-cma 7 warn [assimilation@32473 "), "{text}");
+        assert!(
+            text.starts_with(
+                "<28>1 2026-11-18T11:06:40.000000Z cmahost assimilation-cma 7 warn [assimilation@32473 "
+            ),
+            "{text}"
+        );
         assert!(text.contains(r#" title="a \] \"b\" \\ \\n<0>forged""#), "{text}");
         assert!(text.contains(" designation=\"web1\"") && !text.contains("values="), "{text}");
         assert!(text.contains("] web1 FAILED security rule r1: a ]"), "{text}");
@@ -255,7 +272,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let site = root.path().join("d".repeat(120));
         std::fs::create_dir_all(site.join("dev")).unwrap();
-        assert!(matches!(deliver(&context(&site), &rule_event()).outcome, Outcome::Skipped(_)), "never the machine's own log");
+        assert!(
+            matches!(deliver(&context(&site), &rule_event()).outcome, Outcome::Skipped(_)),
+            "never the machine's own log"
+        );
         let log = UnixDatagram::bind(root.path().join("log")).unwrap();
         std::fs::rename(root.path().join("log"), site.join("dev/log")).unwrap();
         log.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -263,7 +283,17 @@ mod tests {
         let mut buffer = vec![0; 65536];
         let count = log.recv(&mut buffer).unwrap();
         assert!(buffer[..count].starts_with(b"<28>1 "));
-        drop(log);
+        std::fs::create_dir_all(site.join("run/systemd/journal")).unwrap();
+        let journal = UnixDatagram::bind(root.path().join("j")).unwrap();
+        std::fs::rename(root.path().join("j"), site.join("run/systemd/journal/socket")).unwrap();
+        assert_eq!(deliver(&context(&site), &rule_event()).outcome, Outcome::Delivered);
+        journal.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let count = journal.recv(&mut buffer).unwrap();
+        assert!(
+            buffer[..count].starts_with(b"MESSAGE=web1 FAILED"),
+            "the journal comes first where there is one"
+        );
+        drop(journal);
         assert!(matches!(deliver(&context(&site), &rule_event()).outcome, Outcome::Failed(_)));
     }
 }

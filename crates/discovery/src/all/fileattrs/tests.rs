@@ -16,7 +16,11 @@ fn tree() -> tempfile::TempDir {
     fs::create_dir_all(root.join("etc/audit")).unwrap();
     fs::create_dir_all(root.join("usr/bin")).unwrap();
     let me = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    fs::write(root.join("etc/passwd"), format!("# c\nbroken\nme:x:{}:0::/:/bin/sh\nalso:x:{}:0:::\n", me.0, me.0)).unwrap();
+    fs::write(
+        root.join("etc/passwd"),
+        format!("# c\nbroken\nme:x:{}:0::/:/bin/sh\nalso:x:{}:0:::\n", me.0, me.0),
+    )
+    .unwrap();
     fs::write(root.join("etc/group"), format!("mine:x:{}:\r\n", me.1)).unwrap();
     fs::write(root.join("usr/bin/tool"), "").unwrap();
     set_mode(root, "usr/bin/tool", 0o4755);
@@ -68,7 +72,8 @@ fn a_slash_adds_the_children_also_behind_a_symlink() {
 #[test]
 fn modes_have_four_or_five_digits() {
     let tree = tree();
-    for (mode, octal) in [(0o0, "0000"), (0o7, "0007"), (0o640, "0640"), (0o1777, "01777"), (0o6755, "06755")] {
+    for (mode, octal) in [(0o0, "0000"), (0o7, "0007"), (0o640, "0640"), (0o1777, "01777"), (0o6755, "06755")]
+    {
         set_mode(tree.path(), "usr/bin/tool", mode);
         assert_eq!(attributes_of(tree.path(), "/usr/bin/tool").data["/usr/bin/tool"]["octal"], octal);
     }
@@ -113,7 +118,8 @@ const NOBODY: u32 = u32::MAX;
 
 #[test]
 fn access_control_lists_are_parsed() {
-    let bytes = acl(&[(1, 6, NOBODY), (2, 4, 1000), (4, 5, NOBODY), (8, 7, 50), (16, 5, NOBODY), (32, 0, NOBODY)]);
+    let bytes =
+        acl(&[(1, 6, NOBODY), (2, 4, 1000), (4, 5, NOBODY), (8, 7, 50), (16, 5, NOBODY), (32, 0, NOBODY)]);
     let entries = parse_acl(&bytes).unwrap();
     assert_eq!(entries.len(), 6);
     assert_eq!(entries[1], AclEntry { tag: AclTag::User, rights: 4, id: 1000 });
@@ -143,22 +149,28 @@ fn access_control_lists_are_parsed() {
 fn extended_attributes_are_reported() {
     let tree = tree();
     let file = tree.path().join("etc/passwd");
-    let set = |name: &str, value: &[u8]| rustix::fs::setxattr(&file, name, value, rustix::fs::XattrFlags::empty());
+    let set =
+        |name: &str, value: &[u8]| rustix::fs::setxattr(&file, name, value, rustix::fs::XattrFlags::empty());
     if set("user.note", "grüße".as_bytes()).is_err() {
         eprintln!("the file system of the temporary directory has no user attributes: nothing to see here");
         return;
     }
     set("user.binary", &[0, 255, 1]).unwrap();
     set("user.long", &[b'x'; 2000]).unwrap();
-    let has_acl = set("system.posix_acl_access", &acl(&[
-        (1, 6, NOBODY), (2, 6, 4242), (4, 4, NOBODY), (16, 6, NOBODY), (32, 4, NOBODY),
-    ])).is_ok();
+    let has_acl = set(
+        "system.posix_acl_access",
+        &acl(&[(1, 6, NOBODY), (2, 6, 4242), (4, 4, NOBODY), (16, 6, NOBODY), (32, 4, NOBODY)]),
+    )
+    .is_ok();
     let entry = attributes_of(tree.path(), "/etc/passwd").data["/etc/passwd"].clone();
     assert_eq!(entry["user:note"], "grüße");
     assert_eq!(entry["user:binary"], "0x00ff01");
     assert_eq!(entry["user:long"].as_str().unwrap().len(), 1024 + "... (2000 bytes)".len());
     if has_acl {
-        assert_eq!(entry["perms"]["ACL"][0]["user:4242"], json!({"read": true, "write": true, "exec": false}));
+        assert_eq!(
+            entry["perms"]["ACL"][0]["user:4242"],
+            json!({"read": true, "write": true, "exec": false})
+        );
         assert_eq!(entry["octal"], "0664");
     }
 }

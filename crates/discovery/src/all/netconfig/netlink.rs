@@ -72,13 +72,19 @@ pub(super) fn addresses() -> Result<Vec<Address>, String> {
 }
 
 /// One whole answer, in the kernel's order. When the kernel says that something changed in the middle, again.
-fn dump<T>(request: u16, answer: u16, header_bytes: usize, parse: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, String> {
+fn dump<T>(
+    request: u16,
+    answer: u16,
+    header_bytes: usize,
+    parse: fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, String> {
     let failed = |error: std::io::Error| format!("netlink: {error}: allow nanoprobe to use netlink sockets");
     let mut found = Vec::new();
     for _ in 0..4 {
         found.clear();
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT)).map_err(|errno| failed(errno.into()))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT))
+            .map_err(|errno| failed(errno.into()))?;
         socket.bind_auto().map_err(failed)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
         socket.send(&request_for(request, header_bytes), 0).map_err(failed)?;
@@ -122,11 +128,17 @@ pub(super) enum State {
 }
 
 /// Goes through the messages of one piece of an answer.
-pub(super) fn take(bytes: &[u8], wanted: u16, state: State, mut message: impl FnMut(&[u8])) -> Result<State, String> {
+pub(super) fn take(
+    bytes: &[u8],
+    wanted: u16,
+    state: State,
+    mut message: impl FnMut(&[u8]),
+) -> Result<State, String> {
     let State::More { mut is_consistent } = state else { return Ok(state) };
     let mut rest = bytes;
     while !rest.is_empty() {
-        let buffer = NetlinkBuffer::new_checked(rest).map_err(|error| format!("netlink: unusable answer: {error}"))?;
+        let buffer =
+            NetlinkBuffer::new_checked(rest).map_err(|error| format!("netlink: unusable answer: {error}"))?;
         let length = buffer.length() as usize;
         is_consistent &= buffer.flags() & NLM_F_DUMP_INTR == 0;
         let payload = rest.get(NETLINK_HEADER_BYTES..length).unwrap_or_default();
@@ -164,7 +176,10 @@ pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
             5 => link.parent = number(value),
             10 => link.has_controller = number(value).is_some_and(|index| index != 0),
             16 => link.operstate = value.first().copied(),
-            18 => link.kind = attributes(value).find(|nested| nested.kind() == 1).map(|nested| text(nested.value())),
+            18 => {
+                link.kind =
+                    attributes(value).find(|nested| nested.kind() == 1).map(|nested| text(nested.value()))
+            }
             33 => link.carrier = value.first().map(|carrier| *carrier != 0),
             _ => {}
         }

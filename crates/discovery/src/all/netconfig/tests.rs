@@ -34,27 +34,34 @@ fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_link_message_is_parsed() {
     let kind = attribute(1, b"vlan\0");
-    let payload = link_message(7, 1, &[
-        attribute(3, b"eth0.100\0"),
-        attribute(1, &[0, 0x16, 0x3e, 0, 0, 0xAB]),
-        attribute(4, &1500u32.to_ne_bytes()),
-        attribute(5, &2u32.to_ne_bytes()),
-        attribute(16, &[6]),
-        attribute(33, &[1]),
-        attribute(18, &kind),
-        attribute(999, b"of a newer kernel"),
-    ]);
+    let payload = link_message(
+        7,
+        1,
+        &[
+            attribute(3, b"eth0.100\0"),
+            attribute(1, &[0, 0x16, 0x3e, 0, 0, 0xAB]),
+            attribute(4, &1500u32.to_ne_bytes()),
+            attribute(5, &2u32.to_ne_bytes()),
+            attribute(16, &[6]),
+            attribute(33, &[1]),
+            attribute(18, &kind),
+            attribute(999, b"of a newer kernel"),
+        ],
+    );
     let link = parse_link(&payload).unwrap();
     assert_eq!((link.index, link.name.as_str(), link.hardware_type, link.is_up), (7, "eth0.100", 1, true));
-    assert_eq!((link.mtu, link.parent, link.operstate, link.carrier), (Some(1500), Some(2), Some(6), Some(true)));
+    assert_eq!(
+        (link.mtu, link.parent, link.operstate, link.carrier),
+        (Some(1500), Some(2), Some(6), Some(true))
+    );
     let parent = Link { index: 2, name: "eth0".into(), ..Link::default() };
     let data = interfaces(&[link, parent], &[], Some("eth0.100"), BTreeMap::new());
     let expected = json!({
         "address": "00-16-3e-00-00-ab", "carrier": true, "default_gw": true, "kind": "vlan", "mtu": 1500,
-        "operstate": "up", "parent": "eth0", "type": 1,
+        "operstate": "up", "parent": "eth0", "type": 1, "virtual": true,
     });
     assert_eq!(data["eth0.100"], expected);
-    assert_eq!(data["eth0"], json!({"type": 0}));
+    assert_eq!(data["eth0"], json!({"type": 0, "virtual": false}));
     assert_eq!(parse_link(&link_message(1, 0, &[])), None);
     assert_eq!(parse_link(&payload[..15]), None);
 }
@@ -63,7 +70,7 @@ fn a_link_message_is_parsed() {
 fn an_interface_that_is_down_has_no_carrier_to_tell() {
     let down = Link { name: "eth1".into(), carrier: Some(true), operstate: Some(2), ..Link::default() };
     let data = interfaces(&[down], &[], None, BTreeMap::new());
-    assert_eq!(data["eth1"], json!({"operstate": "down", "type": 0}));
+    assert_eq!(data["eth1"], json!({"operstate": "down", "type": 0, "virtual": false}));
 }
 
 #[test]
@@ -82,7 +89,8 @@ fn address_messages_are_parsed() {
     assert_eq!(ipaddr(&address, "eth0"), ("10.0.0.7/24".to_owned(), expected));
 
     let v6 = "fe80::1".parse::<Ipv6Addr>().unwrap();
-    let message = [header(10, 64, 0, 253).to_vec(), attribute(1, &v6.octets()), attribute(8, &0x101u32.to_ne_bytes())];
+    let message =
+        [header(10, 64, 0, 253).to_vec(), attribute(1, &v6.octets()), attribute(8, &0x101u32.to_ne_bytes())];
     let address = parse_address_message(&message.concat()).unwrap();
     let expected = json!({"name": "eth0", "scope": "link", "secondary": true});
     assert_eq!(ipaddr(&address, "eth0"), ("fe80::1/64".to_owned(), expected));
@@ -133,20 +141,23 @@ fn envelope(data: Value) -> Envelope {
 #[test]
 fn addresses_are_shared_or_of_the_host_alone() {
     let global = |name: &str| json!({"scope": "global", "name": name});
-    let facts = graph("web1", &envelope(json!({
-        "lo": {"address": "00-00-00-00-00-00", "virtual": true, "ipaddrs": {"127.0.0.1/8": {"scope": "host", "name": "lo"}}},
-        "eth0": {"address": "00-16-3e-00-00-01", "virtual": false, "default_gw": true, "mtu": 1500, "carrier": true, "ipaddrs": {
-            "10.0.0.9/24": {"scope": "global", "name": "eth0", "secondary": true}, "10.0.0.7/24": global("eth0"),
-            "10.0.0.5/24": global("eth0:1"),
-            "fe80::1/64": {"scope": "link", "name": "eth0"}, "2001:db8::7/64": global("eth0"), "junk": {},
-        }},
-        "eth0.5": {"virtual": true, "kind": "vlan", "parent": "eth0", "ipaddrs": {"10.5.0.7/24": global("eth0.5")}},
-        "eth1": {"virtual": false, "brport_bridge": "br0"},
-        "br0": {"virtual": true, "kind": "bridge", "ipaddrs": {"10.6.0.7/24": global("br0")}},
-        "docker0": {"virtual": true, "kind": "bridge", "ipaddrs": {"172.17.0.1/16": global("docker0")}},
-        "vlanA": {"virtual": true, "parent": "vlanB", "ipaddrs": {"10.9.0.1/24": global("vlanA")}},
-        "vlanB": {"virtual": true, "parent": "vlanA"},
-    })));
+    let facts = graph(
+        "web1",
+        &envelope(json!({
+            "lo": {"address": "00-00-00-00-00-00", "virtual": true, "ipaddrs": {"127.0.0.1/8": {"scope": "host", "name": "lo"}}},
+            "eth0": {"address": "00-16-3e-00-00-01", "virtual": false, "default_gw": true, "mtu": 1500, "carrier": true, "ipaddrs": {
+                "10.0.0.9/24": {"scope": "global", "name": "eth0", "secondary": true}, "10.0.0.7/24": global("eth0"),
+                "10.0.0.5/24": global("eth0:1"),
+                "fe80::1/64": {"scope": "link", "name": "eth0"}, "2001:db8::7/64": global("eth0"), "junk": {},
+            }},
+            "eth0.5": {"virtual": true, "kind": "vlan", "parent": "eth0", "ipaddrs": {"10.5.0.7/24": global("eth0.5")}},
+            "eth1": {"virtual": false, "brport_bridge": "br0"},
+            "br0": {"virtual": true, "kind": "bridge", "ipaddrs": {"10.6.0.7/24": global("br0")}},
+            "docker0": {"virtual": true, "kind": "bridge", "ipaddrs": {"172.17.0.1/16": global("docker0")}},
+            "vlanA": {"virtual": true, "parent": "vlanB", "ipaddrs": {"10.9.0.1/24": global("vlanA")}},
+            "vlanB": {"virtual": true, "parent": "vlanA"},
+        })),
+    );
     let mut addresses: Vec<&str> = facts
         .edges
         .iter()
@@ -154,10 +165,21 @@ fn addresses_are_shared_or_of_the_host_alone() {
         .map(|edge| edge.target.key.as_str())
         .collect();
     addresses.sort_unstable();
-    assert_eq!(addresses, [
-        "global/10.0.0.5", "global/10.0.0.7", "global/10.0.0.9", "global/10.5.0.7", "global/10.6.0.7",
-        "global/2001:db8::7", "web1/10.9.0.1", "web1/127.0.0.1", "web1/172.17.0.1", "web1/fe80::1",
-    ]);
+    assert_eq!(
+        addresses,
+        [
+            "global/10.0.0.5",
+            "global/10.0.0.7",
+            "global/10.0.0.9",
+            "global/10.5.0.7",
+            "global/10.6.0.7",
+            "global/2001:db8::7",
+            "web1/10.9.0.1",
+            "web1/127.0.0.1",
+            "web1/172.17.0.1",
+            "web1/fe80::1",
+        ]
+    );
     assert_eq!(facts.host_properties, Map::from_iter([("primary_ip_addr".to_owned(), json!("10.0.0.7"))]));
     let nic = |key: &str| facts.edges.iter().find(|edge| edge.target.key == key).unwrap();
     assert_eq!(nic("web1/eth0").source, (NodeKind::Drone, "web1".to_owned()));
@@ -169,7 +191,10 @@ fn addresses_are_shared_or_of_the_host_alone() {
     assert!(!nic("web1/lo").target.properties.contains_key("macaddr"));
     let address = nic("global/10.0.0.7");
     assert_eq!(address.source, (NodeKind::NicNode, "web1/eth0".to_owned()));
-    assert_eq!(Value::Object(address.target.properties.clone()), json!({"ipaddr": "10.0.0.7", "cidrmask": 24}));
+    assert_eq!(
+        Value::Object(address.target.properties.clone()),
+        json!({"ipaddr": "10.0.0.7", "cidrmask": 24})
+    );
 }
 
 #[test]
@@ -187,10 +212,12 @@ fn this_machine_has_the_interfaces_that_the_kernel_lists() {
     let found = run(&DISCOVERY, "netconfig", &host, &Parameters::new());
     assert_eq!(found.errors, Vec::<String>::new());
     let devices = host.read_text("/proc/net/dev").unwrap();
-    let mut listed: Vec<&str> = devices.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
+    let mut listed: Vec<&str> =
+        devices.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
     listed.sort_unstable();
     assert_eq!(found.data.as_object().unwrap().keys().collect::<Vec<_>>(), listed);
     assert_eq!(found.data["lo"]["type"], 772);
+    assert_eq!(found.data["lo"]["virtual"], true);
     assert_eq!(found.data, run(&DISCOVERY, "netconfig", &host, &Parameters::new()).data);
 }
 

@@ -49,7 +49,11 @@ impl Stanza {
 }
 
 /// Stanzas of `Field: value` (deb822(5)), separated by blank lines; continued lines begin with a blank.
-pub(super) fn parse<R: BufRead>(lines: &mut Lines<R>, without_status: bool, packages: &mut Packages) -> Result<(), String> {
+pub(super) fn parse<R: BufRead>(
+    lines: &mut Lines<R>,
+    without_status: bool,
+    packages: &mut Packages,
+) -> Result<(), String> {
     let mut stanza = Stanza::default();
     loop {
         let line = lines.next()?;
@@ -66,7 +70,8 @@ pub(super) fn parse<R: BufRead>(lines: &mut Lines<R>, without_status: bool, pack
                     ("Version", &mut stanza.version),
                     ("Status", &mut stanza.status),
                 ];
-                if let Some((_, slot)) = fields.into_iter().find(|(name, _)| field.eq_ignore_ascii_case(name)) {
+                if let Some((_, slot)) = fields.into_iter().find(|(name, _)| field.eq_ignore_ascii_case(name))
+                {
                     value.trim().clone_into(slot);
                 }
             }

@@ -12,7 +12,7 @@ const MAX_METADATA_BYTES: u64 = 16 * 1024;
 pub(super) fn installed(host: &Host) -> Found {
     let mut packages = None;
     for library in LIBRARIES {
-        let interpreters = match host.entry_of(library).and_then(|_| host.list(library)) {
+        let interpreters = match host.list(library) {
             Ok(names) => names,
             // No such directory, or closed to us: nothing of pip there.
             Err(_) => continue,
@@ -45,7 +45,11 @@ fn directory_of_packages(directory: &Directory<'_>, packages: &mut Packages) -> 
     Ok(())
 }
 
-fn read_metadata(directory: &Directory<'_>, entry: &DirectoryEntry, metadata: &std::ffi::CStr) -> Option<(String, String)> {
+fn read_metadata(
+    directory: &Directory<'_>,
+    entry: &DirectoryEntry,
+    metadata: &std::ffi::CStr,
+) -> Option<(String, String)> {
     // An egg-info may be the file itself.
     let file = match entry.kind() {
         Kind::Regular => directory.open(entry.raw()).ok()?,
@@ -64,8 +68,12 @@ pub(super) fn parse_metadata<R: std::io::BufRead>(lines: &mut Lines<R>) -> Optio
             return None;
         }
         match line.split_once(':') {
-            Some((field, value)) if field.eq_ignore_ascii_case("name") => name = Some(value.trim().to_owned()),
-            Some((field, value)) if field.eq_ignore_ascii_case("version") => version = Some(value.trim().to_owned()),
+            Some((field, value)) if field.eq_ignore_ascii_case("name") => {
+                name = Some(value.trim().to_owned())
+            }
+            Some((field, value)) if field.eq_ignore_ascii_case("version") => {
+                version = Some(value.trim().to_owned())
+            }
             _ => {}
         }
     }
@@ -76,5 +84,6 @@ pub(super) fn parse_metadata<R: std::io::BufRead>(lines: &mut Lines<R>) -> Optio
 pub(super) fn by_directory_name(stem: &str) -> Option<(String, String)> {
     let mut parts = stem.split('-');
     let (name, version) = (parts.next()?, parts.next()?);
-    (!name.is_empty() && version.starts_with(|c: char| c.is_ascii_digit())).then(|| (name.to_owned(), version.to_owned()))
+    (!name.is_empty() && version.starts_with(|c: char| c.is_ascii_digit()))
+        .then(|| (name.to_owned(), version.to_owned()))
 }

@@ -29,7 +29,9 @@ pub(super) fn installed(host: &Host) -> Found {
         return Ok(None);
     }
     if !host.is_running_system() {
-        return Err("packages of type rpm: the database of a file tree cannot be read, run nanoprobe in it".into());
+        return Err(
+            "packages of type rpm: the database of a file tree cannot be read, run nanoprobe in it".into()
+        );
     }
     let Some(program) = PROGRAMS.iter().find(|path| host.stat(path).is_ok()) else { return Ok(None) };
     let mut command = Command::new(program);
@@ -41,7 +43,10 @@ pub(super) fn installed(host: &Host) -> Found {
 }
 
 /// Lines `name::arch<TAB>version-release`.
-pub(super) fn parse<R: std::io::BufRead>(lines: &mut Lines<R>, packages: &mut Packages) -> Result<(), String> {
+pub(super) fn parse<R: std::io::BufRead>(
+    lines: &mut Lines<R>,
+    packages: &mut Packages,
+) -> Result<(), String> {
     while let Some(line) = lines.next()? {
         // Signature keys are kept as packages without an architecture; they are none.
         if let Some((key, version)) = line.split_once('\t')
@@ -71,7 +76,10 @@ pub(super) fn output_within(command: &mut Command, limit: Duration) -> Result<Ve
     let answer = receiver.recv_timeout(limit);
     if answer.is_err() {
         kill(&mut child);
-        return Err(format!("no answer within {} seconds: check its database with rpm --verifydb", limit.as_secs_f32()));
+        return Err(format!(
+            "no answer within {} seconds: check its database with rpm --verifydb",
+            limit.as_secs_f32()
+        ));
     }
     let output = match answer {
         Ok(Ok(output)) if output.len() as u64 <= MAX_OUTPUT_BYTES => output,

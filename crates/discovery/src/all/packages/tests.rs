@@ -39,7 +39,11 @@ fn deb_packages_that_are_installed() {
 #[test]
 fn images_without_dpkg_have_one_file_per_package() {
     let tree = tempfile::tempdir().unwrap();
-    put(tree.path(), "var/lib/dpkg/status.d/base", "Package: base-files\nArchitecture: amd64\nVersion: 12.4\n");
+    put(
+        tree.path(),
+        "var/lib/dpkg/status.d/base",
+        "Package: base-files\nArchitecture: amd64\nVersion: 12.4\n",
+    );
     put(tree.path(), "var/lib/dpkg/status.d/base.md5sums", "Package: no\nArchitecture: x\nVersion: 1\n");
     assert_eq!(of(tree.path()).data, json!({"deb": {"base-files::amd64": "12.4"}}));
 }
@@ -47,7 +51,11 @@ fn images_without_dpkg_have_one_file_per_package() {
 #[test]
 fn apk_packages() {
     let tree = tempfile::tempdir().unwrap();
-    put(tree.path(), "lib/apk/db/installed", "C:Q1\nP:musl\nV:1.2.5-r0\nA:x86_64\nF:lib\n\nP:busybox\nV:1.36\n\nP:broken\n\n");
+    put(
+        tree.path(),
+        "lib/apk/db/installed",
+        "C:Q1\nP:musl\nV:1.2.5-r0\nA:x86_64\nF:lib\n\nP:busybox\nV:1.36\n\nP:broken\n\n",
+    );
     assert_eq!(of(tree.path()).data, json!({"apk": {"musl": "1.2.5-r0", "busybox": "1.36"}}));
 }
 
@@ -56,11 +64,23 @@ fn apk_packages() {
 fn pip_packages_are_packages_only() {
     let tree = tempfile::tempdir().unwrap();
     let root = tree.path();
-    put(root, "usr/lib/python3/dist-packages/PyYAML-6.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: PyYAML\nVersion: 6.0\n\nName: no\n");
+    put(
+        root,
+        "usr/lib/python3/dist-packages/PyYAML-6.0.dist-info/METADATA",
+        "Metadata-Version: 2.1\nName: PyYAML\nVersion: 6.0\n\nName: no\n",
+    );
     put(root, "usr/lib/python3/dist-packages/old-1.0.egg-info", "Name: old\nVersion: 1.0\n");
     put(root, "usr/lib/python3/dist-packages/egg-2.0-py3.11.egg-info/PKG-INFO", "\n");
-    put(root, "usr/local/lib/python3.11/site-packages/requests-2.31.0.dist-info/METADATA", "Name: requests\nVersion: 2.31.0\n");
-    put(root, "usr/lib/python3/dist-packages/requests-2.28.1.dist-info/METADATA", "Name: requests\nVersion: 2.28.1\n");
+    put(
+        root,
+        "usr/local/lib/python3.11/site-packages/requests-2.31.0.dist-info/METADATA",
+        "Name: requests\nVersion: 2.31.0\n",
+    );
+    put(
+        root,
+        "usr/lib/python3/dist-packages/requests-2.28.1.dist-info/METADATA",
+        "Name: requests\nVersion: 2.28.1\n",
+    );
     put(root, "usr/lib/python3/dist-packages/pip-list-got-an-exception/x", "");
     fs::create_dir_all(root.join("usr/lib/python3/dist-packages/bare.dist-info")).unwrap();
     let expected = json!({"pip": {"PyYAML": "6.0", "old": "1.0", "egg": "2.0", "requests": "2.28.1", "requests#2": "2.31.0"}});
@@ -91,7 +111,10 @@ fn rpm_output_is_parsed_and_doubles_are_numbered() {
     let envelope = Envelope { data, ..of(Path::new("/nonexistent")) };
     let facts = graph("web1", &envelope);
     let keys: Vec<&str> = facts.edges.iter().map(|edge| edge.target.key.as_str()).collect();
-    assert_eq!(keys, ["rpm/bash/x86_64/5.1-6", "rpm/kernel/x86_64/5.14.0-1.el9", "rpm/kernel/x86_64/5.14.0-2.el9"]);
+    assert_eq!(
+        keys,
+        ["rpm/bash/x86_64/5.1-6", "rpm/kernel/x86_64/5.14.0-1.el9", "rpm/kernel/x86_64/5.14.0-2.el9"]
+    );
     assert_eq!(facts.edges[0].source, (NodeKind::Drone, "web1".to_owned()));
     assert_eq!(
         Value::Object(facts.edges[0].target.properties.clone()),
@@ -102,13 +125,18 @@ fn rpm_output_is_parsed_and_doubles_are_numbered() {
 #[test]
 fn a_program_is_bounded_in_time_and_its_failure_is_told() {
     let started = Instant::now();
-    let error = rpm::output_within(Command::new("/bin/sleep").arg("30"), Duration::from_millis(200)).unwrap_err();
+    let error =
+        rpm::output_within(Command::new("/bin/sleep").arg("30"), Duration::from_millis(200)).unwrap_err();
     assert!(error.contains("no answer"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(10));
     let limit = Duration::from_secs(20);
     assert_eq!(rpm::output_within(Command::new("/bin/echo").arg("x"), limit).unwrap(), b"x\n");
     assert!(rpm::output_within(&mut Command::new("/bin/false"), limit).unwrap_err().contains("failed"));
-    assert!(rpm::output_within(&mut Command::new("/nonexistent"), limit).unwrap_err().contains("cannot be started"));
+    assert!(
+        rpm::output_within(&mut Command::new("/nonexistent"), limit)
+            .unwrap_err()
+            .contains("cannot be started")
+    );
 }
 
 #[test]
@@ -126,7 +154,8 @@ fn long_lines_are_cut_and_the_next_one_is_whole() {
 #[test]
 fn this_machine_has_packages() {
     let envelope = run(&DISCOVERY, "_init_packages", &Host::running(), &Parameters::new());
-    let packages: usize = envelope.data.as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
+    let packages: usize =
+        envelope.data.as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
     assert_eq!(graph("h", &envelope).edges.len(), packages);
     assert_eq!(envelope.errors, Vec::<String>::new());
 }

@@ -1,0 +1,145 @@
+//! The whole agent as a process, against a small CMA on the loopback interface.
+
+mod rig;
+
+use rig::{Site, Store};
+use rustix::process::Signal;
+use std::time::Duration;
+
+const LOGIN_DEFS: &str = "_init_login_defs";
+
+fn days(store: &Store, days: u32) -> bool {
+    store.last(LOGIN_DEFS).is_some_and(|document| document["data"]["PASS_MAX_DAYS"] == days)
+}
+
+#[tokio::test]
+async fn a_change_arrives_at_once_and_a_stop_is_told() {
+    let site = Site::new();
+    let cma = site.cma(None);
+    let mut nanoprobe = site.nanoprobe(cma.address);
+    site.until("the first report", |store| days(store, 1)).await;
+    // Let the initial runs end, so that the time below is that of a trigger.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let pid_file = site.root().join("var/run/nanoprobe");
+    assert_eq!(std::fs::read_to_string(&pid_file).unwrap().trim(), nanoprobe.pid().to_string());
+    let reports = site.store.lock().unwrap().reports.len();
+    site.write_login_defs(2);
+    let took = site.until("the change", |store| days(store, 2)).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    eprintln!("a change took {took:?} from file to commit");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(site.store.lock().unwrap().reports.len(), reports + 1, "one change, one report");
+    nanoprobe.signal(Signal::TERM);
+    assert!(nanoprobe.end().await.success());
+    assert_eq!(site.store.lock().unwrap().goodbyes, ["HBSHUTDOWN"]);
+    assert!(!pid_file.exists());
+    assert!(site.log().contains("acknowledged="), "{}", site.log());
+}
+
+#[tokio::test]
+async fn what_was_found_without_a_cma_survives_a_kill_and_arrives_once() {
+    let site = Site::new();
+    let place = site.cma(None).address;
+    let nanoprobe = site.nanoprobe(place);
+    let queued = || std::fs::read_dir(site.queue()).map_or(0, |files| files.count());
+    let start = std::time::Instant::now();
+    while queued() < 5 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", site.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    nanoprobe.kill();
+    let cma = site.cma(Some(place));
+    let nanoprobe = site.nanoprobe(cma.address);
+    site.until("the queue", |store| days(store, 1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(site.store.lock().unwrap().count(LOGIN_DEFS), 1);
+    // The CMA restarts: same keys, same address, same store.
+    drop(cma);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    site.write_login_defs(7);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let _cma = site.cma(Some(place));
+    site.until("the change after the restart", |store| days(store, 7)).await;
+    let store = site.store.lock().unwrap();
+    assert_eq!((store.count(LOGIN_DEFS), store.gaps), (2, 0));
+    drop(nanoprobe);
+}
+
+#[tokio::test]
+async fn kills_at_any_moment_lose_nothing_and_repeat_nothing() {
+    let site = Site::new();
+    let cma = site.cma(None);
+    for round in 2..12u32 {
+        site.write_login_defs(round);
+        let nanoprobe = site.nanoprobe(cma.address);
+        tokio::time::sleep(Duration::from_millis(u64::from(round * 977 % 1300))).await;
+        site.write_login_defs(100 + round);
+        tokio::time::sleep(Duration::from_millis(u64::from(round * 313 % 400))).await;
+        nanoprobe.kill();
+    }
+    let _last = site.nanoprobe(cma.address);
+    site.until("the last change", |store| days(store, 111)).await;
+    let store = site.store.lock().unwrap();
+    assert_eq!(store.gaps, 0);
+    for pair in store.reports.iter().filter(|(name, _)| name == LOGIN_DEFS).collect::<Vec<_>>().windows(2) {
+        assert_ne!(pair[0].1, pair[1].1, "the same document twice in a row");
+    }
+}
+
+#[tokio::test]
+async fn the_cma_configures_asks_again_and_is_obeyed_after_a_restart() {
+    let site = Site::new();
+    let cma = site.cma(None);
+    let nanoprobe = site.nanoprobe(cma.address);
+    site.until("the first report", |store| days(store, 1)).await;
+    // Until the acknowledgement is on disk, too.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    nanoprobe.kill();
+    {
+        let mut store = site.store.lock().unwrap();
+        store.config = Some(r#"{"domain":"lab","discovery":{"agents":{"os":{"enabled":false}}}}"#.into());
+        store.wanted = vec![LOGIN_DEFS.into()];
+    }
+    let nanoprobe = site.nanoprobe(cma.address);
+    site.until("the wanted document again", |store| store.count(LOGIN_DEFS) == 2).await;
+    let gone =
+        |store: &Store| store.reports.iter().any(|(name, document)| name == "_init_os" && document.is_none());
+    site.until("the end of a discovery", gone).await;
+    assert!(site.store.lock().unwrap().known.iter().any(|instance| instance == LOGIN_DEFS));
+    nanoprobe.kill();
+    // Without the configuration of the CMA this one would report the instance again.
+    let registrations = site.store.lock().unwrap().registrations;
+    site.store.lock().unwrap().config = None;
+    let _nanoprobe = site.nanoprobe(cma.address);
+    site.until("a registration", |store| store.registrations > registrations).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(site.store.lock().unwrap().last("_init_os").is_none());
+}
+
+#[tokio::test]
+async fn an_executable_comes_and_goes() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new();
+    let cma = site.cma(None);
+    let _nanoprobe = site.nanoprobe(cma.address);
+    site.until("the first report", |store| days(store, 1)).await;
+    let directory = site.root().join("etc/assimilation/discovery_agents.d");
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("mine");
+    std::fs::write(
+        directory.join(".mine"),
+        "#!/bin/sh\necho '{\"discovertype\":\"mine\",\"data\":{\"x\":1}}'\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(directory.join(".mine"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(directory.join(".mine"), &path).unwrap();
+    site.until("its report", |store| {
+        store.last("_init_mine").is_some_and(|document| document["data"]["x"] == 1)
+    })
+    .await;
+    std::fs::remove_file(path).unwrap();
+    let gone = |store: &Store| {
+        store.reports.iter().any(|(name, document)| name == "_init_mine" && document.is_none())
+    };
+    site.until("its end", gone).await;
+}

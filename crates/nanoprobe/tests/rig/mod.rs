@@ -1,0 +1,242 @@
+//! A site in a temporary directory: keys, a host's file tree, a nanoprobe process, and a small CMA that remembers.
+
+use model::DocumentHash;
+use model::Timestamp;
+use model::message::{Ack, Configure, FromCma, Incarnation, ToCma, Welcome};
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::HashMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use wire::delivery::{Arrival, arrival};
+use wire::endpoint::{Connection, Endpoint, EndpointConfig};
+use wire::framed::MESSAGE_LIMIT_BYTES;
+use wire::keys::{KeyDirectory, KeyPair};
+
+/// What the CMA has committed; outlives its restarts, as a database would.
+#[derive(Default)]
+pub struct Store {
+    pub cursors: HashMap<Incarnation, u64>,
+    /// Instance and document, in order of arrival; `None` = gone.
+    pub reports: Vec<(String, Option<serde_json::Value>)>,
+    pub registrations: usize,
+    pub goodbyes: Vec<String>,
+    pub gaps: usize,
+    pub repeats: usize,
+    /// Sent to whoever registers with another one.
+    pub config: Option<String>,
+    /// Asked of the next nanoprobe that registers.
+    pub wanted: Vec<String>,
+    pub known: Vec<String>,
+}
+
+impl Store {
+    pub fn last(&self, instance: &str) -> Option<&serde_json::Value> {
+        self.reports.iter().rev().find(|(name, _)| name == instance)?.1.as_ref()
+    }
+
+    pub fn count(&self, instance: &str) -> usize {
+        self.reports.iter().filter(|(name, _)| name == instance).count()
+    }
+}
+
+pub struct Cma {
+    _endpoint: Endpoint,
+    task: tokio::task::JoinHandle<()>,
+    pub address: SocketAddr,
+}
+
+impl Drop for Cma {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub struct Site {
+    directory: tempfile::TempDir,
+    cma_key: KeyPair,
+    pub store: Arc<Mutex<Store>>,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyDirectory::open_or_create(directory.path().join("cma-keys")).unwrap();
+        keys.generate_cma().unwrap();
+        let (_, cma_key) = keys.cma_pair().unwrap();
+        let site = Self { directory, cma_key, store: Arc::default() };
+        let crypto = site.root().join("usr/share/assimilation/crypto.d");
+        fs::create_dir_all(crypto.parent().unwrap()).unwrap();
+        fs::DirBuilder::new().mode(0o700).create(&crypto).unwrap();
+        for entry in fs::read_dir(keys.path()).unwrap().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "pub") {
+                fs::copy(entry.path(), crypto.join(entry.file_name())).unwrap();
+            }
+        }
+        fs::create_dir_all(site.host().join("etc")).unwrap();
+        site.write_login_defs(1);
+        site
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("site")
+    }
+
+    /// The file tree that the nanoprobe discovers.
+    pub fn host(&self) -> PathBuf {
+        self.directory.path().join("host")
+    }
+
+    pub fn write_login_defs(&self, days: u32) {
+        let path = self.host().join("etc/login.defs");
+        let new = path.with_extension("new");
+        fs::write(&new, format!("PASS_MAX_DAYS {days}\n")).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    pub fn queue(&self) -> PathBuf {
+        self.root().join("var/lib/assimilation/nanoprobe/queue")
+    }
+
+    /// Starts a CMA, or starts it again at the address it had.
+    pub fn cma(&self, at: Option<SocketAddr>) -> Cma {
+        let bind = at.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
+        let config = EndpointConfig { bind, join: None, ..EndpointConfig::cma(self.cma_key.clone()) };
+        let (endpoint, mut inbox) = Endpoint::bind(config).unwrap();
+        let address = endpoint.local_address().unwrap();
+        let store = self.store.clone();
+        let task = tokio::spawn(async move {
+            let mut conversations = tokio::task::JoinSet::new();
+            while let Some(connection) = inbox.connections.recv().await {
+                conversations.spawn(converse(connection, store.clone()));
+            }
+        });
+        Cma { _endpoint: endpoint, task, address }
+    }
+
+    pub fn nanoprobe(&self, cma: SocketAddr) -> Nanoprobe {
+        let log =
+            fs::File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_nanoprobe"))
+            .arg("--root")
+            .arg(self.root())
+            .arg("--host-root")
+            .arg(self.host())
+            .args(["--name", "web1", "-b", "127.0.0.1:0", "-f", "-d", "1", "-c"])
+            .arg(cma.to_string())
+            .env_remove("NANOPROBE_CMAADDR")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Nanoprobe(child)
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until the store is as wanted and tells how long that took.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Store) -> bool) -> Duration {
+        let start = Instant::now();
+        while !wanted(&self.store.lock().unwrap()) {
+            assert!(start.elapsed() < Duration::from_secs(30), "{what} did not happen; log:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        start.elapsed()
+    }
+}
+
+/// Killed when dropped.
+pub struct Nanoprobe(Child);
+
+impl Nanoprobe {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    pub async fn end(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "does not stop");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Nanoprobe {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
+    let Ok((mut writer, mut reader)) = connection.accept_stream().await else { return };
+    let mut incarnation = Incarnation([0; 16]);
+    while let Ok(Some(message)) = reader.read::<ToCma>(MESSAGE_LIMIT_BYTES).await {
+        let answer = {
+            let mut store = store.lock().unwrap();
+            match message {
+                ToCma::Register(register) => {
+                    assert_eq!(register.designation, "web1");
+                    incarnation = register.incarnation;
+                    store.registrations += 1;
+                    store.known = register.documents.into_iter().map(|document| document.instance).collect();
+                    let configure = store
+                        .config
+                        .clone()
+                        .filter(|text| register.config != Some(DocumentHash::of(text.as_bytes())));
+                    FromCma::Welcome(Welcome {
+                        last_sequence: store.cursors.get(&incarnation).copied().unwrap_or(0),
+                        wanted: std::mem::take(&mut store.wanted),
+                        configure: configure.map(|json| Configure { json }),
+                        clock: Timestamp::now(),
+                        started: Timestamp(1),
+                    })
+                }
+                ToCma::Report(report) => {
+                    let last = store.cursors.get(&incarnation).copied().unwrap_or(0);
+                    match arrival(last, report.sequence) {
+                        Arrival::Commit => {
+                            let document = report.body.map(|body| {
+                                let text = wire::body::decompress(&body).unwrap();
+                                assert_eq!(DocumentHash::of(&text), report.hash);
+                                serde_json::from_slice(&text).unwrap()
+                            });
+                            store.reports.push((report.instance, document));
+                            store.cursors.insert(incarnation, report.sequence);
+                        }
+                        Arrival::Repeat => store.repeats += 1,
+                        Arrival::Gap { .. } => store.gaps += 1,
+                    }
+                    let sequence = store.cursors.get(&incarnation).copied().unwrap_or(0);
+                    FromCma::Ack(Ack { sequence, rejected: vec![] })
+                }
+                ToCma::Goodbye(goodbye) => {
+                    store.goodbyes.push(goodbye.reason);
+                    FromCma::Farewell
+                }
+            }
+        };
+        if writer.write(&answer, MESSAGE_LIMIT_BYTES).await.is_err() {
+            return;
+        }
+    }
+}
