@@ -4,7 +4,7 @@
 //! store that cannot be written (disk full) keeps the whole group waiting, unanswered, until it can.
 
 use crate::health::Health;
-use crate::ingest::document::Incoming;
+use crate::ingest::document::{Content, Incoming};
 use crate::ingest::register::{self, Applicant, KeyDecision, Registration};
 use crate::ingest::report::{self, Outcome};
 use crate::ingest::{self, Context, Produced, Sender, evaluation};
@@ -14,6 +14,7 @@ use crate::notify::dispatch::Record;
 use model::{Designation, Event, PublicKey, Timestamp};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{OutboxRow, Store, StoreError, Transaction};
@@ -163,7 +164,9 @@ impl Committer {
         let (mut pause, longest) = RETRY_PAUSES;
         loop {
             let channels = notify::enabled(&self.knowledge.get().config.notify);
-            match self.commit(&group, &channels, Timestamp::now()) {
+            let attempt = AssertUnwindSafe(|| self.commit(&group, &channels, Timestamp::now()));
+            let broke_off = |_| Err(StoreError::Sql("the CMA broke off (a defect; please report it)".into()));
+            match catch_unwind(attempt).unwrap_or_else(broke_off) {
                 Ok(finished) => {
                     if self.health.set_store_problem(None) {
                         tracing::info!("the database can be written again");
@@ -171,6 +174,7 @@ impl Committer {
                     self.after_commit(group, finished, &channels);
                     return true;
                 }
+                Err(error) if !ingest::concerns_all(&error) => return self.give_up(group, &error, queue),
                 Err(error) => {
                     if self.health.set_store_problem(Some(error.to_string())) {
                         tracing::error!(%error, "nothing can be stored, so nothing is acknowledged; trying again until it works");
@@ -181,6 +185,32 @@ impl Committer {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(longest);
                 }
+            }
+        }
+    }
+
+    /// A group failed as a whole though the store is well: its requests are tried one by one, and the one at fault is
+    /// given up. A report at fault is recorded as refused, so that the ones behind it can come.
+    fn give_up(
+        &mut self,
+        mut group: Vec<Request>,
+        error: &StoreError,
+        queue: &mpsc::Receiver<Request>,
+    ) -> bool {
+        if group.len() > 1 {
+            return group.into_iter().all(|request| self.commit_until_done(vec![request], queue));
+        }
+        let Some(Request { work, answer, memory }) = group.pop() else { return true };
+        tracing::error!(%error, "a request could not be stored and is given up");
+        match work {
+            Work::Report { sender, incoming } if !matches!(incoming.content, Content::Refused(_)) => {
+                let content = Content::Refused(format!("it could not be stored: {error}"));
+                let work = Work::Report { sender, incoming: Incoming { content, ..incoming } };
+                self.commit_until_done(vec![Request { work, answer, memory }], queue)
+            }
+            _ => {
+                let _ = answer.send(Done::Failed(error.to_string()));
+                true
             }
         }
     }

@@ -1,8 +1,15 @@
 //! Reading the store from event loops: a few connections that only see what is committed, used off the loop.
 
 use std::sync::{Arc, Mutex};
-use store::{Reader, Result, Store, StoreError};
+use store::{Reader, Result, SqlLimits, Store, StoreError};
 use tokio::sync::Semaphore;
+
+/// Sequence of the newest event, 0 when there is none.
+pub fn newest_event(reader: &mut dyn Reader) -> Result<i64> {
+    let limits = SqlLimits { rows: 1, milliseconds: 60_000, bytes: 1024 };
+    let table = reader.sql("SELECT max(sequence) FROM events", &[], limits)?;
+    Ok(table.rows.first().and_then(|row| row.first()).and_then(serde_json::Value::as_i64).unwrap_or(0))
+}
 
 /// A small pool of read-only connections.
 pub struct Readers {

@@ -8,7 +8,7 @@ use crate::inbox::{self, Reception};
 use crate::ingest::Produced;
 use crate::knowledge::{Knowledge, SharedKnowledge};
 use crate::notify::run::Delivery;
-use crate::readers::Readers;
+use crate::readers::{Readers, newest_event};
 use crate::settings::{Arguments, SettingError, Settings};
 use crate::{account, reevaluate, web};
 use daemon::pidfile::{PidFile, PidFileError};
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::sqlite::SqliteStore;
-use store::{HostRow, SqlLimits, Store, StoreError};
+use store::{HostRow, Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use wire::endpoint::{CloseReason, Endpoint, EndpointConfig, EndpointError};
@@ -119,7 +119,7 @@ async fn serve(
     let last_event = newest_event(reader.as_mut())?;
     drop(reader);
     let (stop, stopping) = watch::channel(false);
-    let (event_sender, newest_event) = watch::channel(last_event);
+    let (event_sender, event_receiver) = watch::channel(last_event);
     let (outbox, rows) = mpsc::unbounded_channel();
     let mut signals =
         Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
@@ -180,7 +180,7 @@ async fn serve(
         web: web_address,
         database: settings.database.clone(),
         started,
-        newest_event,
+        newest_event: event_receiver,
         reload: reload_sender,
         stop: stopping.clone(),
     }));
@@ -310,12 +310,6 @@ async fn web_listener(settings: &Settings, health: &Health) -> Result<Option<Tcp
         }
         Err(error) => Err(StartError::Web { address, error }),
     }
-}
-
-fn newest_event(reader: &mut dyn store::Reader) -> Result<i64, StoreError> {
-    let limits = SqlLimits { rows: 1, milliseconds: 60_000, bytes: 1024 };
-    let table = reader.sql("SELECT max(sequence) FROM events", &[], limits)?;
-    Ok(table.rows.first().and_then(|row| row.first()).and_then(Value::as_i64).unwrap_or(0))
 }
 
 /// Tells whoever waits that everything listens. Written under another name first, so it is never seen in part.

@@ -13,6 +13,8 @@ use tokio::net::TcpListener;
 
 /// A commit that takes longer counts as a fault.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection is broken off after this: the one request takes milliseconds.
+const LIFETIME: Duration = Duration::from_secs(30);
 /// Connections that may be open at once.
 const MAX_CONNECTIONS: usize = 32;
 
@@ -24,8 +26,9 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let router = router(writer, health);
-    if let Err(error) =
-        axum::serve(Bounded::new(listener, MAX_CONNECTIONS), router).with_graceful_shutdown(stop).await
+    if let Err(error) = axum::serve(Bounded::new(listener, MAX_CONNECTIONS).with_lifetime(LIFETIME), router)
+        .with_graceful_shutdown(stop)
+        .await
     {
         tracing::warn!(%error, "the web port is no longer served");
     }

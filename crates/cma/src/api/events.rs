@@ -1,6 +1,7 @@
 //! `GET /v1/events` with long poll, and `GET /v1/history`.
 
 use super::{Answer, Failure, Shared, Site, designation, time};
+use crate::readers::newest_event;
 use axum::Json;
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
@@ -13,7 +14,8 @@ use store::StoreError;
 /// Longest wait of one request, in seconds.
 const MAX_WAIT_SECONDS: u64 = 60;
 const DEFAULT_LIMIT: usize = 1000;
-const MAX_LIMIT: usize = 100_000;
+/// Events of one answer; some kilobytes each.
+const MAX_LIMIT: usize = 20_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,12 +65,12 @@ async fn read(
     limit: usize,
     newest: bool,
 ) -> Result<Vec<(i64, Event)>, StoreError> {
-    let last = *site.newest_event.borrow();
     site.readers
         .read(move |reader| {
             if !newest {
                 return reader.events(after, since, limit);
             }
+            let last = newest_event(reader)?;
             // Sequences have no gaps: an event's number is one above that of the event before.
             let from = after.max(last.saturating_sub(i64::try_from(limit).unwrap_or(i64::MAX)));
             reader.events(from, since, limit)

@@ -272,3 +272,17 @@ fn healthz_tells_whether_commits_work() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
     assert!(begun.elapsed() < Duration::from_secs(20));
 }
+
+#[test]
+fn erasedb_starts_afresh_and_hosts_may_bring_new_keys() {
+    let site = Site::create();
+    let cma = site.start(&[]);
+    runtime().block_on(Agent::new(&site, "web1").deliver(1));
+    drop(cma);
+    let _cma = site.start(&["--erasedb"]);
+    assert_eq!((site.get("/v1/hosts"), site.get("/v1/events")), (json!([]), json!([])));
+    let new = Agent::new(&site, "web1");
+    runtime().block_on(new.deliver(1));
+    let keys = KeyDirectory::open(site.paths.crypto()).unwrap();
+    assert_eq!(keys.pinned(&host("web1")).unwrap()[0].1, new.public());
+}

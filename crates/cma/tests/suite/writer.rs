@@ -16,22 +16,28 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use store::sqlite::SqliteStore;
 use store::{OutboxRow, Reader, Result, Store, StoreError, Transaction};
 use tokio::sync::{mpsc, watch};
 
-/// A store whose disk is full while `full` is set.
+/// A store whose disk is full while `full` is set, and that breaks off `panics` times.
 struct Full {
     inner: SqliteStore,
     full: Arc<AtomicBool>,
+    panics: Arc<AtomicUsize>,
 }
 
 impl Store for Full {
     fn begin(&mut self) -> Result<Box<dyn Transaction + '_>> {
         if self.full.load(Ordering::SeqCst) {
             return Err(StoreError::Unwritable("the disk is full".into()));
+        }
+        let left = self.panics.load(Ordering::SeqCst);
+        if left > 0 {
+            self.panics.store(left - 1, Ordering::SeqCst);
+            panic!("a defect, made for this test");
         }
         self.inner.begin()
     }
@@ -45,13 +51,15 @@ struct Rig {
     writer: Writer,
     health: Arc<Health>,
     full: Arc<AtomicBool>,
+    panics: Arc<AtomicUsize>,
     outbox: mpsc::UnboundedReceiver<OutboxRow>,
     newest: watch::Receiver<i64>,
 }
 
 fn rig(path: &Path) -> Rig {
     let full = Arc::new(AtomicBool::new(false));
-    let store = Full { inner: SqliteStore::open(path).unwrap(), full: full.clone() };
+    let panics = Arc::new(AtomicUsize::new(0));
+    let store = Full { inner: SqliteStore::open(path).unwrap(), full: full.clone(), panics: panics.clone() };
     let (sets, problems) = RuleSets::load(&[]);
     let (queue, requests) = mpsc::channel(1000);
     let (outbox_sender, outbox) = mpsc::unbounded_channel();
@@ -66,7 +74,7 @@ fn rig(path: &Path) -> Rig {
         started: Timestamp(1),
     };
     std::thread::spawn(move || committer.run(requests));
-    Rig { writer: Writer::new(queue), health, full, outbox, newest }
+    Rig { writer: Writer::new(queue), health, full, panics, outbox, newest }
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -190,6 +198,38 @@ fn a_request_that_fails_for_good_affects_only_itself() {
     let names: Vec<String> =
         reader.documents_at(&host("a"), None).unwrap().into_iter().map(|row| row.instance).collect();
     assert_eq!(names, ["one", "three"]);
+}
+
+#[test]
+fn a_defect_costs_at_most_the_request_it_concerns() {
+    let directory = tempfile::tempdir().unwrap();
+    let rig = rig(&directory.path().join("db"));
+    runtime().block_on(async {
+        let (a, b) =
+            (rig.register("a", PublicKey([1; 32])).await, rig.register("b", PublicKey([2; 32])).await);
+        let report = |sender: &Sender, sequence| Work::Report {
+            sender: sender.clone(),
+            incoming: incoming(sequence, "one", json!({"n": sequence})),
+        };
+        rig.panics.store(1, Ordering::SeqCst);
+        let done = rig.writer.ask(report(&a, 1), PATIENCE).await.unwrap();
+        assert!(matches!(done, Done::Report(Outcome::Rejected { last: 1, .. })), "{done:?}");
+        rig.full.store(true, Ordering::SeqCst);
+        let first = rig.writer.submit(report(&a, 2), None).await.unwrap();
+        let second = rig.writer.submit(report(&b, 1), None).await.unwrap();
+        rig.panics.store(1, Ordering::SeqCst);
+        rig.full.store(false, Ordering::SeqCst);
+        for (answer, last) in [(first, 2), (second, 1)] {
+            let done = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+            match done {
+                Done::Report(Outcome::Durable { last: found } | Outcome::Rejected { last: found, .. }) => {
+                    assert_eq!(found, last);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(rig.writer.ask(Work::Ping, PATIENCE).await, Ok(Done::Written), "the writer lives on");
+    });
 }
 
 /// Not a bound on time, only a figure: reports with one transition each, from 50 hosts, on this machine and build.

@@ -43,7 +43,8 @@ pub struct Noticed {
 pub struct FileChanges {
     inotify: AsyncFd<Inotify>,
     mapping: Mapping,
-    by_descriptor: HashMap<WatchDescriptor, PathBuf>,
+    /// One directory may have several names (`/bin` and `/usr/bin`), and has one watch.
+    by_descriptor: HashMap<WatchDescriptor, BTreeSet<PathBuf>>,
     by_path: BTreeMap<PathBuf, Watched>,
     /// Directories without a watch, because there is a limit.
     unwatched: usize,
@@ -149,9 +150,14 @@ impl FileChanges {
         let stale: Vec<PathBuf> =
             self.by_path.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
         for path in stale {
-            if let Some(watched) = self.by_path.remove(&path) {
-                self.by_descriptor.remove(&watched.descriptor);
-                let _ = self.inotify.get_ref().watches().remove(watched.descriptor);
+            if let Some(watched) = self.by_path.remove(&path)
+                && let Some(names) = self.by_descriptor.get_mut(&watched.descriptor)
+            {
+                names.remove(&path);
+                if names.is_empty() {
+                    self.by_descriptor.remove(&watched.descriptor);
+                    let _ = self.inotify.get_ref().watches().remove(watched.descriptor);
+                }
             }
         }
         self.unwatched = 0;
@@ -167,14 +173,17 @@ impl FileChanges {
             let mask = if above_only { EVENTS_ABOVE } else { EVENTS };
             match self.inotify.get_ref().watches().add(&path, mask) {
                 Ok(descriptor) => {
-                    // Two names of one directory give one descriptor; the later name is used.
-                    if let Some(old) = self.by_descriptor.insert(descriptor.clone(), path.clone())
-                        && old != path
-                    {
-                        self.by_path.remove(&old);
+                    let names = self.by_descriptor.entry(descriptor.clone()).or_default();
+                    let by_path = &self.by_path;
+                    let more =
+                        names.iter().any(|name| by_path.get(name).is_some_and(|other| !other.above_only));
+                    if above_only && more {
+                        // The last mask wins; another name of this directory needs the larger one.
+                        let _ = self.inotify.get_ref().watches().add(&path, EVENTS);
                     }
+                    names.insert(path.clone());
+                    new |= !self.by_path.contains_key(&path);
                     self.by_path.insert(path, Watched { descriptor, above_only });
-                    new = true;
                 }
                 Err(error) => {
                     self.unwatched += 1;
@@ -194,8 +203,10 @@ impl FileChanges {
     }
 
     fn forget(&mut self, descriptor: &WatchDescriptor) {
-        if let Some(path) = self.by_descriptor.remove(descriptor) {
-            self.by_path.remove(&path);
+        if let Some(names) = self.by_descriptor.remove(descriptor) {
+            names.iter().for_each(|name| {
+                self.by_path.remove(name);
+            });
             let _ = self.inotify.get_ref().watches().remove(descriptor.clone());
         }
     }
@@ -205,7 +216,7 @@ fn take(
     mask: EventMask,
     descriptor: &WatchDescriptor,
     name: Option<&Path>,
-    by_descriptor: &HashMap<WatchDescriptor, PathBuf>,
+    by_descriptor: &HashMap<WatchDescriptor, BTreeSet<PathBuf>>,
     mapping: &Mapping,
     noticed: &mut Noticed,
     gone: &mut Vec<WatchDescriptor>,
@@ -215,7 +226,7 @@ fn take(
         return;
     }
     // Events of a watch that was removed meanwhile.
-    let Some(directory) = by_descriptor.get(descriptor) else { return };
+    let Some(names) = by_descriptor.get(descriptor) else { return };
     let entries = EventMask::CREATE | EventMask::DELETE | EventMask::MOVED_FROM | EventMask::MOVED_TO;
     let selves = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED | EventMask::UNMOUNT;
     let happened = if mask.intersects(selves) {
@@ -224,10 +235,14 @@ fn take(
         Happened::Itself
     } else if mask.intersects(entries) {
         Happened::Appeared
+    } else if mask.contains(EventMask::MODIFY) {
+        Happened::Written
     } else {
         Happened::Changed
     };
-    noticed.instances.extend(mapping.affected(directory, name, happened));
+    for directory in names {
+        noticed.instances.extend(mapping.affected(directory, name, happened));
+    }
 }
 
 /// The directory itself, or the nearest one above that exists (`true`).
@@ -299,6 +314,38 @@ mod tests {
         changes.set("x", interest(std::slice::from_ref(&deep), &[]));
         fs::write(&deep, "1").unwrap();
         assert_eq!(noticed(&mut changes).await, ["x"]);
+    }
+
+    #[tokio::test]
+    async fn a_directory_with_two_names_is_one_watch_for_both() {
+        let root = tempfile::tempdir().unwrap();
+        let (real, link) = (root.path().join("usr-bin"), root.path().join("bin"));
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink("usr-bin", &link).unwrap();
+        let mut changes = FileChanges::new().unwrap();
+        assert!(changes.set("a", interest(&[], std::slice::from_ref(&link))));
+        assert!(changes.set("b", interest(&[real.join("sh")], &[])));
+        assert!(!changes.set("a", interest(&[], std::slice::from_ref(&link))), "nothing new to watch");
+        fs::write(real.join("sh"), "x").unwrap();
+        assert_eq!(noticed(&mut changes).await, ["a", "b"]);
+        changes.remove("b");
+        fs::write(real.join("sh"), "y").unwrap();
+        assert_eq!(noticed(&mut changes).await, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn kernel_settings_are_noticed() {
+        // As in the collector: listed, and read through the directory. Reading alone must stay unnoticed.
+        let directory = PathBuf::from("/proc/sys/net/ipv4/conf/lo");
+        let Ok(text) = fs::read(directory.join("log_martians")) else { return };
+        let mut changes = FileChanges::new().unwrap();
+        changes.set("x", interest(&[], std::slice::from_ref(&directory)));
+        fs::read(directory.join("log_martians")).unwrap();
+        assert!(quiet(&mut changes).await);
+        // Writing the value that is there already changes nothing but is a write.
+        if fs::write(directory.join("log_martians"), text).is_ok() {
+            assert_eq!(noticed(&mut changes).await, ["x"]);
+        }
     }
 
     #[tokio::test]

@@ -11,33 +11,35 @@ const WHOLE: usize = 32;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interest {
     pub files: BTreeSet<PathBuf>,
-    /// Directories whose list of entries was read.
+    /// Directories that were listed: every entry of them matters.
     pub directories: BTreeSet<PathBuf>,
-    /// Directories of which every entry matters.
-    pub whole: BTreeSet<PathBuf>,
 }
 
 impl Interest {
-    /// In place of many files of one directory, that whole directory.
-    pub fn new(mut files: BTreeSet<PathBuf>, directories: BTreeSet<PathBuf>) -> Self {
+    /// In place of many files of one directory, that whole directory; of a listed one no files at all.
+    pub fn new(mut files: BTreeSet<PathBuf>, mut directories: BTreeSet<PathBuf>) -> Self {
         let mut counts: BTreeMap<&Path, usize> = BTreeMap::new();
         for parent in files.iter().filter_map(|file| file.parent()) {
             *counts.entry(parent).or_default() += 1;
         }
         let many = counts.into_iter().filter(|(_, count)| *count >= WHOLE);
-        let whole: BTreeSet<PathBuf> = many.map(|(directory, _)| directory.to_owned()).collect();
-        files.retain(|file| file.parent().is_none_or(|parent| !whole.contains(parent)));
-        Self { files, directories, whole }
+        let many: Vec<PathBuf> = many.map(|(directory, _)| directory.to_owned()).collect();
+        files.retain(|file| file.parent().is_none_or(|parent| !many.iter().any(|whole| whole == parent)));
+        directories.extend(many);
+        Self { files, directories }
     }
 
     fn at_or_below(&self, path: &Path) -> bool {
-        [&self.files, &self.directories, &self.whole].into_iter().any(|paths| at_or_below(paths, path))
+        at_or_below(&self.files, path) || at_or_below(&self.directories, path)
     }
 }
 
 /// What happened in a watched directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happened {
+    /// An entry was written to and is still open. For listed directories the end of the writing is what counts:
+    /// whoever lists a directory of log files does not want to be told of every line.
+    Written,
     /// Content or attributes of an entry.
     Changed,
     /// An entry came or went.
@@ -75,7 +77,7 @@ impl Mapping {
         let mut all = BTreeSet::new();
         for interest in self.interests.values() {
             all.extend(interest.files.iter().filter_map(|file| file.parent()));
-            all.extend(interest.directories.iter().chain(&interest.whole).map(PathBuf::as_path));
+            all.extend(interest.directories.iter().map(PathBuf::as_path));
         }
         all
     }
@@ -85,12 +87,11 @@ impl Mapping {
         let path = name.map_or_else(|| directory.to_owned(), |name| directory.join(name));
         let concerned = |interest: &Interest| match happened {
             Happened::Itself => interest.at_or_below(directory),
-            _ if interest.whole.contains(directory) => true,
-            Happened::Changed => [&interest.files, &interest.directories, &interest.whole]
-                .iter()
-                .any(|paths| paths.contains(&path)),
+            Happened::Written => interest.files.contains(&path),
+            _ if interest.directories.contains(directory) => true,
+            Happened::Changed => interest.files.contains(&path) || interest.directories.contains(&path),
             // What appears or goes may be a directory on the way to something of interest.
-            Happened::Appeared => interest.directories.contains(directory) || interest.at_or_below(&path),
+            Happened::Appeared => interest.at_or_below(&path),
         };
         let all = self.interests.iter().filter(|(_, interest)| concerned(interest));
         all.map(|(instance, _)| instance.clone()).collect()
@@ -135,13 +136,15 @@ mod tests {
 
     #[test]
     fn events_find_their_instances() {
-        use Happened::{Appeared, Changed, Itself};
+        use Happened::{Appeared, Changed, Itself, Written};
         for (directory, name, happened, expected) in [
             ("/etc/ssh", "sshd_config", Changed, vec!["sshd"]),
             ("/etc/ssh", "ssh_host_key", Changed, vec![]),
             ("/etc/ssh", "moduli", Appeared, vec![]),
             ("/etc/ssh/sshd_config.d", "b.conf", Appeared, vec!["sshd"]),
-            ("/etc/ssh/sshd_config.d", "b.conf", Changed, vec![]),
+            ("/etc/ssh/sshd_config.d", "b.conf", Changed, vec!["sshd"]),
+            ("/etc/ssh/sshd_config.d", "b.conf", Written, vec![]),
+            ("/etc/ssh/sshd_config.d", "a.conf", Written, vec!["sshd"]),
             ("/etc/ssh", "sshd_config.d", Changed, vec!["sshd"]),
             ("/etc", "pam.d", Changed, vec!["lists", "pam"]),
             ("/etc", "ssh", Appeared, vec!["lists", "sshd"]),
@@ -167,7 +170,7 @@ mod tests {
         let files: BTreeSet<PathBuf> = (0..40).map(|i| PathBuf::from(format!("/usr/bin/tool{i}"))).collect();
         let interest =
             Interest::new(files.into_iter().chain(["/etc/passwd".into()]).collect(), BTreeSet::new());
-        assert_eq!((interest.files.len(), interest.whole.len()), (1, 1));
+        assert_eq!((interest.files.len(), interest.directories.len()), (1, 1));
         let mut mapping = Mapping::default();
         mapping.set("x", interest);
         assert!(mapping.directories().contains(Path::new("/usr/bin")));
