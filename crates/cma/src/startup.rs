@@ -30,13 +30,18 @@ use store::sqlite::SqliteStore;
 use store::{HostRow, Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
-use wire::endpoint::{CloseReason, Endpoint, EndpointConfig, EndpointError};
-use wire::keys::{KeyDirectory, KeyError, KeyPair, Pinned};
+use wire::endpoint::{BindError, CloseReason, Endpoint, EndpointConfig, EndpointError};
+use wire::keys::{KeyDirectory, KeyError, KeyId, KeyPair, Pinned};
 
 /// Mode of the API's socket: the CMA's user and its group.
 const SOCKET_MODE: u32 = 0o660;
 /// Read-only connections to the database.
 const READERS: usize = 4;
+/// How often interfaces are looked at for the multicast group.
+const REJOIN_INTERVAL: Duration = Duration::from_secs(60);
+/// How often, and how long apart, an address that is taken is tried again.
+const TAKEN_TRIES: u32 = 15;
+const TAKEN_PAUSE: Duration = Duration::from_millis(100);
 /// How long stopping may take for each part.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -131,9 +136,12 @@ async fn serve(
         // Multicast has no business on loopback, and joining would reach for the real interfaces.
         endpoint.join = None;
     }
-    let (endpoint, incoming) = Endpoint::bind(endpoint)?;
+    let taken = |error: &EndpointError| matches!(error, EndpointError::Bind(BindError::Taken { .. }));
+    let (endpoint, incoming) = patiently(|| Endpoint::bind(endpoint.clone()), taken).await?;
     let bind = endpoint.local_address().map_err(|error| StartError::Io { what: "the own address", error })?;
-    let socket = local_socket::bind(&site.cma_socket(), SOCKET_MODE).map_err(StartError::Socket)?;
+    let taken = |error: &io::Error| error.kind() == ErrorKind::AddrInUse;
+    let listen = || local_socket::bind(&site.cma_socket(), SOCKET_MODE);
+    let socket = patiently(listen, taken).await.map_err(StartError::Socket)?;
     socket.set_nonblocking(true).map_err(StartError::Socket)?;
     let socket = UnixListener::from_std(socket).map_err(StartError::Socket)?;
     let web = web_listener(&settings, &health).await?;
@@ -214,6 +222,7 @@ async fn serve(
     tracing::info!(%bind, database = %settings.database.display(), hosts = known.len(), "the CMA is ready");
 
     let mut alive = tokio::time::interval(Duration::from_secs(1));
+    let mut rejoin = tokio::time::interval(REJOIN_INTERVAL);
     let mut lost = false;
     loop {
         tokio::select! {
@@ -222,6 +231,8 @@ async fn serve(
                 Signal::Hangup => drop(reload(arguments, &site, &knowledge, &hosts)),
             },
             Some(answer) = reloads.recv() => drop(answer.send(reload(arguments, &site, &knowledge, &hosts))),
+            // Interfaces that appeared since are not members of the multicast group yet.
+            _ = rejoin.tick() => drop(endpoint.join_multicast()),
             _ = alive.tick() => if thread.is_finished() {
                 lost = true;
                 break;
@@ -236,6 +247,21 @@ async fn serve(
     // Scripts that still run are killed after this; their events are delivered again at the next start.
     let _ = tokio::time::timeout(STOP_PATIENCE, delivering).await;
     if lost { Err(StartError::WriterLost) } else { Ok(thread) }
+}
+
+/// Tries again for a moment while something is taken: when a CMA was killed just as it started a script, the new
+/// process still holds its sockets until it has become the script.
+async fn patiently<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    taken: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    for _ in 0..TAKEN_TRIES {
+        match attempt() {
+            Err(error) if taken(&error) => tokio::time::sleep(TAKEN_PAUSE).await,
+            result => return result,
+        }
+    }
+    attempt()
 }
 
 async fn serve_api(socket: UnixListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
@@ -336,7 +362,11 @@ impl KeyFiles {
     /// A crash may have come between a commit and its files.
     fn complete(&self, hosts: &[HostRow]) {
         for host in hosts {
-            self.pin(&host.designation, &host.key);
+            // Pinning lists the directory; with thousands of hosts that is only for those that need it.
+            let file = KeyId::host(&host.designation, &host.key).public_file();
+            if !self.keys.path().join(file).exists() {
+                self.pin(&host.designation, &host.key);
+            }
         }
     }
 

@@ -143,3 +143,59 @@ async fn an_executable_comes_and_goes() {
     };
     site.until("its end", gone).await;
 }
+
+#[tokio::test]
+async fn without_a_state_directory_changes_still_arrive_and_the_log_says_what_to_do() {
+    let site = Site::new();
+    let cma = site.cma(None);
+    let state = site.queue().parent().unwrap().to_owned();
+    std::fs::create_dir_all(state.parent().unwrap()).unwrap();
+    std::fs::write(&state, "in the way").unwrap();
+    let _nanoprobe = site.nanoprobe(cma.address);
+    site.until("the first report", |store| days(store, 1)).await;
+    site.write_login_defs(2);
+    site.until("the change", |store| days(store, 2)).await;
+    assert!(site.log().contains("cannot be written") && site.log().contains("free space"), "{}", site.log());
+    assert_eq!(site.store.lock().unwrap().gaps, 0);
+    // Back again: from now on the queue is on disk.
+    std::fs::remove_file(&state).unwrap();
+    let start = std::time::Instant::now();
+    while !site.queue().is_dir() {
+        assert!(start.elapsed() < Duration::from_secs(25), "{}", site.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    site.write_login_defs(3);
+    site.until("the change after that", |store| days(store, 3)).await;
+    assert_eq!(site.store.lock().unwrap().gaps, 0);
+}
+
+#[tokio::test]
+async fn a_broken_executable_is_reported_once_with_its_last_data() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new();
+    let directory = site.root().join("etc/assimilation/discovery_agents.d");
+    std::fs::create_dir_all(&directory).unwrap();
+    let flag = site.host().join("broken");
+    let path = directory.join("mine");
+    let script = format!(
+        "#!/bin/sh\n[ -e {} ] && exit 9\necho '{{\"discovertype\":\"mine\",\"data\":{{\"x\":1}}}}'\n",
+        flag.display()
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let agents = r#"{"discovery":{"agents":{"mine":{"repeat":1}}}}"#;
+    site.store.lock().unwrap().config = Some(agents.into());
+    let cma = site.cma(None);
+    let _nanoprobe = site.nanoprobe(cma.address);
+    site.until("its report", |store| store.last("_init_mine").is_some()).await;
+    std::fs::write(flag, "").unwrap();
+    let failed =
+        |store: &Store| store.last("_init_mine").is_some_and(|document| document["errors"].is_array());
+    site.until("the failure", failed).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let store = site.store.lock().unwrap();
+    let document = store.last("_init_mine").unwrap();
+    assert_eq!(document["data"]["x"], 1, "{document}");
+    assert!(document["errors"][0].as_str().unwrap().contains('9'), "{document}");
+    assert_eq!(store.count("_init_mine"), 2, "the same failure again is no change");
+}

@@ -11,7 +11,7 @@ use system::wait_for;
 fn registered(site: &Site, name: &str, nanoprobe: &mut Running) {
     let statement = format!("SELECT host FROM hosts WHERE host = '{name}' AND status = 'up'");
     wait_for(&format!("{name} to register"), Duration::from_secs(30), || {
-        nanoprobe.still_running().unwrap();
+        nanoprobe.still_running().unwrap_or_else(|e| panic!("{e}\n{}", last_lines(&site.log(&format!("nanoprobe-{name}")))));
         (site.count(&statement) == 1).then_some(())
     })
     .unwrap_or_else(|e| {

@@ -96,7 +96,9 @@ impl Site {
         let mut child = Running(command.args(more).stderr(log).spawn().unwrap());
         wait_for("the CMA to listen", 60, || {
             if let Some(status) = child.0.try_wait().unwrap() {
-                panic!("the CMA ended with {status}: {}", self.read("log"));
+                let log = self.read("log");
+                let last: Vec<&str> = log.lines().rev().take(5).collect();
+                panic!("the CMA ended with {status}, log from the end: {last:#?}");
             }
             ready.exists().then_some(())
         });

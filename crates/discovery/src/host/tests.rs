@@ -60,7 +60,14 @@ fn only_regular_files_are_read_and_nothing_blocks() {
         .unwrap();
     let _socket = UnixListener::bind(tree.path().join("etc/socket")).unwrap();
     for host in both(&tree) {
-        let error = host.read("/etc/fifo").unwrap_err();
+        // On a thread of its own, so that waiting for a writer is a failure and not a test that never ends.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let error = host.read("/etc/fifo").unwrap_err();
+            sender.send((host, error)).unwrap();
+        });
+        let (host, error) =
+            receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("reading a FIFO blocks");
         assert_eq!(*error.problem(), Problem::NotRegular(Kind::Fifo));
         assert!(error.to_string().contains("/etc/fifo: a FIFO"), "{error}");
         assert!(matches!(problem(&host, "/etc/socket"), Problem::NotRegular(_)));

@@ -23,7 +23,7 @@ use model::paths::SitePaths;
 use model::{PublicKey, Timestamp};
 use network::{Links, NetworkEvent};
 use report::Counters;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +47,9 @@ const DISK_RETRY: Duration = Duration::from_secs(15);
 
 /// How often the directories of executables are looked through, should inotify have missed something.
 const RESCAN: Duration = Duration::from_secs(300);
+
+/// When to look again after a directory of executables appeared.
+const RESCAN_SOON: Duration = Duration::from_millis(50);
 
 /// Reports on their way, in bytes: few, because they are in memory.
 const WINDOW_BYTES: u64 = 512 * 1024;
@@ -264,14 +267,24 @@ impl Agent {
         if matches!((task.trigger, &task.work), (Trigger::Files, Work::Native(_)))
             && self.config.discovery.triggers
             && let Some(files) = &mut self.files
-            && files.set(&finished.instance, finished.interest)
         {
-            // What changed between reading and watching was not noticed.
-            self.scheduler.trigger(&finished.instance, now);
+            let again = files.set(&finished.instance, finished.interest);
+            self.look_again(&again, now);
         }
         match finished.result {
             Ok(document) => self.offer(&finished.instance, document, finished.seen),
             Err(why) => self.failed(&finished.instance, why),
+        }
+    }
+
+    /// What changed between reading and watching was not noticed.
+    fn look_again(&mut self, instances: &BTreeSet<String>, now: Duration) {
+        for instance in instances {
+            if instance == EXECUTABLES {
+                self.rescan_at = self.rescan_at.min(now + RESCAN_SOON);
+            } else {
+                self.scheduler.trigger(instance, now);
+            }
         }
     }
 
@@ -350,8 +363,10 @@ impl Agent {
         }
         let old = std::mem::replace(&mut self.tasks, tasks);
         self.set_triggers(old.keys());
+        let interest = Interest::new(Default::default(), directories.into());
         if let Some(files) = &mut self.files {
-            files.set(EXECUTABLES, Interest::new(Default::default(), directories.into()));
+            let again = files.set(EXECUTABLES, interest);
+            self.look_again(&again, now);
         }
         let seen = Timestamp::now();
         for instance in self.queue.instances() {
@@ -374,10 +389,15 @@ impl Agent {
                 .inspect_err(|error| tracing::warn!(%error, "file changes cannot be watched: polling only"))
                 .ok();
             // Watches are set after a run; those that ran before have to run again.
-            self.scheduler.trigger_all(self.zero.elapsed());
+            for instance in old {
+                self.scheduler.trigger(instance, self.zero.elapsed());
+            }
         } else if let Some(files) = &mut self.files {
-            old.filter(|instance| !self.tasks.contains_key(*instance))
-                .for_each(|instance| files.remove(instance));
+            let mut again = BTreeSet::new();
+            for instance in old.filter(|instance| !self.tasks.contains_key(*instance)) {
+                again.extend(files.remove(instance));
+            }
+            self.look_again(&again, self.zero.elapsed());
         }
         if self.netlink.is_none() {
             self.netlink = NetworkChanges::subscribe()

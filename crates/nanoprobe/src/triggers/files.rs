@@ -75,18 +75,17 @@ impl FileChanges {
 
     /// Watches for what the last run of an instance looked at, instead of what earlier runs did.
     ///
-    /// `true` when a directory is watched for the first time: what changed in it since that run began was not
-    /// noticed, so the caller lets the instance run once more if it read more than it had before.
-    pub fn set(&mut self, instance: &str, interest: Interest) -> bool {
-        let changed = self.mapping.set(instance, interest);
-        // Watches that ended by themselves come back here as well.
-        self.update() && changed
+    /// Returns the instances for which there is a new watch (not only this one: a directory of another may have
+    /// appeared): what happened there between their reading and now was not noticed, so they have to look again.
+    pub fn set(&mut self, instance: &str, interest: Interest) -> BTreeSet<String> {
+        self.mapping.set(instance, interest);
+        // Also when nothing changed: watches that ended by themselves come back here.
+        self.update()
     }
 
-    pub fn remove(&mut self, instance: &str) {
-        if self.mapping.remove(instance) {
-            self.update();
-        }
+    /// Watches no longer for an instance; returns what [`FileChanges::set`] does.
+    pub fn remove(&mut self, instance: &str) -> BTreeSet<String> {
+        if self.mapping.remove(instance) { self.update() } else { BTreeSet::new() }
     }
 
     /// Instances whose files are watched.
@@ -139,13 +138,14 @@ impl FileChanges {
         }
     }
 
-    /// Sets and removes watches as the mapping wants them. `true` when there are new ones.
-    fn update(&mut self) -> bool {
-        let mut wanted: BTreeMap<PathBuf, bool> = BTreeMap::new();
+    /// Sets and removes watches as the mapping wants them; returns whom the new ones are for.
+    fn update(&mut self) -> BTreeSet<String> {
+        let mut wanted: BTreeMap<PathBuf, (bool, Vec<PathBuf>)> = BTreeMap::new();
         for directory in self.mapping.directories() {
-            let (directory, above_only) = nearest(directory);
-            let entry = wanted.entry(directory).or_insert(true);
-            *entry = *entry && above_only;
+            let (existing, above_only) = nearest(directory);
+            let entry = wanted.entry(existing).or_insert((true, Vec::new()));
+            entry.0 = entry.0 && above_only;
+            entry.1.push(directory.to_owned());
         }
         let stale: Vec<PathBuf> =
             self.by_path.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
@@ -161,8 +161,8 @@ impl FileChanges {
             }
         }
         self.unwatched = 0;
-        let mut new = false;
-        for (path, above_only) in wanted {
+        let mut new = BTreeSet::new();
+        for (path, (above_only, directories)) in wanted {
             if self.by_path.get(&path).is_some_and(|watched| watched.above_only == above_only) {
                 continue;
             }
@@ -182,7 +182,9 @@ impl FileChanges {
                         let _ = self.inotify.get_ref().watches().add(&path, EVENTS);
                     }
                     names.insert(path.clone());
-                    new |= !self.by_path.contains_key(&path);
+                    if !self.by_path.contains_key(&path) {
+                        directories.iter().for_each(|directory| new.extend(self.mapping.watching(directory)));
+                    }
                     self.by_path.insert(path, Watched { descriptor, above_only });
                 }
                 Err(error) => {
@@ -272,6 +274,24 @@ mod tests {
         tokio::time::timeout(Duration::from_millis(400), changes.next()).await.is_err()
     }
 
+    impl FileChanges {
+        fn set_is_quiet(&mut self, instance: &str, interest: Interest) -> bool {
+            self.set(instance, interest).is_empty()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_appeared_is_told_to_its_instance_whoever_finds_it() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b");
+        let mut changes = FileChanges::new().unwrap();
+        assert_eq!(changes.set("x", interest(&[], std::slice::from_ref(&deep))), ["x".to_owned()].into());
+        fs::create_dir_all(&deep).unwrap();
+        // The event is still unread, and its watch is replaced by this.
+        let both = changes.set("y", interest(&[], &[root.path().join("a")]));
+        assert_eq!(both, ["x".to_owned(), "y".to_owned()].into());
+    }
+
     fn interest(files: &[PathBuf], directories: &[PathBuf]) -> Interest {
         Interest::new(files.iter().cloned().collect(), directories.iter().cloned().collect())
     }
@@ -283,8 +303,8 @@ mod tests {
         fs::create_dir(root.path().join("etc")).unwrap();
         fs::write(&config, "a").unwrap();
         let mut changes = FileChanges::new().unwrap();
-        assert!(changes.set("sshd", interest(std::slice::from_ref(&config), &[])));
-        assert!(!changes.set("sshd", interest(std::slice::from_ref(&config), &[])));
+        assert!(!changes.set_is_quiet("sshd", interest(std::slice::from_ref(&config), &[])));
+        assert!(changes.set_is_quiet("sshd", interest(std::slice::from_ref(&config), &[])));
         fs::read(&config).unwrap();
         fs::write(root.path().join("etc/other"), "x").unwrap();
         assert!(quiet(&mut changes).await);
@@ -323,9 +343,12 @@ mod tests {
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink("usr-bin", &link).unwrap();
         let mut changes = FileChanges::new().unwrap();
-        assert!(changes.set("a", interest(&[], std::slice::from_ref(&link))));
-        assert!(changes.set("b", interest(&[real.join("sh")], &[])));
-        assert!(!changes.set("a", interest(&[], std::slice::from_ref(&link))), "nothing new to watch");
+        assert!(!changes.set_is_quiet("a", interest(&[], std::slice::from_ref(&link))));
+        assert!(!changes.set_is_quiet("b", interest(&[real.join("sh")], &[])));
+        assert!(
+            changes.set_is_quiet("a", interest(&[], std::slice::from_ref(&link))),
+            "nothing new to watch"
+        );
         fs::write(real.join("sh"), "x").unwrap();
         assert_eq!(noticed(&mut changes).await, ["a", "b"]);
         changes.remove("b");

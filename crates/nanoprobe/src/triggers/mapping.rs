@@ -82,6 +82,15 @@ impl Mapping {
         all
     }
 
+    /// The instances that want `directory` watched.
+    pub fn watching(&self, directory: &Path) -> Vec<String> {
+        let wants = |interest: &Interest| {
+            interest.directories.contains(directory)
+                || interest.files.iter().any(|file| file.parent() == Some(directory))
+        };
+        self.interests.iter().filter(|(_, interest)| wants(interest)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The instances that an event concerns; `name` is the entry of `directory` that it is about.
     pub fn affected(&self, directory: &Path, name: Option<&Path>, happened: Happened) -> Vec<String> {
         let path = name.map_or_else(|| directory.to_owned(), |name| directory.join(name));
