@@ -30,11 +30,23 @@ pub fn delete(context: &Context, path: &str) -> Result<Value, Failure> {
 /// `text` as one segment or value of a URL (RFC 3986 §2.1).
 pub fn encoded(text: &str) -> String {
     text.bytes()
-        .map(|b| if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
         .collect()
 }
 
-fn request(context: &Context, method: Method, path: &str, body: Option<&Value>, limit: Duration) -> Result<Value, Failure> {
+fn request(
+    context: &Context,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    limit: Duration,
+) -> Result<Value, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -48,14 +60,21 @@ fn request(context: &Context, method: Method, path: &str, body: Option<&Value>, 
     })
 }
 
-async fn exchange(context: &Context, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+async fn exchange(
+    context: &Context,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, Failure> {
     let socket = context.paths.cma_socket();
-    let stream = daemon::local_socket::connect(&socket).map_err(|error| no_answer(context, &error.to_string()))?;
+    let stream =
+        daemon::local_socket::connect(&socket).map_err(|error| no_answer(context, &error.to_string()))?;
     let broken = |error: String| Failure::new(format!("the CMA at {} broke off: {error}", socket.display()));
     stream.set_nonblocking(true).map_err(|e| broken(e.to_string()))?;
     let stream = tokio::net::UnixStream::from_std(stream).map_err(|e| broken(e.to_string()))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(e.to_string()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| broken(e.to_string()))?;
     tokio::spawn(connection);
     let text = body.map(Value::to_string).unwrap_or_default();
     let request = Request::builder()
@@ -67,7 +86,11 @@ async fn exchange(context: &Context, method: Method, path: &str, body: Option<&V
         .map_err(|e| broken(e.to_string()))?;
     let answer = sender.send_request(request).await.map_err(|e| broken(e.to_string()))?;
     let status = answer.status();
-    let bytes = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|e| broken(e.to_string()))?.to_bytes();
+    let bytes = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
+        .collect()
+        .await
+        .map_err(|e| broken(e.to_string()))?
+        .to_bytes();
     let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     if status.is_success() {
         return Ok(value);

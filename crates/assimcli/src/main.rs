@@ -105,8 +105,10 @@ fn main() -> ExitCode {
         Language::Script => Format::Script,
     });
     let by_terminal = if std::io::stdout().is_terminal() { Format::Table } else { Format::Script };
-    let context =
-        Context { paths: SitePaths::new(arguments.root), format: arguments.output.or(by_language).unwrap_or(by_terminal) };
+    let context = Context {
+        paths: SitePaths::new(arguments.root),
+        format: arguments.output.or(by_language).unwrap_or(by_terminal),
+    };
     match run(&context, arguments.command) {
         Ok(Finding::Nothing) => ExitCode::SUCCESS,
         Ok(Finding::Something) => ExitCode::from(2),

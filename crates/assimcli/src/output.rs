@@ -47,7 +47,12 @@ impl Rows {
     /// From the CMA's `{"columns":[...],"rows":[[...]]}`.
     pub fn from_answer(answer: &Value) -> Self {
         let columns = answer["columns"].as_array().into_iter().flatten().map(text).collect();
-        let rows = answer["rows"].as_array().into_iter().flatten().map(|row| row.as_array().cloned().unwrap_or_default()).collect();
+        let rows = answer["rows"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|row| row.as_array().cloned().unwrap_or_default())
+            .collect();
         Self { columns, rows, script: answer["templates"]["script"].as_str().map(str::to_owned) }
     }
 
@@ -66,7 +71,9 @@ impl Rows {
             Format::Jsonl => self.rows.iter().map(|row| format!("{}\n", self.object(row))).collect(),
             Format::Csv => {
                 let header = self.columns.iter().map(|c| csv_field(c)).collect::<Vec<_>>().join(",");
-                let line = |row: &Vec<Value>| row.iter().map(|v| csv_field(&text(v))).collect::<Vec<_>>().join(",") + "\r\n";
+                let line = |row: &Vec<Value>| {
+                    row.iter().map(|v| csv_field(&text(v))).collect::<Vec<_>>().join(",") + "\r\n"
+                };
                 format!("{header}\r\n{}", self.rows.iter().map(line).collect::<String>())
             }
             Format::Script => self.rows.iter().map(|row| self.script_line(row) + "\n").collect(),
@@ -88,7 +95,13 @@ impl Rows {
             line.push_str(&rest[..start]);
             let Some(end) = rest[start..].find('}') else { break };
             let name = &rest[start + 2..start + end];
-            let value = self.columns.iter().position(|c| c == name).and_then(|i| row.get(i)).map(text).unwrap_or_default();
+            let value = self
+                .columns
+                .iter()
+                .position(|c| c == name)
+                .and_then(|i| row.get(i))
+                .map(text)
+                .unwrap_or_default();
             line.push_str(&one_field(&value));
             rest = &rest[start + end + 1..];
         }
@@ -161,8 +174,12 @@ pub fn text(value: &Value) -> String {
 /// For a table: harmless, and times in the local zone.
 fn person(column: &str, value: &Value) -> String {
     let plain = text(value);
-    let timely = column.contains("time") || column.ends_with("since") || column.ends_with("seen") || column == "until";
-    if timely && plain.ends_with('Z') && let Some(time) = model::Timestamp::parse(&plain) {
+    let timely =
+        column.contains("time") || column.ends_with("since") || column.ends_with("seen") || column == "until";
+    if timely
+        && plain.ends_with('Z')
+        && let Some(time) = model::Timestamp::parse(&plain)
+    {
         return time.to_local_text();
     }
     printable(&plain).into_owned()
@@ -221,7 +238,11 @@ mod tests {
 
     #[test]
     fn tables_fit_the_terminal() {
-        let rows = Rows { columns: vec!["a".into(), "b".into()], rows: vec![vec![json!("x".repeat(200)), json!("y ".repeat(80))]], script: None };
+        let rows = Rows {
+            columns: vec!["a".into(), "b".into()],
+            rows: vec![vec![json!("x".repeat(200)), json!("y ".repeat(80))]],
+            script: None,
+        };
         let table = rows.render(Format::Table, false, Some(60));
         assert!(table.lines().all(|line| line.chars().count() <= 60), "{table}");
     }

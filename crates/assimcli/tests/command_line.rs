@@ -4,7 +4,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn assimcli(root: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_assimcli")).arg("--root").arg(root).args(arguments).env("COLUMNS", "100").output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_assimcli"))
+        .arg("--root")
+        .arg(root)
+        .args(arguments)
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -18,20 +24,31 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn usage_errors_exit_1_and_name_the_word() {
     let root = tempfile::tempdir().unwrap();
-    for words in [&["quary"][..], &["rules", "list", "--colour"], &["-o", "xml", "hosts"], &["rules", "eval"]] {
+    for words in [&["quary"][..], &["rules", "list", "--colour"], &["-o", "xml", "hosts"], &["rules", "eval"]]
+    {
         let output = assimcli(root.path(), words);
         assert_eq!(output.status.code(), Some(1), "{words:?}");
         assert!(output.stdout.is_empty(), "{words:?}");
     }
     assert!(stderr(&assimcli(root.path(), &["quary"])).contains("quary"));
     assert_eq!(assimcli(root.path(), &["--help"]).status.code(), Some(0));
-    assert_eq!(stdout(&assimcli(root.path(), &["--version"])), format!("assimcli {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        stdout(&assimcli(root.path(), &["--version"])),
+        format!("assimcli {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
 fn without_a_cma_the_command_that_starts_one_is_named() {
     let root = tempfile::tempdir().unwrap();
-    for words in [&["hosts"][..], &["query", "allservers"], &["sql", "SELECT 1"], &["events"], &["score"], &["notify", "test"]] {
+    for words in [
+        &["hosts"][..],
+        &["query", "allservers"],
+        &["sql", "SELECT 1"],
+        &["events"],
+        &["score"],
+        &["notify", "test"],
+    ] {
         let output = assimcli(root.path(), words);
         assert_eq!(output.status.code(), Some(1), "{words:?}");
         let text = stderr(&output);
@@ -45,13 +62,20 @@ fn keys_are_two_pairs_at_first_and_one_more_each_time() {
     let first = assimcli(root.path(), &["genkeys"]);
     assert!(first.status.success(), "{}", stderr(&first));
     assert_eq!(stdout(&first).lines().count(), 4);
-    assert!(stderr(&first).contains("off-line") && stderr(&first).contains("#CMA#00001.secret"), "{}", stderr(&first));
+    assert!(
+        stderr(&first).contains("off-line") && stderr(&first).contains("#CMA#00001.secret"),
+        "{}",
+        stderr(&first)
+    );
     let again = assimcli(root.path(), &["genkeys"]);
     assert_eq!(stdout(&again).lines().count(), 2);
     assert!(stdout(&again).contains("#CMA#00002.pub"));
     let secret = root.path().join("usr/share/assimilation/crypto.d/#CMA#00000.secret");
     let metadata = std::fs::metadata(secret).unwrap();
-    assert_eq!((metadata.len(), std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777), (32, 0o600));
+    assert_eq!(
+        (metadata.len(), std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777),
+        (32, 0o600)
+    );
 }
 
 #[test]
@@ -75,7 +99,10 @@ fn every_format_lists_the_same_74_rules() {
     assert_eq!(list("script").lines().count(), 74);
     assert_eq!(list("jsonl").lines().count(), 74);
     assert_eq!(list("csv").lines().count(), 75);
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&list("json")).unwrap().as_array().unwrap().len(), 74);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&list("json")).unwrap().as_array().unwrap().len(),
+        74
+    );
 }
 
 #[test]
@@ -95,16 +122,26 @@ fn expressions_vectors_and_status() {
     assert_eq!(misspelt.status.code(), Some(1));
     assert!(stderr(&misspelt).contains("EQUAL"), "{}", stderr(&misspelt));
 
-    let vectors = file("vectors", "{\"id\":\"a\",\"expr\":\"EQ(1,1)\",\"context\":{}}\n{\"id\":\"b\",\"expr\":\"EQQ(1,1)\",\"context\":{}}\n");
+    let vectors = file(
+        "vectors",
+        "{\"id\":\"a\",\"expr\":\"EQ(1,1)\",\"context\":{}}\n{\"id\":\"b\",\"expr\":\"EQQ(1,1)\",\"context\":{}}\n",
+    );
     let lines = stdout(&assimcli(root.path(), &["rules", "eval", "--vectors", &vectors]));
-    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0], serde_json::json!({"id": "a", "result": true}));
     assert!(lines[1]["error"].as_str().unwrap().contains("EQQ"));
 
-    let rules = file("proc_sys.json", r#"{"a": {"category": "security", "severity": "high", "rule": "EQ($net.ipv4.ip_forward, 0)"}}"#);
+    let rules = file(
+        "proc_sys.json",
+        r#"{"a": {"category": "security", "severity": "high", "rule": "EQ($net.ipv4.ip_forward, 0)"}}"#,
+    );
     let status = stdout(&assimcli(root.path(), &["rules", "status", "--rules", &rules, "--data", &data]));
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    assert_eq!(status, serde_json::json!({"status": {"pass": [], "fail": ["a"], "ignore": [], "NA": []}, "scores": {"security": 3.0}}));
+    assert_eq!(
+        status,
+        serde_json::json!({"status": {"pass": [], "fail": ["a"], "ignore": [], "NA": []}, "scores": {"security": 3.0}})
+    );
 }
 
 #[test]
@@ -112,7 +149,8 @@ fn a_misspelt_function_is_found_before_anything_is_loaded() {
     let root = tempfile::tempdir().unwrap();
     let set = root.path().join("mine/proc_sys");
     std::fs::create_dir_all(&set).unwrap();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../best_practices/BASE/proc_sys/nist_V-38528.toml");
+    let shipped =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../best_practices/BASE/proc_sys/nist_V-38528.toml");
     let good = std::fs::read_to_string(shipped).unwrap();
     std::fs::write(set.join("nist_V-38528.toml"), good.replace("EQ(", "EQU(")).unwrap();
     let directory = root.path().join("mine");
@@ -124,7 +162,8 @@ fn a_misspelt_function_is_found_before_anything_is_loaded() {
     assert_eq!(load.status.code(), Some(1));
     assert!(!root.path().join("etc/assimilation/best_practices.d/MINE").exists());
 
-    std::fs::write(set.join("nist_V-38528.toml"), good.replace("severity = \"low\"", "severity = \"high\"")).unwrap();
+    std::fs::write(set.join("nist_V-38528.toml"), good.replace("severity = \"low\"", "severity = \"high\""))
+        .unwrap();
     assert_eq!(assimcli(root.path(), &["rules", "check", directory]).status.code(), Some(0));
     for _ in 0..2 {
         let load = assimcli(root.path(), &["rules", "load", directory, "MINE", "BASE"]);
@@ -140,5 +179,7 @@ fn a_misspelt_function_is_found_before_anything_is_loaded() {
 fn the_sample_script_is_inside_and_is_posix_shell() {
     let root = tempfile::tempdir().unwrap();
     let script = stdout(&assimcli(root.path(), &["notify", "sample"]));
-    assert!(script.starts_with("#!/bin/sh") && script.contains("EMAILDESTS=") && script.contains("mutt_email"));
+    assert!(
+        script.starts_with("#!/bin/sh") && script.contains("EMAILDESTS=") && script.contains("mutt_email")
+    );
 }

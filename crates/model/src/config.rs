@@ -90,7 +90,12 @@ impl DiscoveryConfig {
         let mut resolved = ResolvedSchedule { schedule: own, enabled: true, parameters: BTreeMap::new() };
         if own == Schedule::DEFAULT {
             // A discovery that asks for a rhythm of its own keeps it unless it is named.
-            let section = ScheduleOverride { repeat: self.repeat, warn: self.warn, timeout: self.timeout, ..Default::default() };
+            let section = ScheduleOverride {
+                repeat: self.repeat,
+                warn: self.warn,
+                timeout: self.timeout,
+                ..Default::default()
+            };
             apply(&mut resolved, &section);
         }
         let by_type = (discovertype != instance).then_some(discovertype);
@@ -277,7 +282,8 @@ mod tests {
             "[discovery]\nrepeat = 30\n[discovery.agents.sshd]\nrepeat = 20\n[discovery.agents.\"sshd/web1\"]\nenabled = false\n",
         )
         .unwrap();
-        let resolve = |kind, host| config.discovery.resolve(Schedule::DEFAULT, kind, &format!("_init_{kind}"), host);
+        let resolve =
+            |kind, host| config.discovery.resolve(Schedule::DEFAULT, kind, &format!("_init_{kind}"), host);
         assert_eq!(resolve("pam", "web1").schedule.repeat_seconds, 30);
         assert_eq!(resolve("sshd", "web2").schedule.repeat_seconds, 20);
         assert!(resolve("sshd", "web2").enabled);
@@ -288,7 +294,9 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
-        let error = parse_toml::<CmaConfig>("/etc/assimilation/cma.toml", "bind = \"x\"\n[notify]\nsyslogg = true\n").unwrap_err();
+        let error =
+            parse_toml::<CmaConfig>("/etc/assimilation/cma.toml", "bind = \"x\"\n[notify]\nsyslogg = true\n")
+                .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("cma.toml") && text.contains("line 3") && text.contains("syslogg"), "{text}");
     }

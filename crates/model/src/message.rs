@@ -224,7 +224,8 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         assert_eq!(decode::<ToCma>(&encode(&report())).unwrap(), report());
-        let ack = FromCma::Ack(Ack { sequence: 3, rejected: vec![Rejection { sequence: 2, reason: "r".into() }] });
+        let ack =
+            FromCma::Ack(Ack { sequence: 3, rejected: vec![Rejection { sequence: 2, reason: "r".into() }] });
         assert_eq!(decode::<FromCma>(&encode(&ack)).unwrap(), ack);
         assert_eq!(decode::<FromCma>(&encode(&FromCma::Farewell)).unwrap(), FromCma::Farewell);
     }

@@ -25,7 +25,8 @@ pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 fn is_harmless(c: char) -> bool {
-    let bidirectional = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let bidirectional =
+        matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
     let separator = matches!(c, '\u{2028}' | '\u{2029}');
     c == '\t' || !(c.is_control() || bidirectional || separator)
 }

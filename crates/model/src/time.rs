@@ -52,7 +52,9 @@ impl Timestamp {
         }
         let civil = text
             .parse::<jiff::civil::DateTime>()
-            .or_else(|_| text.parse::<jiff::civil::Date>().map(|day| day.to_datetime(jiff::civil::Time::midnight())))
+            .or_else(|_| {
+                text.parse::<jiff::civil::Date>().map(|day| day.to_datetime(jiff::civil::Time::midnight()))
+            })
             .ok()?;
         Some(Self(civil.to_zoned(TimeZone::system()).ok()?.timestamp().as_microsecond()))
     }

@@ -25,10 +25,12 @@ async fn main() -> Result<(), Failure> {
         return Err("usage: agents ADDRESS CRYPTO.D AGENTS DOCUMENTS".into());
     };
     let address: SocketAddr = address.parse()?;
-    let keys: Vec<PublicKey> = KeyDirectory::open(crypto)?.cma_publics()?.into_iter().map(|(_, key)| key).collect();
+    let keys: Vec<PublicKey> =
+        KeyDirectory::open(crypto)?.cma_publics()?.into_iter().map(|(_, key)| key).collect();
     let (agents, documents): (usize, u64) = (agents.parse()?, documents.parse()?);
     let start = Instant::now();
-    let running: Vec<_> = (0..agents).map(|number| tokio::spawn(agent(number, address, keys.clone(), documents))).collect();
+    let running: Vec<_> =
+        (0..agents).map(|number| tokio::spawn(agent(number, address, keys.clone(), documents))).collect();
     for task in running {
         task.await??;
     }
@@ -36,7 +38,12 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn agent(number: usize, address: SocketAddr, keys: Vec<PublicKey>, documents: u64) -> Result<(), Failure> {
+async fn agent(
+    number: usize,
+    address: SocketAddr,
+    keys: Vec<PublicKey>,
+    documents: u64,
+) -> Result<(), Failure> {
     let mut config = EndpointConfig::nanoprobe(KeyPair::generate()?, keys);
     config.bind = "127.0.0.1:0".parse()?;
     let (endpoint, _inbox) = Endpoint::bind(config)?;
@@ -75,10 +82,11 @@ async fn agent(number: usize, address: SocketAddr, keys: Vec<PublicKey>, documen
 
 /// An sshd document in which something differs each time; its rules are evaluated like those of a real one.
 fn report(number: usize, sequence: u64) -> Result<Report, Failure> {
-    let filler: Map<_, _> = (0..60).map(|n| (format!("Option{n}"), json!(format!("value {n} of {number}")))).collect();
+    let filler: Map<_, _> =
+        (0..60).map(|n| (format!("Option{n}"), json!(format!("value {n} of {number}")))).collect();
     let mut data = filler;
     data.insert("Port".into(), json!(sequence));
-    data.insert("PermitRootLogin".into(), json!(sequence % 2 == 0));
+    data.insert("PermitRootLogin".into(), json!(sequence.is_multiple_of(2)));
     let envelope = Envelope {
         discovertype: "sshd".into(),
         description: "simulated".into(),
@@ -92,5 +100,13 @@ fn report(number: usize, sequence: u64) -> Result<Report, Failure> {
     };
     let body = wire::body::compress(envelope.canonical().as_bytes())?;
     let now = Timestamp::now();
-    Ok(Report { sequence, instance: "_init_sshd".into(), hash: envelope.hash(), body: Some(body.into()), changed_after: now, seen: now, superseded: 0 })
+    Ok(Report {
+        sequence,
+        instance: "_init_sshd".into(),
+        hash: envelope.hash(),
+        body: Some(body.into()),
+        changed_after: now,
+        seen: now,
+        superseded: 0,
+    })
 }

@@ -42,7 +42,20 @@ impl Network {
             // Remembered at once, so that dropping after a failure below removes it.
             network.hosts.push(host.clone());
             let port = format!("p{index}");
-            ip(&["-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &host.namespace])?;
+            ip(&[
+                "-n",
+                &switch,
+                "link",
+                "add",
+                &port,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "netns",
+                &host.namespace,
+            ])?;
             ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"])?;
             ip(&["-n", &host.namespace, "addr", "add", &format!("{}/24", host.address), "dev", "eth0"])?;
             ip(&["-n", &host.namespace, "link", "set", "eth0", "up"])?;
@@ -54,7 +67,10 @@ impl Network {
     }
 
     pub fn host(&self, hostname: &str) -> Result<&Host, String> {
-        self.hosts.iter().find(|host| host.hostname == hostname).ok_or_else(|| format!("no host {hostname} in this network"))
+        self.hosts
+            .iter()
+            .find(|host| host.hostname == hostname)
+            .ok_or_else(|| format!("no host {hostname} in this network"))
     }
 }
 
@@ -82,7 +98,11 @@ impl Host {
         let path = format!("/proc/sys/{}", key.replace('.', "/"));
         let script = format!("printf '%s\\n' {value} > {path}");
         let output = capture(self.command(Path::new("sh")).args(["-c", &script]))?;
-        if output.status.success() { Ok(()) } else { Err(format!("cannot set {key}: {}", String::from_utf8_lossy(&output.stderr).trim())) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("cannot set {key}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+        }
     }
 }
 

@@ -32,7 +32,10 @@ pub fn on_path(program: &str) -> bool {
 
 fn find_on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]).map(|d| d.join(program)).find(|p| p.is_file())
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .map(|d| d.join(program))
+        .find(|p| p.is_file())
 }
 
 pub fn is_root() -> bool {
@@ -48,7 +51,11 @@ pub struct Running {
 impl Running {
     /// Starts `command`; its output is appended to `log`.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Running, String> {
-        let file = std::fs::File::options().create(true).append(true).open(log).map_err(|e| format!("{}: {e}", log.display()))?;
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .map_err(|e| format!("{}: {e}", log.display()))?;
         let errors = file.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
         let child = command
             .stdin(Stdio::null())

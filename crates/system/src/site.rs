@@ -20,7 +20,11 @@ impl Programs {
     /// Beside the running test or xtask: `target/<profile>/`.
     pub fn built() -> Result<Programs, String> {
         let own = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
-        let found = own.ancestors().skip(1).take(3).find(|folder| folder.join("cma").is_file() && folder.join("nanoprobe").is_file());
+        let found = own
+            .ancestors()
+            .skip(1)
+            .take(3)
+            .find(|folder| folder.join("cma").is_file() && folder.join("nanoprobe").is_file());
         match found {
             Some(directory) => Ok(Programs { directory: directory.to_owned() }),
             None => Err("the programs are not built: run `cargo build --workspace --bins`".into()),
@@ -50,14 +54,28 @@ pub struct Site {
 impl Site {
     /// Makes the directories and the keys. The CMA will listen on a free port of 127.0.0.1.
     pub fn create(root: &Path, programs: Programs) -> Result<Site, String> {
-        let port = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).map_err(|e| format!("no free UDP port: {e}"))?.port();
+        let port = UdpSocket::bind("127.0.0.1:0")
+            .and_then(|s| s.local_addr())
+            .map_err(|e| format!("no free UDP port: {e}"))?
+            .port();
         Self::create_at(root, programs, &format!("127.0.0.1:{port}"), None)
     }
 
     /// The same for a CMA in a network namespace.
-    pub fn create_at(root: &Path, programs: Programs, address: &str, host: Option<Host>) -> Result<Site, String> {
+    pub fn create_at(
+        root: &Path,
+        programs: Programs,
+        address: &str,
+        host: Option<Host>,
+    ) -> Result<Site, String> {
         let paths = SitePaths::new(root);
-        for directory in [paths.at("/etc/assimilation/notification.d"), paths.state(), paths.run(), paths.at("/var/run"), paths.shared("notification.d")] {
+        for directory in [
+            paths.at("/etc/assimilation/notification.d"),
+            paths.state(),
+            paths.run(),
+            paths.at("/var/run"),
+            paths.shared("notification.d"),
+        ] {
             std::fs::create_dir_all(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
         }
         let site = Site { paths, programs, address: address.to_owned(), host };
@@ -127,7 +145,8 @@ impl Site {
         }
         let crypto = paths.crypto();
         std::fs::create_dir_all(&crypto).map_err(failed)?;
-        std::fs::set_permissions(&crypto, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(failed)?;
+        std::fs::set_permissions(&crypto, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(failed)?;
         for entry in std::fs::read_dir(self.paths.crypto()).map_err(failed)?.flatten() {
             let file = entry.file_name();
             let name = file.to_string_lossy();
@@ -164,7 +183,8 @@ impl Site {
 
 /// The end of a log, for error messages.
 pub fn last_lines(log: &Path) -> String {
-    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text =
+        std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
 }

@@ -27,7 +27,11 @@ impl Tree {
         if !template.is_dir() {
             let unfinished = cache.join(format!("unfinished-{}", std::process::id()));
             fs::create_dir_all(cache).map_err(|e| format!("{}: {e}", cache.display()))?;
-            checked(Command::new("debootstrap").args(["--variant=minbase", &format!("--include={PACKAGES}"), "bookworm"]).arg(&unfinished))?;
+            checked(
+                Command::new("debootstrap")
+                    .args(["--variant=minbase", &format!("--include={PACKAGES}"), "bookworm"])
+                    .arg(&unfinished),
+            )?;
             checked(Command::new("chroot").arg(&unfinished).args(["useradd", "--create-home", "admin"]))?;
             checked(Command::new("chroot").arg(&unfinished).args(["useradd", "--system", "assimilation"]))?;
             // Several tests may race for it: the first rename wins, the others find it there.
@@ -57,7 +61,9 @@ impl Tree {
     /// Copies a program into the tree's /usr/sbin.
     pub fn install(&self, program: &Path) -> Result<(), String> {
         let name = program.file_name().unwrap_or_default();
-        fs::copy(program, self.root.join("usr/sbin").join(name)).map(|_| ()).map_err(|e| format!("{}: {e}", program.display()))
+        fs::copy(program, self.root.join("usr/sbin").join(name))
+            .map(|_| ())
+            .map_err(|e| format!("{}: {e}", program.display()))
     }
 
     /// `program` with the tree as its file system, in the network and under the name of `host`.
@@ -83,9 +89,18 @@ impl Tree {
 
     /// The messages delivered to `admin` so far, oldest first.
     pub fn mail(&self) -> Vec<String> {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.at("/home/admin/Maildir/new")).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        let mut files: Vec<PathBuf> = fs::read_dir(self.at("/home/admin/Maildir/new"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .collect();
         files.sort();
-        files.iter().filter_map(|file| fs::read(file).ok()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+        files
+            .iter()
+            .filter_map(|file| fs::read(file).ok())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .collect()
     }
 }
 

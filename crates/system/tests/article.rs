@@ -18,7 +18,10 @@ const MENDED: &str = "HURRAY: System picard now in compliance with security best
 
 fn cache() -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    own.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "target")).map_or_else(std::env::temp_dir, Path::to_owned).join("trees")
+    own.ancestors()
+        .find(|folder| folder.file_name().is_some_and(|name| name == "target"))
+        .map_or_else(std::env::temp_dir, Path::to_owned)
+        .join("trees")
 }
 
 /// What the article's reader does before the exercise: keys, the sample script with an address, the CMA started.
@@ -32,17 +35,24 @@ fn assimilate(tree: &Tree, host: &Host, programs: &Programs, logs: &Path) -> Run
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../notification.d/samples/sendemail.sh");
     let script = fs::read_to_string(sample).unwrap();
     let set = |script: &str, name: &str, value: &str| {
-        let lines = script.lines().map(|line| if line.starts_with(&format!("{name}=")) { format!("{name}={value}") } else { line.to_owned() });
+        let lines = script.lines().map(|line| {
+            if line.starts_with(&format!("{name}=")) { format!("{name}={value}") } else { line.to_owned() }
+        });
         lines.collect::<Vec<_>>().join("\n") + "\n"
     };
-    let script = set(&set(&script, "EMAILDESTS", "admin"), "RETURNADDR", "do-not-reply@unimatrixzero.example");
+    let script =
+        set(&set(&script, "EMAILDESTS", "admin"), "RETURNADDR", "do-not-reply@unimatrixzero.example");
     let place = "/usr/share/assimilation/notification.d/sendemail.sh";
     tree.write(place, &script).unwrap();
     fs::set_permissions(tree.at(place), fs::Permissions::from_mode(0o755)).unwrap();
 
-    let cma = Running::start("cma", tree.command(host, "/usr/sbin/cma").arg("--foreground"), &logs.join("cma.log")).unwrap();
-    wait_for("the CMA to listen", Duration::from_secs(30), || tree.at("/run/assimilation/cma.json").is_file().then_some(()))
-        .unwrap_or_else(|e| panic!("{e}\n{}", last_lines(&logs.join("cma.log"))));
+    let cma =
+        Running::start("cma", tree.command(host, "/usr/sbin/cma").arg("--foreground"), &logs.join("cma.log"))
+            .unwrap();
+    wait_for("the CMA to listen", Duration::from_secs(30), || {
+        tree.at("/run/assimilation/cma.json").is_file().then_some(())
+    })
+    .unwrap_or_else(|e| panic!("{e}\n{}", last_lines(&logs.join("cma.log"))));
     cma
 }
 
@@ -83,25 +93,38 @@ fn breaking_and_fixing_a_rule_on_another_machine_sends_a_mail_for_each_transitio
     let mut command = picard.command(&programs.path("nanoprobe"));
     let log = logs.join("picard.log");
     let _nanoprobe = Running::start("nanoprobe", command.arg("--root").arg(&root), &log).unwrap();
-    let judged = format!("SELECT 1 FROM rule_results WHERE host = 'picard' AND rule_id = '{RULE}' AND status = 'pass'");
+    let judged = format!(
+        "SELECT 1 FROM rule_results WHERE host = 'picard' AND rule_id = '{RULE}' AND status = 'pass'"
+    );
     let ask = |statement: &str| {
-        let output = capture(tree.command(center, "/usr/sbin/assimcli").args(["-o", "jsonl", "sql", statement])).unwrap();
+        let output =
+            capture(tree.command(center, "/usr/sbin/assimcli").args(["-o", "jsonl", "sql", statement]))
+                .unwrap();
         String::from_utf8_lossy(&output.stdout).lines().count()
     };
     wait_for("picard to be judged", Duration::from_secs(60), || (ask(&judged) == 1).then_some(()))
-        .unwrap_or_else(|e| panic!("{e}\nCMA:\n{}\npicard:\n{}", last_lines(&logs.join("cma.log")), last_lines(&log)));
+        .unwrap_or_else(|e| {
+            panic!("{e}\nCMA:\n{}\npicard:\n{}", last_lines(&logs.join("cma.log")), last_lines(&log))
+        });
     assert_eq!(count(&tree, BROKEN) + count(&tree, MENDED), 0, "no transition has happened yet");
 
     for round in 1..=3 {
         picard.sysctl(PARAMETER, "0").unwrap();
-        wait_for("the mail that the rule is broken", Duration::from_secs(60), || (count(&tree, BROKEN) == round).then_some(()))
-            .unwrap_or_else(|e| panic!("{e}\n{}\n{:?}", last_lines(&logs.join("cma.log")), subjects(&tree)));
+        wait_for("the mail that the rule is broken", Duration::from_secs(60), || {
+            (count(&tree, BROKEN) == round).then_some(())
+        })
+        .unwrap_or_else(|e| panic!("{e}\n{}\n{:?}", last_lines(&logs.join("cma.log")), subjects(&tree)));
         picard.sysctl(PARAMETER, "1").unwrap();
-        wait_for("the mail that it is mended", Duration::from_secs(60), || (count(&tree, MENDED) == round).then_some(()))
-            .unwrap_or_else(|e| panic!("{e}\n{}\n{:?}", last_lines(&logs.join("cma.log")), subjects(&tree)));
+        wait_for("the mail that it is mended", Duration::from_secs(60), || {
+            (count(&tree, MENDED) == round).then_some(())
+        })
+        .unwrap_or_else(|e| panic!("{e}\n{}\n{:?}", last_lines(&logs.join("cma.log")), subjects(&tree)));
     }
     let mails = tree.mail();
     let broken = mails.iter().find(|mail| mail.contains(BROKEN)).unwrap();
     assert!(broken.contains("From: ") && broken.contains("do-not-reply@unimatrixzero.example"), "{broken}");
-    assert!(broken.contains("ASSIM_ruleid") && broken.contains(PARAMETER), "the body tells what and how to fix:\n{broken}");
+    assert!(
+        broken.contains("ASSIM_ruleid") && broken.contains(PARAMETER),
+        "the body tells what and how to fix:\n{broken}"
+    );
 }

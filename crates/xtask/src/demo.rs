@@ -20,7 +20,11 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Outcome {
-    process::run(Command::new("cargo").args(["build", "--locked", "-p", "cma", "-p", "nanoprobe", "-p", "assimcli"]).current_dir(workspace()))?;
+    process::run(
+        Command::new("cargo")
+            .args(["build", "--locked", "-p", "cma", "-p", "nanoprobe", "-p", "assimcli"])
+            .current_dir(workspace()),
+    )?;
     let programs = Programs::in_directory(&workspace().join("target/debug"));
     let root = workspace().join("demo-site");
     clear(&root)?;
@@ -30,15 +34,25 @@ pub fn run(options: &Options) -> Outcome {
 
     let mut cma = site.start_cma(&["--web", "127.0.0.1:0"])?;
     let mut nanoprobe = site.start_nanoprobe(&name, None, &[])?;
-    eprintln!("A CMA (pid {}) listens on {}, a nanoprobe (pid {}) looks at this machine.", cma.pid(), site.address, nanoprobe.pid());
+    eprintln!(
+        "A CMA (pid {}) listens on {}, a nanoprobe (pid {}) looks at this machine.",
+        cma.pid(),
+        site.address,
+        nanoprobe.pid()
+    );
     let documents = watch_documents_arrive(&site, &mut cma, &mut nanoprobe, &name)?;
     if documents == 0 {
-        return Err(format!("nothing arrived from the nanoprobe; its log says:\n{}", last_lines(&site.log(&format!("nanoprobe-{name}")))));
+        return Err(format!(
+            "nothing arrived from the nanoprobe; its log says:\n{}",
+            last_lines(&site.log(&format!("nanoprobe-{name}")))
+        ));
     }
 
     report(&site)?;
     if !is_root() {
-        println!("\nRun as root, the nanoprobe sees more (file modes below /var/log/audit, sudoers, running sshd settings).");
+        println!(
+            "\nRun as root, the nanoprobe sees more (file modes below /var/log/audit, sudoers, running sshd settings)."
+        );
     }
     next_steps(&site);
     if options.once {
@@ -54,15 +68,24 @@ fn clear(root: &Path) -> Outcome {
     } else if !root.join(MARKER).exists() {
         return Err(format!("{} exists and was not made by the demo: move it away", root.display()));
     } else {
-        std::fs::remove_dir_all(root).and_then(|()| std::fs::create_dir_all(root)).map_err(|e| format!("{}: {e}", root.display()))?;
+        std::fs::remove_dir_all(root)
+            .and_then(|()| std::fs::create_dir_all(root))
+            .map_err(|e| format!("{}: {e}", root.display()))?;
     }
     std::fs::write(root.join(MARKER), "").map_err(|e| format!("{}: {e}", root.display()))
 }
 
 /// Shows progress until all discoveries of this host have arrived; returns how many did.
-fn watch_documents_arrive(site: &Site, cma: &mut Running, nanoprobe: &mut Running, name: &str) -> Result<usize, String> {
-    let listed = process::capture(Command::new(site.programs.path("nanoprobe")).args(["discover", "--list"]))?;
-    let expected = String::from_utf8_lossy(&listed.stdout).lines().filter(|line| !line.trim().is_empty()).count().max(1);
+fn watch_documents_arrive(
+    site: &Site,
+    cma: &mut Running,
+    nanoprobe: &mut Running,
+    name: &str,
+) -> Result<usize, String> {
+    let listed =
+        process::capture(Command::new(site.programs.path("nanoprobe")).args(["discover", "--list"]))?;
+    let expected =
+        String::from_utf8_lossy(&listed.stdout).lines().filter(|line| !line.trim().is_empty()).count().max(1);
     let bar = ProgressBar::new(expected as u64);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} discoveries  {msg}") {
         bar.set_style(style);
@@ -72,8 +95,12 @@ fn watch_documents_arrive(site: &Site, cma: &mut Running, nanoprobe: &mut Runnin
     let mut count = 0;
     while Instant::now() < deadline {
         cma.still_running().map_err(|e| format!("{e}\n{}", last_lines(&site.log("cma"))))?;
-        nanoprobe.still_running().map_err(|e| format!("{e}\n{}", last_lines(&site.log(&format!("nanoprobe-{name}")))))?;
-        let rows = site.ask(&["sql", "SELECT instance, discovertype FROM documents ORDER BY since"]).unwrap_or_default();
+        nanoprobe
+            .still_running()
+            .map_err(|e| format!("{e}\n{}", last_lines(&site.log(&format!("nanoprobe-{name}")))))?;
+        let rows = site
+            .ask(&["sql", "SELECT instance, discovertype FROM documents ORDER BY since"])
+            .unwrap_or_default();
         let rows = rows.as_array().map_or(&[][..], Vec::as_slice);
         if rows.len() != count {
             count = rows.len();
@@ -84,7 +111,9 @@ fn watch_documents_arrive(site: &Site, cma: &mut Running, nanoprobe: &mut Runnin
         }
         // All types there and quiet for a moment, or quiet for long: some discoveries may not apply here.
         let quiet = last_change.elapsed();
-        if count > 0 && ((count >= expected && quiet > Duration::from_millis(700)) || quiet > Duration::from_secs(5)) {
+        if count > 0
+            && ((count >= expected && quiet > Duration::from_millis(700)) || quiet > Duration::from_secs(5))
+        {
             break;
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -131,7 +160,8 @@ fn follow(site: &Site, cma: &mut Running, nanoprobe: &mut Running) -> Outcome {
     let mut command = Command::new(site.programs.path("assimcli"));
     command.arg("--root").arg(site.paths.root()).args(["events", "--follow"]);
     let mut events = command.spawn().map_err(|e| format!("assimcli cannot be started: {e}"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let ended = runtime.block_on(async {
         let interrupted = tokio::signal::ctrl_c();
         tokio::pin!(interrupted);

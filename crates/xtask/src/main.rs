@@ -5,7 +5,6 @@ mod demo;
 mod new;
 mod packages;
 
-
 mod test;
 mod tidy;
 

@@ -25,14 +25,22 @@ pub fn run(options: &Options) -> Outcome {
         return Err(format!("{:?} is no name: letters, digits, `_` and `-` only", options.name));
     }
     let (path, text) = match options.kind {
-        Kind::Discovery => (format!("crates/discovery/src/all/{}.rs", options.name), discovery(&options.name)),
-        Kind::Rule => (format!("best_practices/BASE/{}/{}.toml", options.discovery, options.name), rule(&options.name, &options.discovery)),
+        Kind::Discovery => {
+            (format!("crates/discovery/src/all/{}.rs", options.name), discovery(&options.name))
+        }
+        Kind::Rule => (
+            format!("best_practices/BASE/{}/{}.toml", options.discovery, options.name),
+            rule(&options.name, &options.discovery),
+        ),
     };
     write_new(&workspace().join(&path), &text)?;
-    println!("{path} is there; its comments tell what to fill in. docs/add-a-{}.md has the whole story.", match options.kind {
-        Kind::Discovery => "discovery",
-        Kind::Rule => "rule",
-    });
+    println!(
+        "{path} is there; its comments tell what to fill in. docs/add-a-{}.md has the whole story.",
+        match options.kind {
+            Kind::Discovery => "discovery",
+            Kind::Rule => "rule",
+        }
+    );
     Ok(())
 }
 

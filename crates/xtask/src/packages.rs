@@ -1,7 +1,7 @@
 //! What the tests need from the distribution, and installing it when we are allowed to.
 
-use system::process::{is_root, on_path, run};
 use std::process::Command;
+use system::process::{is_root, on_path, run};
 
 /// A program that tests call, the Debian package that has it, and what for.
 struct Need {
@@ -25,7 +25,10 @@ pub fn ensure() -> Result<(), String> {
     if missing.is_empty() {
         return Ok(());
     }
-    let list: Vec<String> = missing.iter().map(|n| format!("  {} (Debian package {}): {}", n.program, n.package, n.reason)).collect();
+    let list: Vec<String> = missing
+        .iter()
+        .map(|n| format!("  {} (Debian package {}): {}", n.program, n.package, n.reason))
+        .collect();
     let packages: Vec<&str> = missing.iter().map(|n| n.package).collect();
     if !is_root() || !on_path("apt-get") {
         return Err(format!(

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: what CI runs, in the order in which failures are cheapest to find.
 
-use system::process::{self, capture, is_root, on_path};
 use crate::{Outcome, packages, tidy, workspace};
 use std::process::Command;
+use system::process::{self, capture, is_root, on_path};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -14,9 +14,11 @@ pub struct Options {
 pub fn run(options: &Options) -> Outcome {
     let root_tests = !options.without_root;
     if root_tests && !is_root() {
-        return Err("the system tests make network namespaces and need root: run `sudo -E cargo xtask test`, \
+        return Err(
+            "the system tests make network namespaces and need root: run `sudo -E cargo xtask test`, \
                     or leave them out with `cargo xtask test --without-root`"
-            .into());
+                .into(),
+        );
     }
     if root_tests {
         step("what the tests need");
@@ -51,7 +53,8 @@ fn tests(root_tests: bool) -> Outcome {
 }
 
 fn has_nextest() -> bool {
-    on_path("cargo-nextest") || capture(Command::new("cargo").args(["nextest", "--version"])).is_ok_and(|o| o.status.success())
+    on_path("cargo-nextest")
+        || capture(Command::new("cargo").args(["nextest", "--version"])).is_ok_and(|o| o.status.success())
 }
 
 fn run_cargo(arguments: &[&str]) -> Outcome {

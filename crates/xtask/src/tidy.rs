@@ -1,22 +1,35 @@
 //! What no compiler checks: file sizes, licences, registered extensions, names that must not appear.
 
-use system::process::capture;
 use crate::{Outcome, workspace};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use system::process::capture;
 
 /// Lines above which a source file should have been split by meaning.
 const MAX_LINES: usize = 600;
 
 /// SPDX identifiers that a dependency may offer; an expression needs one alternative made of these alone.
 const LICENCES: &[&str] = &[
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CDLA-Permissive-2.0",
-    "ISC", "MIT", "MIT-0", "MPL-2.0", "Unicode-3.0", "Unlicense", "Zlib",
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "MPL-2.0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
 ];
 
 /// Unmaintained, with advisories, or ruled out by design/architecture: never, not even indirectly.
-const BANNED_CRATES: &[&str] = &["pnet", "bincode", "daemonize", "users", "serde_yaml", "structopt", "openssl-sys"];
+const BANNED_CRATES: &[&str] =
+    &["pnet", "bincode", "daemonize", "users", "serde_yaml", "structopt", "openssl-sys"];
 
 pub fn run() -> Outcome {
     let root = workspace();
@@ -36,7 +49,11 @@ pub fn run() -> Outcome {
 }
 
 fn tracked_files(root: &Path) -> Result<Vec<PathBuf>, String> {
-    let output = capture(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root))?;
+    let output = capture(
+        Command::new("git")
+            .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+            .current_dir(root),
+    )?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let files: Vec<PathBuf> = text.lines().map(PathBuf::from).filter(|f| root.join(f).is_file()).collect();
     if files.is_empty() { Err("git lists no files: tidy needs a git checkout".into()) } else { Ok(files) }
@@ -54,18 +71,33 @@ fn oversized(root: &Path, files: &[PathBuf]) -> Vec<String> {
     rust_files(files)
         .filter_map(|file| {
             let lines = read(root, file).lines().count();
-            (lines > MAX_LINES).then(|| format!("{}: {lines} lines, {} over {MAX_LINES}: split it by meaning", file.display(), lines - MAX_LINES))
+            (lines > MAX_LINES).then(|| {
+                format!(
+                    "{}: {lines} lines, {} over {MAX_LINES}: split it by meaning",
+                    file.display(),
+                    lines - MAX_LINES
+                )
+            })
         })
         .collect()
 }
 
 fn stubs(root: &Path, files: &[PathBuf]) -> Vec<String> {
     // Written in two parts so that this file does not find itself.
-    let words = [concat!("#[ign", "ore"), concat!("todo", "!("), concat!("unimple", "mented!("), concat!("/work", "/")];
+    let words = [
+        concat!("#[ign", "ore"),
+        concat!("todo", "!("),
+        concat!("unimple", "mented!("),
+        concat!("/work", "/"),
+    ];
     rust_files(files)
         .flat_map(|file| {
             let text = read(root, file);
-            words.iter().filter(|word| text.contains(**word)).map(|word| format!("{}: contains {word}", file.display())).collect::<Vec<_>>()
+            words
+                .iter()
+                .filter(|word| text.contains(**word))
+                .map(|word| format!("{}: contains {word}", file.display()))
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -80,7 +112,11 @@ fn without_module_documentation(root: &Path, files: &[PathBuf]) -> Vec<String> {
 
 /// Every file in an extension folder must be found by the program: a name with a typo in its ending would be silently left out.
 fn unregistered(root: &Path, files: &[PathBuf]) -> Vec<String> {
-    let folders = [("crates/discovery/src/all", "rs", "pub static DISCOVERY"), ("queries", "toml", "sql"), ("best_practices", "toml", "")];
+    let folders = [
+        ("crates/discovery/src/all", "rs", "pub static DISCOVERY"),
+        ("queries", "toml", "sql"),
+        ("best_practices", "toml", ""),
+    ];
     let mut problems = Vec::new();
     for (folder, ending, must_contain) in folders {
         for file in files.iter().filter(|file| file.starts_with(folder)) {
@@ -95,7 +131,9 @@ fn unregistered(root: &Path, files: &[PathBuf]) -> Vec<String> {
 }
 
 fn metadata(root: &Path) -> Result<Value, String> {
-    let output = capture(Command::new("cargo").args(["metadata", "--format-version", "1", "--locked"]).current_dir(root))?;
+    let output = capture(
+        Command::new("cargo").args(["metadata", "--format-version", "1", "--locked"]).current_dir(root),
+    )?;
     if !output.status.success() {
         return Err(format!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim()));
     }
@@ -111,7 +149,8 @@ fn licence_problems(metadata: &Value) -> Vec<String> {
         .filter_map(|package| {
             let name = package["name"].as_str().unwrap_or("?");
             let licence = package["license"].as_str().unwrap_or("");
-            (!permitted(licence)).then(|| format!("crate {name}: licence {licence:?} is not among the permitted ones"))
+            (!permitted(licence))
+                .then(|| format!("crate {name}: licence {licence:?} is not among the permitted ones"))
         })
         .collect()
 }
@@ -167,7 +206,13 @@ mod tests {
 
     #[test]
     fn licence_expressions() {
-        for good in ["MIT", "MIT OR GPL-3.0", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception OR GPL-2.0"] {
+        for good in [
+            "MIT",
+            "MIT OR GPL-3.0",
+            "MIT/Apache-2.0",
+            "(MIT OR Apache-2.0) AND Unicode-3.0",
+            "Apache-2.0 WITH LLVM-exception OR GPL-2.0",
+        ] {
             assert!(permitted(good), "{good}");
         }
         for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT OR ISC) AND AGPL-3.0", "MIT )"] {
@@ -183,7 +228,8 @@ mod tests {
         std::fs::write(all.join("x.rs"), "//! x\n".repeat(MAX_LINES + 1)).unwrap();
         std::fs::write(all.join("y.rss"), "").unwrap();
         std::fs::write(all.join("z.rs"), concat!("fn f() { to", "do!() }")).unwrap();
-        let files: Vec<PathBuf> = ["x.rs", "y.rss", "z.rs"].iter().map(|f| Path::new("crates/discovery/src/all").join(f)).collect();
+        let files: Vec<PathBuf> =
+            ["x.rs", "y.rss", "z.rs"].iter().map(|f| Path::new("crates/discovery/src/all").join(f)).collect();
         assert_eq!(oversized(folder.path(), &files).len(), 1);
         assert_eq!(unregistered(folder.path(), &files).len(), 3);
         assert_eq!(stubs(folder.path(), &files).len(), 1);

@@ -36,7 +36,10 @@ pub fn run(context: &Context) -> Result<Finding, Failure> {
     checks.extend(scripts(context));
     checks.extend(running(context));
     let mut rows = Rows::new(&["topic", "state", "detail"]);
-    rows.rows = checks.iter().map(|c| vec![json!(c.topic), json!(if c.good { "ok" } else { "PROBLEM" }), json!(c.text)]).collect();
+    rows.rows = checks
+        .iter()
+        .map(|c| vec![json!(c.topic), json!(if c.good { "ok" } else { "PROBLEM" }), json!(c.text)])
+        .collect();
     rows.print(context.format)?;
     Ok(if checks.iter().all(|c| c.good) { Finding::Nothing } else { Finding::Something })
 }
@@ -45,7 +48,10 @@ fn keys(context: &Context) -> Vec<Check> {
     let directory = match KeyDirectory::open(context.paths.crypto()) {
         Ok(directory) => directory,
         Err(KeyError::Io { error, path }) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return vec![bad("keys", format!("{} cannot be read by this user: run doctor with sudo", path.display()))];
+            return vec![bad(
+                "keys",
+                format!("{} cannot be read by this user: run doctor with sudo", path.display()),
+            )];
         }
         Err(error) => return vec![bad("keys", error.to_string())],
     };
@@ -70,20 +76,32 @@ fn keys(context: &Context) -> Vec<Check> {
 fn configuration(context: &Context) -> Vec<Check> {
     let cma = daemon::settings::read::<CmaConfig>(&context.paths.cma_config()).err();
     let nanoprobe = daemon::settings::read::<NanoprobeConfig>(&context.paths.nanoprobe_config()).err();
-    let errors: Vec<Check> = cma.into_iter().chain(nanoprobe).map(|e| bad("configuration", e.to_string())).collect();
-    if errors.is_empty() { vec![good("configuration", "cma.toml and nanoprobe.toml are readable, or absent (defaults)")] } else { errors }
+    let errors: Vec<Check> =
+        cma.into_iter().chain(nanoprobe).map(|e| bad("configuration", e.to_string())).collect();
+    if errors.is_empty() {
+        vec![good("configuration", "cma.toml and nanoprobe.toml are readable, or absent (defaults)")]
+    } else {
+        errors
+    }
 }
 
 fn space(state: &Path) -> Vec<Check> {
     let Ok(status) = rustix::fs::statvfs(state) else {
-        return vec![bad("disk", format!("{} is not there: no CMA or nanoprobe has run here", state.display()))];
+        return vec![bad(
+            "disk",
+            format!("{} is not there: no CMA or nanoprobe has run here", state.display()),
+        )];
     };
     let free = status.f_bavail.saturating_mul(status.f_frsize);
     let shown = format!("{} MB free for {}", free / 1_048_576, state.display());
     if status.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return vec![bad("disk", format!("{} is on a read-only file system: remount it", state.display()))];
     }
-    vec![if free < LOW_SPACE_BYTES { bad("disk", format!("only {shown}: make room, changes are kept on the hosts until then")) } else { good("disk", shown) }]
+    vec![if free < LOW_SPACE_BYTES {
+        bad("disk", format!("only {shown}: make room, changes are kept on the hosts until then"))
+    } else {
+        good("disk", shown)
+    }]
 }
 
 /// Notification scripts that will not run.
@@ -99,15 +117,30 @@ fn scripts(context: &Context) -> Vec<Check> {
                 continue;
             }
             if mode & 0o111 == 0 {
-                checks.push(bad("scripts", format!("{0} is not executable and will not run: `chmod 755 {0}`", entry.path().display())));
+                checks.push(bad(
+                    "scripts",
+                    format!(
+                        "{0} is not executable and will not run: `chmod 755 {0}`",
+                        entry.path().display()
+                    ),
+                ));
             } else if mode & 0o002 != 0 {
-                checks.push(bad("scripts", format!("{0} can be changed by everybody and will not run: `chmod o-w {0}`", entry.path().display())));
+                checks.push(bad(
+                    "scripts",
+                    format!(
+                        "{0} can be changed by everybody and will not run: `chmod o-w {0}`",
+                        entry.path().display()
+                    ),
+                ));
             } else {
                 ready += 1;
             }
         }
     }
-    checks.push(good("scripts", format!("{ready} notification script{} ready", if ready == 1 { "" } else { "s" })));
+    checks.push(good(
+        "scripts",
+        format!("{ready} notification script{} ready", if ready == 1 { "" } else { "s" }),
+    ));
     checks
 }
 
@@ -118,13 +151,22 @@ fn running(context: &Context) -> Vec<Check> {
     };
     let mut checks = vec![good(
         "cma",
-        format!("version {} (pid {}) listens on {}, up since {}", text(&status["version"]), text(&status["pid"]), text(&status["bind"]), local(&status["started"])),
+        format!(
+            "version {} (pid {}) listens on {}, up since {}",
+            text(&status["version"]),
+            text(&status["pid"]),
+            text(&status["bind"]),
+            local(&status["started"])
+        ),
     )];
     let entries = |name: &str| status[name].as_array().cloned().unwrap_or_default();
     checks.extend(entries("problems").iter().map(|problem| bad("cma", sentence(problem))));
     let waiting = status["outbox"].as_u64().unwrap_or(0);
     checks.push(if waiting > 1000 {
-        bad("alerts", format!("{waiting} alerts wait for delivery: `assimcli notify test` shows which channel fails"))
+        bad(
+            "alerts",
+            format!("{waiting} alerts wait for delivery: `assimcli notify test` shows which channel fails"),
+        )
     } else {
         good("alerts", format!("{waiting} alerts waiting"))
     });
@@ -135,13 +177,17 @@ fn running(context: &Context) -> Vec<Check> {
 /// A problem as the CMA tells it: a text, or an object whose fields are worth reading.
 fn sentence(problem: &Value) -> String {
     match problem {
-        Value::Object(fields) => fields.values().map(text).filter(|t| !t.is_empty()).collect::<Vec<_>>().join(": "),
+        Value::Object(fields) => {
+            fields.values().map(text).filter(|t| !t.is_empty()).collect::<Vec<_>>().join(": ")
+        }
         other => text(other),
     }
 }
 
 fn local(time: &Value) -> String {
-    time.as_str().and_then(model::Timestamp::parse).map_or_else(|| text(time), model::Timestamp::to_local_text)
+    time.as_str()
+        .and_then(model::Timestamp::parse)
+        .map_or_else(|| text(time), model::Timestamp::to_local_text)
 }
 
 #[cfg(test)]

@@ -27,13 +27,18 @@ const WAIT_SECONDS: u64 = 25;
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let since = match &options.since {
         Some(text) => Some(moment(text, Timestamp::now()).ok_or_else(|| {
-            Failure::new(format!("--since {text:?} is no time")).hint("Write 2026-11-23, \"2026-11-23 14:00\", or 15m for fifteen minutes ago.")
+            Failure::new(format!("--since {text:?} is no time"))
+                .hint("Write 2026-11-23, \"2026-11-23 14:00\", or 15m for fifteen minutes ago.")
         })?),
         None => None,
     };
     let filter = since.map(|t| format!("&since={}", encoded(&t.to_utc_text()))).unwrap_or_default();
     let limit = options.limit.clamp(1, 100_000);
-    let first = get_within(context, &format!("/v1/events?limit={limit}&newest=true{filter}"), Duration::from_secs(60))?;
+    let first = get_within(
+        context,
+        &format!("/v1/events?limit={limit}&newest=true{filter}"),
+        Duration::from_secs(60),
+    )?;
     show(context, &first)?;
     let mut position = last_sequence(&first).unwrap_or(0);
     if !options.follow {
@@ -56,7 +61,16 @@ fn show(context: &Context, events: &Value) -> Result<(), Failure> {
     if context.format == Format::Table {
         return print(&all.map(|entry| line(&entry["event"], color()) + "\n").collect::<String>());
     }
-    let mut rows = Rows::new(&["time", "eventtype", "nodetype", "designation", "what", "eventid", "associatedobject", "extrainfo"]);
+    let mut rows = Rows::new(&[
+        "time",
+        "eventtype",
+        "nodetype",
+        "designation",
+        "what",
+        "eventid",
+        "associatedobject",
+        "extrainfo",
+    ]);
     if context.format == Format::Script {
         rows.columns.truncate(6);
     }
@@ -64,8 +78,14 @@ fn show(context: &Context, events: &Value) -> Result<(), Failure> {
         let event = &entry["event"];
         let object = &event["associatedobject"];
         let mut row = vec![
-            event["time"].clone(), event["eventtype"].clone(), object["nodetype"].clone(), object["designation"].clone(),
-            json!(what(event)), event["eventid"].clone(), object.clone(), event["extrainfo"].clone(),
+            event["time"].clone(),
+            event["eventtype"].clone(),
+            object["nodetype"].clone(),
+            object["designation"].clone(),
+            json!(what(event)),
+            event["eventid"].clone(),
+            object.clone(),
+            event["extrainfo"].clone(),
         ];
         row.truncate(rows.columns.len());
         rows.rows.push(row);
@@ -75,7 +95,8 @@ fn show(context: &Context, events: &Value) -> Result<(), Failure> {
 
 /// `2026-11-23 05:10:00  WARN    web1  fails security rule nist_V-38528: ...`
 fn line(event: &Value, color: bool) -> String {
-    let time = event["time"].as_str().and_then(Timestamp::parse).map(Timestamp::to_local_text).unwrap_or_default();
+    let time =
+        event["time"].as_str().and_then(Timestamp::parse).map(Timestamp::to_local_text).unwrap_or_default();
     let kind = event["eventtype"].as_str().unwrap_or("?");
     let paint = match kind {
         _ if !color => "",
@@ -85,7 +106,12 @@ fn line(event: &Value, color: bool) -> String {
     };
     let reset = if paint.is_empty() { "" } else { "\u{1b}[0m" };
     let host = event["associatedobject"]["designation"].as_str().unwrap_or("");
-    format!("{time}  {paint}{:<7}{reset} {}  {}", kind.to_uppercase(), printable(host), printable(&what(event)))
+    format!(
+        "{time}  {paint}{:<7}{reset} {}  {}",
+        kind.to_uppercase(),
+        printable(host),
+        printable(&what(event))
+    )
 }
 
 /// One sentence about an event.
@@ -95,10 +121,21 @@ fn what(event: &Value) -> String {
     match event["eventtype"].as_str().unwrap_or("") {
         kind @ ("warn" | "unwarn") if extra["ruleid"].is_string() => {
             let verb = if kind == "warn" { "fails" } else { "no longer fails" };
-            format!("{verb} {} rule {}: {}", field(&extra["category"]), field(&extra["ruleid"]), field(&extra["title"]))
+            format!(
+                "{verb} {} rule {}: {}",
+                field(&extra["category"]),
+                field(&extra["ruleid"]),
+                field(&extra["title"])
+            )
         }
         "warn" | "unwarn" if !extra["oldscore"].is_null() => {
-            format!("{} score {} → {} ({})", field(&extra["category"]), field(&extra["oldscore"]), field(&extra["newscore"]), field(&extra["discovery_type"]))
+            format!(
+                "{} score {} → {} ({})",
+                field(&extra["category"]),
+                field(&extra["oldscore"]),
+                field(&extra["newscore"]),
+                field(&extra["discovery_type"])
+            )
         }
         "up" => format!("is up: {}", field(&object["reason"])),
         "down" => format!("is down: {}", field(&object["reason"])),
@@ -139,6 +176,9 @@ mod tests {
             "associatedobject": {"designation": "web1\u{1b}[2J"},
             "extrainfo": {"ruleid": "nist_V-38528", "category": "security", "title": "Martians are logged"}});
         let text = line(&event, false);
-        assert!(text.contains("WARN    web1\\u{1b}[2J  fails security rule nist_V-38528: Martians are logged"), "{text}");
+        assert!(
+            text.contains("WARN    web1\\u{1b}[2J  fails security rule nist_V-38528: Martians are logged"),
+            "{text}"
+        );
     }
 }

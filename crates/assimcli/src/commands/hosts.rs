@@ -37,7 +37,17 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
 
 fn list(context: &Context) -> Result<Finding, Failure> {
     let hosts = get(context, "/v1/hosts")?;
-    let mut rows = Rows::new(&["host", "domain", "status", "reason", "status_since", "last_seen", "address", "scores", "key"]);
+    let mut rows = Rows::new(&[
+        "host",
+        "domain",
+        "status",
+        "reason",
+        "status_since",
+        "last_seen",
+        "address",
+        "scores",
+        "key",
+    ]);
     let mut finding = Finding::Nothing;
     for host in hosts.as_array().into_iter().flatten() {
         let mismatch = !host["rejected_key"].is_null();
@@ -46,12 +56,16 @@ fn list(context: &Context) -> Result<Finding, Failure> {
         }
         let key = if mismatch { json!("MISMATCH") } else { json!("ok") };
         let mut row: Vec<Value> =
-            ["designation", "domain", "status", "reason", "status_since", "last_seen", "address"].map(|f| host[f].clone()).into();
+            ["designation", "domain", "status", "reason", "status_since", "last_seen", "address"]
+                .map(|f| host[f].clone())
+                .into();
         row.extend([json!(scores(&host["scores"])), key]);
         rows.rows.push(row);
         if mismatch {
             let name = text(&host["designation"]);
-            eprintln!("assimcli: another key wants to be {name}: if it was re-installed, `assimcli hosts accept-key {name}`");
+            eprintln!(
+                "assimcli: another key wants to be {name}: if it was re-installed, `assimcli hosts accept-key {name}`"
+            );
         }
     }
     rows.print(context.format)?;

@@ -19,15 +19,23 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         list(context, &known)?;
         return Ok(Finding::Nothing);
     }
-    let names: Vec<&str> = known.as_array().into_iter().flatten().filter_map(|q| q["name"].as_str()).collect();
-    let Some(query) = known.as_array().into_iter().flatten().find(|q| q["name"] == options.name.as_str()) else {
-        return Err(Failure::new(format!("there is no query {:?}", options.name)).hint(match closest(&options.name, &names) {
-            Some(near) => format!("Did you mean {near:?}? `assimcli query list` shows all."),
-            None => "`assimcli query list` shows all.".into(),
-        }));
+    let names: Vec<&str> =
+        known.as_array().into_iter().flatten().filter_map(|q| q["name"].as_str()).collect();
+    let Some(query) = known.as_array().into_iter().flatten().find(|q| q["name"] == options.name.as_str())
+    else {
+        return Err(Failure::new(format!("there is no query {:?}", options.name)).hint(
+            match closest(&options.name, &names) {
+                Some(near) => format!("Did you mean {near:?}? `assimcli query list` shows all."),
+                None => "`assimcli query list` shows all.".into(),
+            },
+        ));
     };
     let parameters = parameters(query, &options.parameters)?;
-    let answer = post(context, &format!("/v1/query/{}", encoded(&options.name)), &json!({ "parameters": parameters }))?;
+    let answer = post(
+        context,
+        &format!("/v1/query/{}", encoded(&options.name)),
+        &json!({ "parameters": parameters }),
+    )?;
     Rows::from_answer(&answer).print(context.format)?;
     Ok(Finding::Nothing)
 }
@@ -53,7 +61,13 @@ fn declared(query: &Value) -> impl Iterator<Item = (&str, &str)> {
 /// `name=value` words, or one bare value for the only parameter. Types are the CMA's business.
 fn parameters(query: &Value, words: &[String]) -> Result<Map<String, Value>, Failure> {
     let names: Vec<&str> = declared(query).map(|(name, _)| name).collect();
-    let usage = || format!("usage: assimcli query {} {}", query["name"].as_str().unwrap_or(""), names.iter().map(|n| format!("{n}=VALUE")).collect::<Vec<_>>().join(" "));
+    let usage = || {
+        format!(
+            "usage: assimcli query {} {}",
+            query["name"].as_str().unwrap_or(""),
+            names.iter().map(|n| format!("{n}=VALUE")).collect::<Vec<_>>().join(" ")
+        )
+    };
     let mut given = Map::new();
     for word in words {
         match word.split_once('=') {
@@ -75,7 +89,11 @@ fn parameters(query: &Value, words: &[String]) -> Result<Map<String, Value>, Fai
 /// The known word that shares the longest beginning, or contains the other.
 pub fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let common = |other: &str| word.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
-    known.iter().copied().filter(|other| common(other) >= 3 || other.contains(word) && word.len() >= 3).max_by_key(|other| common(other))
+    known
+        .iter()
+        .copied()
+        .filter(|other| common(other) >= 3 || other.contains(word) && word.len() >= 3)
+        .max_by_key(|other| common(other))
 }
 
 #[cfg(test)]

@@ -78,7 +78,10 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         Command::Load { directory, set, based_on } => load(context, directory, set, based_on.as_deref()),
         Command::Check { directory } => check(context, directory),
         Command::Eval { vectors: Some(file), .. } => {
-            print(&rules::vectors::evaluate_vectors(&read(file)?).map_err(|e| Failure::new(format!("{}: {e}", file.display())))?)?;
+            print(
+                &rules::vectors::evaluate_vectors(&read(file)?)
+                    .map_err(|e| Failure::new(format!("{}: {e}", file.display())))?,
+            )?;
             Ok(Finding::Nothing)
         }
         Command::Eval { expression, data, .. } => eval(expression.as_deref().unwrap_or(""), data.as_deref()),
@@ -111,9 +114,17 @@ fn list(context: &Context, name: &str) -> Result<Finding, Failure> {
     let Some(set) = sets.effective(name) else { return Err(no_such_set(&sets, name)) };
     let mut rows = Rows::new(&["id", "severity", "category", "discovery", "title", "set"]);
     for rule in set.rules() {
-        let title = rule.ignored.as_ref().map_or_else(|| rule.title.clone(), |why| format!("(ignored: {why}) {}", rule.title));
+        let title = rule
+            .ignored
+            .as_ref()
+            .map_or_else(|| rule.title.clone(), |why| format!("(ignored: {why}) {}", rule.title));
         rows.rows.push(vec![
-            json!(rule.id), json!(rule.severity.as_str()), json!(rule.category), json!(rule.discovery), json!(title), json!(rule.set),
+            json!(rule.id),
+            json!(rule.severity.as_str()),
+            json!(rule.category),
+            json!(rule.discovery),
+            json!(title),
+            json!(rule.set),
         ]);
     }
     rows.print(context.format)?;
@@ -135,22 +146,43 @@ fn show(context: &Context, id: &str, set: Option<&str>) -> Result<Finding, Failu
         None => sets.find(id),
     };
     if found.is_empty() {
-        let known: Vec<String> = sets.iter().flat_map(|set| set.rules().map(|rule| rule.id.clone())).collect();
+        let known: Vec<String> =
+            sets.iter().flat_map(|set| set.rules().map(|rule| rule.id.clone())).collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let near = closest(id, &known).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
-        return Err(Failure::new(format!("no rule is called {id:?}")).hint(format!("{near}`assimcli rules list` shows all.")));
+        return Err(Failure::new(format!("no rule is called {id:?}"))
+            .hint(format!("{near}`assimcli rules list` shows all.")));
     }
     match context.format {
-        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&found.iter().map(|r| r.to_json()).collect::<Vec<_>>()).unwrap_or_default()))?,
-        Format::Jsonl => print(&found.iter().map(|rule| format!("{}\n", rule.to_json())).collect::<String>())?,
-        Format::Csv => Rows::from_objects(&["id", "title", "severity", "category", "discovery", "expression"], &Value::Array(found.iter().map(|r| r.to_json()).collect())).print(Format::Csv)?,
-        Format::Table | Format::Script => print(&found.iter().map(|rule| page(rule)).collect::<Vec<_>>().join("\n"))?,
+        Format::Json => print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&found.iter().map(|r| r.to_json()).collect::<Vec<_>>())
+                .unwrap_or_default()
+        ))?,
+        Format::Jsonl => {
+            print(&found.iter().map(|rule| format!("{}\n", rule.to_json())).collect::<String>())?
+        }
+        Format::Csv => Rows::from_objects(
+            &["id", "title", "severity", "category", "discovery", "expression"],
+            &Value::Array(found.iter().map(|r| r.to_json()).collect()),
+        )
+        .print(Format::Csv)?,
+        Format::Table | Format::Script => {
+            print(&found.iter().map(|rule| page(rule)).collect::<Vec<_>>().join("\n"))?
+        }
     }
     Ok(Finding::Nothing)
 }
 
 fn page(rule: &Rule) -> String {
-    let mut page = format!("{}: {}\n{} severity, category {}, set {}\n", rule.id, rule.title, rule.severity.as_str(), rule.category, rule.set);
+    let mut page = format!(
+        "{}: {}\n{} severity, category {}, set {}\n",
+        rule.id,
+        rule.title,
+        rule.severity.as_str(),
+        rule.category,
+        rule.set
+    );
     if let Some(why) = &rule.ignored {
         page += &format!("IGNORED in this set: {why}\n");
     }
@@ -162,11 +194,16 @@ fn page(rule: &Rule) -> String {
         ("Fix for good", &rule.fix_permanently),
     ] {
         if !body.is_empty() {
-            let lines: Vec<String> = body.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
+            let lines: Vec<String> =
+                body.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
             page += &format!("\n{heading}\n{}\n", lines.join("\n"));
         }
     }
-    let ids: Vec<String> = rule.references.iter().map(|(benchmark, ids)| format!("    {:<16} {}", benchmark.replace('_', " "), ids.join(", "))).collect();
+    let ids: Vec<String> = rule
+        .references
+        .iter()
+        .map(|(benchmark, ids)| format!("    {:<16} {}", benchmark.replace('_', " "), ids.join(", ")))
+        .collect();
     if !ids.is_empty() {
         page += &format!("\nCalled in benchmarks\n{}\n", ids.join("\n"));
     }
@@ -186,32 +223,56 @@ fn check(context: &Context, directory: &Path) -> Result<Finding, Failure> {
         rows.rows.push(vec![json!(p.file), json!(p.line), json!(p.rule), json!(p.message), json!(p.hint)]);
     }
     rows.print(context.format)?;
-    eprintln!("{count} files checked, {} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
+    eprintln!(
+        "{count} files checked, {} problem{}",
+        problems.len(),
+        if problems.len() == 1 { "" } else { "s" }
+    );
     Ok(if problems.is_empty() { Finding::Nothing } else { Finding::Something })
 }
 
 /// A directory with `set.toml` or rules right in it or in folders named after discoveries is one set; otherwise each
 /// of its directories is a set.
 fn files_of(directory: &Path) -> Result<(Vec<rules::rule_set::SourceFile>, Vec<RuleProblem>), Failure> {
-    let is_set = directory.join("set.toml").exists() || has_rule_files(directory) || subdirectories(directory).iter().any(|d| has_rule_files(d)) && !subdirectories(directory).iter().any(|d| d.join("set.toml").exists() || subdirectories(d).iter().any(|s| has_rule_files(s)));
+    let is_set = directory.join("set.toml").exists()
+        || has_rule_files(directory)
+        || subdirectories(directory).iter().any(|d| has_rule_files(d))
+            && !subdirectories(directory)
+                .iter()
+                .any(|d| d.join("set.toml").exists() || subdirectories(d).iter().any(|s| has_rule_files(s)));
     let (files, problems) = if is_set {
-        let name = directory.canonicalize().ok().and_then(|d| d.file_name().map(|n| n.to_string_lossy().into_owned())).unwrap_or_else(|| "CHECKED".into());
+        let name = directory
+            .canonicalize()
+            .ok()
+            .and_then(|d| d.file_name().map(|n| n.to_string_lossy().into_owned()))
+            .unwrap_or_else(|| "CHECKED".into());
         rules::rule_set::read_set(directory, &name)
     } else {
         rules::rule_set::read_sets(directory)
     };
     if files.is_empty() && problems.is_empty() {
-        return Err(Failure::new(format!("there are no rules in {}", directory.display())).hint("A rule set is a directory with <discovery>/<id>.toml files; docs/add-a-rule.md tells more."));
+        return Err(Failure::new(format!("there are no rules in {}", directory.display())).hint(
+            "A rule set is a directory with <discovery>/<id>.toml files; docs/add-a-rule.md tells more.",
+        ));
     }
     Ok((files, problems))
 }
 
 fn subdirectories(directory: &Path) -> Vec<PathBuf> {
-    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
 }
 
 fn has_rule_files(directory: &Path) -> bool {
-    let is_rule = |path: &Path| path.extension().is_some_and(|e| e == "toml" || e == "json") && path.file_name().is_some_and(|n| n != "set.toml");
+    let is_rule = |path: &Path| {
+        path.extension().is_some_and(|e| e == "toml" || e == "json")
+            && path.file_name().is_some_and(|n| n != "set.toml")
+    };
     fs::read_dir(directory).into_iter().flatten().flatten().any(|entry| is_rule(&entry.path()))
 }
 
@@ -229,8 +290,18 @@ fn problems_of(context: &Context, files: Vec<rules::rule_set::SourceFile>) -> Ve
     let mut seen = std::collections::BTreeSet::new();
     for rule in sets.iter().flat_map(|set| set.rules().cloned().collect::<Vec<_>>()) {
         // The original's JSON format has no texts to complain about.
-        if ours(&rule.source) && rule.source.ends_with(".toml") && seen.insert((rule.set.clone(), rule.id.clone())) {
-            problems.extend(rule.shortcomings().into_iter().filter(|p| !problems.iter().any(|known| known.message == p.message && known.rule == p.rule)).collect::<Vec<_>>());
+        if ours(&rule.source)
+            && rule.source.ends_with(".toml")
+            && seen.insert((rule.set.clone(), rule.id.clone()))
+        {
+            problems.extend(
+                rule.shortcomings()
+                    .into_iter()
+                    .filter(|p| {
+                        !problems.iter().any(|known| known.message == p.message && known.rule == p.rule)
+                    })
+                    .collect::<Vec<_>>(),
+            );
         }
     }
     problems
@@ -238,7 +309,9 @@ fn problems_of(context: &Context, files: Vec<rules::rule_set::SourceFile>) -> Ve
 
 fn load(context: &Context, directory: &Path, set: &str, based_on: Option<&str>) -> Result<Finding, Failure> {
     if set.is_empty() || !set.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
-        return Err(Failure::new(format!("{set:?} is no name for a rule set: letters, digits, _ and - only")));
+        return Err(Failure::new(format!(
+            "{set:?} is no name for a rule set: letters, digits, _ and - only"
+        )));
     }
     if let Some(basis) = based_on
         && sets(context).effective(basis).is_none()
@@ -256,13 +329,26 @@ fn load(context: &Context, directory: &Path, set: &str, based_on: Option<&str>) 
     problems.extend(problems_of(context, files));
     if !problems.is_empty() {
         problems.iter().for_each(report);
-        return Err(Failure::new(format!("nothing was loaded: {} problems in {}", problems.len(), directory.display())).hint("Mend them and load again; `assimcli rules check` shows them as a table."));
+        return Err(Failure::new(format!(
+            "nothing was loaded: {} problems in {}",
+            problems.len(),
+            directory.display()
+        ))
+        .hint("Mend them and load again; `assimcli rules check` shows them as a table."));
     }
     install(context, directory, set, based_on)?;
-    eprintln!("Rule set {set}: {count} files are now in {}.", context.paths.site("best_practices").join(set).display());
+    eprintln!(
+        "Rule set {set}: {count} files are now in {}.",
+        context.paths.site("best_practices").join(set).display()
+    );
     match post(context, "/v1/rules/reload", &json!({})) {
-        Ok(answer) => eprintln!("The CMA uses it from now on{}.", answer["changed"].as_u64().map(|n| format!(" ({n} results changed)")).unwrap_or_default()),
-        Err(_) => eprintln!("No CMA runs here; it will use the set when it starts. cma.toml chooses sets: [rules.by_domain]."),
+        Ok(answer) => eprintln!(
+            "The CMA uses it from now on{}.",
+            answer["changed"].as_u64().map(|n| format!(" ({n} results changed)")).unwrap_or_default()
+        ),
+        Err(_) => eprintln!(
+            "No CMA runs here; it will use the set when it starts. cma.toml chooses sets: [rules.by_domain]."
+        ),
     }
     Ok(Finding::Nothing)
 }
@@ -272,7 +358,8 @@ fn install(context: &Context, directory: &Path, set: &str, based_on: Option<&str
     let place = context.paths.site("best_practices");
     let failed = |path: &Path, error: std::io::Error| Failure::new(format!("{}: {error}", path.display()));
     fs::create_dir_all(&place).map_err(|e| failed(&place, e))?;
-    let (fresh, old, target) = (place.join(format!(".{set}.new")), place.join(format!(".{set}.old")), place.join(set));
+    let (fresh, old, target) =
+        (place.join(format!(".{set}.new")), place.join(format!(".{set}.old")), place.join(set));
     for leftover in [&fresh, &old] {
         if leftover.exists() {
             fs::remove_dir_all(leftover).map_err(|e| failed(leftover, e))?;
@@ -283,7 +370,11 @@ fn install(context: &Context, directory: &Path, set: &str, based_on: Option<&str
         let file = fresh.join("set.toml");
         let given = fs::read_to_string(&file).unwrap_or_default();
         // Tables must come last in TOML, so the key goes to the top and replaces one that is there.
-        let rest: String = given.lines().filter(|line| !line.trim_start().starts_with("based_on")).map(|line| format!("{line}\n")).collect();
+        let rest: String = given
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("based_on"))
+            .map(|line| format!("{line}\n"))
+            .collect();
         fs::write(&file, format!("based_on = \"{basis}\"\n{rest}")).map_err(|e| failed(&file, e))?;
     }
     if target.exists() {
@@ -319,15 +410,17 @@ fn eval(expression: &str, data: Option<&Path>) -> Result<Finding, Failure> {
 
 fn status(rules: &Path, data: &Path) -> Result<Finding, Failure> {
     let data = json_file(data)?;
-    let (answer, problems) = rules::status::status_of_file(&read(rules)?, &rules.to_string_lossy(), &data, &Points::new())
-        .map_err(|problem| Failure::new(problem.to_string()))?;
+    let (answer, problems) =
+        rules::status::status_of_file(&read(rules)?, &rules.to_string_lossy(), &data, &Points::new())
+            .map_err(|problem| Failure::new(problem.to_string()))?;
     problems.iter().for_each(report);
     print(&format!("{answer}\n"))?;
     Ok(Finding::Nothing)
 }
 
 fn json_file(path: &Path) -> Result<Value, Failure> {
-    serde_json::from_str(&read(path)?).map_err(|e| Failure::new(format!("{} is not JSON: {e}", path.display())))
+    serde_json::from_str(&read(path)?)
+        .map_err(|e| Failure::new(format!("{} is not JSON: {e}", path.display())))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -335,9 +428,17 @@ fn read(path: &Path) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::new(format!("{}: {e}", path.display()));
     let mut text = String::new();
     // A bound instead of a size check, so that `--data /dev/stdin` works.
-    fs::File::open(path).map_err(failed)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    fs::File::open(path)
+        .map_err(failed)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
     if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(Failure::new(format!("{} is larger than {} MB", path.display(), MAX_FILE_BYTES / 1_048_576)));
+        return Err(Failure::new(format!(
+            "{} is larger than {} MB",
+            path.display(),
+            MAX_FILE_BYTES / 1_048_576
+        )));
     }
     Ok(text)
 }

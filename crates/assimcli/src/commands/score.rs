@@ -27,7 +27,18 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     if context.format == Format::Table {
         for_people(context, options, &failing)?;
     } else {
-        let columns = ["host", "rule_id", "score", "severity", "category", "title", "values", "since", "fix_now", "fix_permanently"];
+        let columns = [
+            "host",
+            "rule_id",
+            "score",
+            "severity",
+            "category",
+            "title",
+            "values",
+            "since",
+            "fix_now",
+            "fix_permanently",
+        ];
         let shown: Vec<Value> = failing.iter().take(options.top.unwrap_or(usize::MAX)).cloned().collect();
         let mut rows = Rows::from_objects(&columns, &Value::Array(shown));
         if context.format == Format::Script {
@@ -56,7 +67,8 @@ fn for_people(context: &Context, options: &Options, failing: &[Value]) -> Result
         for rule in rules.iter().take(shown) {
             page += &one_line(rule, color(), width().map_or(110, usize::from));
         }
-        page += "\n`assimcli score --fixes` tells how to mend them, `assimcli rules show ID` all about one.\n";
+        page +=
+            "\n`assimcli score --fixes` tells how to mend them, `assimcli rules show ID` all about one.\n";
     }
     print(&page)
 }
@@ -86,9 +98,11 @@ fn grouped(failing: &[Value]) -> Vec<Failing<'_>> {
 fn summary(failing: &[Value], rules: &[Failing<'_>], hosts: usize) -> String {
     let mut by_category: BTreeMap<&str, f64> = BTreeMap::new();
     for row in failing {
-        *by_category.entry(row["category"].as_str().unwrap_or("")).or_default() += row["score"].as_f64().unwrap_or(0.0);
+        *by_category.entry(row["category"].as_str().unwrap_or("")).or_default() +=
+            row["score"].as_f64().unwrap_or(0.0);
     }
-    let scores: Vec<String> = by_category.iter().map(|(category, score)| format!("{category} {score}")).collect();
+    let scores: Vec<String> =
+        by_category.iter().map(|(category, score)| format!("{category} {score}")).collect();
     format!(
         "{} rule{} fail{} on {hosts} host{}; score (0 is best): {}\n\n",
         rules.len(),
@@ -116,7 +130,13 @@ fn one_line(rule: &Failing<'_>, color: bool, width: usize) -> String {
 }
 
 fn with_fix(rule: &Failing<'_>, color: bool) -> String {
-    let mut text = format!("{} {}  should be: {}{}\n", heading(rule, color), field(rule, "rule_id"), field(rule, "title"), on_hosts(rule));
+    let mut text = format!(
+        "{} {}  should be: {}{}\n",
+        heading(rule, color),
+        field(rule, "rule_id"),
+        field(rule, "title"),
+        on_hosts(rule)
+    );
     let found = values(&rule.row["values"]);
     if !found.is_empty() {
         text += &format!("  found:     {found}\n");
@@ -145,7 +165,13 @@ fn values(used: &Value) -> String {
     let all = used.as_object().into_iter().flatten();
     let shown: Vec<String> = all
         .take(6)
-        .map(|(name, value)| format!("{} = {}", name.trim_start_matches('$'), if value.is_null() { "(not set)".into() } else { text(value) }))
+        .map(|(name, value)| {
+            format!(
+                "{} = {}",
+                name.trim_start_matches('$'),
+                if value.is_null() { "(not set)".into() } else { text(value) }
+            )
+        })
         .collect();
     printable(&shortened(&shown.join(", "), 300)).into_owned()
 }
@@ -174,10 +200,18 @@ mod tests {
 
     #[test]
     fn worst_rule_first_and_hosts_together() {
-        let rows = [row("a", "low1", "low", 1.0), row("a", "high1", "high", 3.0), row("b", "low1", "low", 1.0), row("b", "low0", "low", 1.0)];
+        let rows = [
+            row("a", "low1", "low", 1.0),
+            row("a", "high1", "high", 3.0),
+            row("b", "low1", "low", 1.0),
+            row("b", "low0", "low", 1.0),
+        ];
         let order: Vec<&str> = grouped(&rows).iter().map(|r| r.row["rule_id"].as_str().unwrap()).collect();
         assert_eq!(order, ["high1", "low1", "low0"]);
-        assert!(summary(&rows, &grouped(&rows), 2).starts_with("3 rules fail on 2 hosts; score (0 is best): security 6"));
+        assert!(
+            summary(&rows, &grouped(&rows), 2)
+                .starts_with("3 rules fail on 2 hosts; score (0 is best): security 6")
+        );
     }
 
     #[test]

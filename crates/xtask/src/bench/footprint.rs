@@ -21,10 +21,13 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
     let (center, picard) = (network.host("center")?, network.host("picard")?);
     // The kernel's own IPv6 chatter would be counted as ours.
     picard.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
-    let site = Site::create_at(folder, programs.clone(), &format!("{}:1984", center.address), Some(center.clone()))?;
+    let site =
+        Site::create_at(folder, programs.clone(), &format!("{}:1984", center.address), Some(center.clone()))?;
     let _cma = site.start_cma(&[])?;
     let nanoprobe = site.start_nanoprobe("picard", Some(picard), &["--cmaaddr", &site.address])?;
-    wait_for("documents", Duration::from_secs(60), || (site.count("SELECT 1 FROM documents") >= 10).then_some(()))?;
+    wait_for("documents", Duration::from_secs(60), || {
+        (site.count("SELECT 1 FROM documents") >= 10).then_some(())
+    })?;
     // The first minute has registration, first documents, closing the connection.
     eprintln!("watching an idle nanoprobe for 1 + {minutes} minutes");
     std::thread::sleep(Duration::from_secs(60));
@@ -32,10 +35,22 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
     let (cpu, sent, start) = (cpu_seconds(nanoprobe.pid())?, sent_bytes(picard)?, Instant::now());
     std::thread::sleep(Duration::from_secs(60 * minutes));
     let passed = start.elapsed().as_secs_f64() / 60.0;
-    figure(&format!("nanoprobe: resident memory after {minutes} minutes"), &format!("{:.1} MB", memory(nanoprobe.pid(), "Rss")?), "≤ 12 MB");
+    figure(
+        &format!("nanoprobe: resident memory after {minutes} minutes"),
+        &format!("{:.1} MB", memory(nanoprobe.pid(), "Rss")?),
+        "≤ 12 MB",
+    );
     figure("nanoprobe: proportional memory (PSS)", &format!("{:.1} MB", memory(nanoprobe.pid(), "Pss")?), "");
-    figure("nanoprobe: CPU a minute, nothing changes", &format!("{:.3} s", (cpu_seconds(nanoprobe.pid())? - cpu) / passed), "≤ 0.2 s");
-    figure("nanoprobe: bytes a minute to the CMA, nothing changes", &format!("{:.0} B", (sent_bytes(picard)? - sent) / passed), "0 B");
+    figure(
+        "nanoprobe: CPU a minute, nothing changes",
+        &format!("{:.3} s", (cpu_seconds(nanoprobe.pid())? - cpu) / passed),
+        "≤ 0.2 s",
+    );
+    figure(
+        "nanoprobe: bytes a minute to the CMA, nothing changes",
+        &format!("{:.0} B", (sent_bytes(picard)? - sent) / passed),
+        "0 B",
+    );
     Ok(())
 }
 
@@ -43,13 +58,21 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
 fn memory(pid: u32, which: &str) -> Result<f64, String> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
-    let line = text.lines().find(|line| line.starts_with(&format!("{which}:"))).ok_or_else(|| format!("{path} has no {which}"))?;
-    let kilobytes: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).ok_or_else(|| format!("{path}: {line}"))?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{which}:")))
+        .ok_or_else(|| format!("{path} has no {which}"))?;
+    let kilobytes: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .ok_or_else(|| format!("{path}: {line}"))?;
     Ok(kilobytes / 1024.0)
 }
 
 fn sent_bytes(host: &Host) -> Result<f64, String> {
     let output = capture(host.command(Path::new("ip")).args(["-json", "-stats", "link", "show", "eth0"]))?;
-    let links: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("ip printed no JSON: {e}"))?;
+    let links: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|e| format!("ip printed no JSON: {e}"))?;
     links[0]["stats64"]["tx"]["bytes"].as_f64().ok_or_else(|| format!("ip tells no bytes: {links}"))
 }

@@ -26,10 +26,16 @@ fn in_folder(folder: &Path, programs: &Programs, documents: usize) -> Result<(),
     agents.arg(&site.address).arg(site.paths.crypto()).args([AGENTS.to_string(), each.to_string()]);
     let output = capture(&mut agents)?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let seconds: f64 = text.parse().map_err(|_| format!("the simulated agents failed: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
+    let seconds: f64 = text.parse().map_err(|_| {
+        format!("the simulated agents failed: {}", String::from_utf8_lossy(&output.stderr).trim())
+    })?;
     let total = (each * AGENTS) as f64;
     let cpu = cpu_seconds(cma.pid())? - before;
-    figure(&format!("CMA: changed documents a second, durable ({total} from {AGENTS} hosts)"), &format!("{:.0} /s", total / seconds), "≥ 1500 /s");
+    figure(
+        &format!("CMA: changed documents a second, durable ({total} from {AGENTS} hosts)"),
+        &format!("{:.0} /s", total / seconds),
+        "≥ 1500 /s",
+    );
     figure("CMA: CPU for each", &format!("{:.2} ms", cpu / total * 1000.0), "");
     let transitions = site.count("SELECT eventid FROM events LIMIT 10");
     if transitions == 0 {

@@ -44,11 +44,15 @@ enum What {
 
 pub fn run(options: &Options) -> Outcome {
     if !is_root() {
-        return Err("the benchmarks make network namespaces and need root: `sudo -E cargo xtask bench`".into());
+        return Err(
+            "the benchmarks make network namespaces and need root: `sudo -E cargo xtask bench`".into()
+        );
     }
     eprintln!("building release programs");
     process::run(
-        Command::new("cargo").args(["build", "--release", "--locked", "--workspace", "--bins", "--examples"]).current_dir(workspace()),
+        Command::new("cargo")
+            .args(["build", "--release", "--locked", "--workspace", "--bins", "--examples"])
+            .current_dir(workspace()),
     )?;
     let programs = Programs::in_directory(&workspace().join("target/release"));
     let wanted = |what| options.what.is_empty() || options.what.contains(&what);
@@ -79,7 +83,12 @@ fn cpu_seconds(pid: u32) -> Result<f64, String> {
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
     // The command name may contain blanks and parentheses; fields are counted after its last `)`.
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).ok_or_else(|| format!("{path} has no field {index}"));
+    let ticks = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|f| f.parse::<f64>().ok())
+            .ok_or_else(|| format!("{path} has no field {index}"))
+    };
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 

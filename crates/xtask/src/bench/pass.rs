@@ -16,7 +16,10 @@ pub fn measure(programs: &Programs) -> Result<(), String> {
         .filter_map(|(name, seconds)| Some((name, seconds.trim().parse().ok()?)))
         .collect();
     if costs.is_empty() || !output.status.success() {
-        return Err(format!("the example `pass` printed no costs: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        return Err(format!(
+            "the example `pass` printed no costs: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        ));
     }
     let total: f64 = costs.iter().map(|(_, seconds)| seconds).sum();
     figure(&format!("one pass of {} discoveries: CPU", costs.len()), &format!("{total:.3} s"), "≤ 0.15 s");

@@ -29,11 +29,13 @@ fn series(programs: &Programs, flips: usize, triggers: bool) -> Result<(), Strin
 fn in_folder(folder: &Path, programs: &Programs, flips: usize, triggers: bool) -> Result<(), String> {
     let network = Network::new(&["center", "picard"])?;
     let (center, picard) = (network.host("center")?, network.host("picard")?);
-    let site = Site::create_at(folder, programs.clone(), &format!("{}:1984", center.address), Some(center.clone()))?;
+    let site =
+        Site::create_at(folder, programs.clone(), &format!("{}:1984", center.address), Some(center.clone()))?;
     let record = recorder(&site)?;
     if !triggers {
         let config = site.paths.cma_config();
-        fs::write(&config, "[discovery]\ntriggers = false\n").map_err(|e| format!("{}: {e}", config.display()))?;
+        fs::write(&config, "[discovery]\ntriggers = false\n")
+            .map_err(|e| format!("{}: {e}", config.display()))?;
     }
     let etc = private_etc(folder)?;
     picard.sysctl("net.ipv4.conf.all.log_martians", "1")?;
@@ -41,22 +43,42 @@ fn in_folder(folder: &Path, programs: &Programs, flips: usize, triggers: bool) -
     let _nanoprobe = start_with_etc(&site, picard, &etc)?;
     for rule in ["nist_V-38528", "nist_V-38613", "nist_V-38504"] {
         let judged = format!("SELECT 1 FROM rule_results WHERE rule_id = '{rule}' AND status = 'pass'");
-        wait_for(&format!("rule {rule} to pass at first"), Duration::from_secs(90), || (site.count(&judged) == 1).then_some(()))?;
+        wait_for(&format!("rule {rule} to pass at first"), Duration::from_secs(90), || {
+            (site.count(&judged) == 1).then_some(())
+        })?;
     }
     let how = if triggers { "" } else { ", polling" };
     let goal = if triggers { "≤ 0.3 s" } else { "≤ 60 s" };
     let sshd = etc.join("ssh/sshd_config");
     let shadow = etc.join("shadow");
     let mut cases: Vec<Case<'_>> = vec![
-        ("log_martians", "nist_V-38528", Box::new(|broken| picard.sysctl("net.ipv4.conf.all.log_martians", if broken { "0" } else { "1" }))),
-        ("sshd_config", "nist_V-38613", Box::new(|broken| write(&sshd, if broken { "PermitRootLogin yes\n" } else { SSHD_CONFIG }))),
+        (
+            "log_martians",
+            "nist_V-38528",
+            Box::new(|broken| {
+                picard.sysctl("net.ipv4.conf.all.log_martians", if broken { "0" } else { "1" })
+            }),
+        ),
+        (
+            "sshd_config",
+            "nist_V-38613",
+            Box::new(|broken| write(&sshd, if broken { "PermitRootLogin yes\n" } else { SSHD_CONFIG })),
+        ),
         ("file mode", "nist_V-38504", Box::new(|broken| chmod(&shadow, if broken { 0o666 } else { 0o640 }))),
     ];
     for (name, rule, change) in &mut cases {
         let mut seconds = flip(&record, rule, flips, change)?;
         seconds.sort_by(f64::total_cmp);
-        figure(&format!("{name}: change to script start, median of {flips}{how}"), &format!("{:.3} s", percentile(&seconds, 0.5)), "");
-        figure(&format!("{name}: change to script start, p95{how}"), &format!("{:.3} s", percentile(&seconds, 0.95)), goal);
+        figure(
+            &format!("{name}: change to script start, median of {flips}{how}"),
+            &format!("{:.3} s", percentile(&seconds, 0.5)),
+            "",
+        );
+        figure(
+            &format!("{name}: change to script start, p95{how}"),
+            &format!("{:.3} s", percentile(&seconds, 0.95)),
+            goal,
+        );
     }
     Ok(())
 }
@@ -66,7 +88,12 @@ type Case<'a> = (&'static str, &'static str, Box<dyn FnMut(bool) -> Result<(), S
 const SSHD_CONFIG: &str = "PermitRootLogin no\n";
 
 /// Breaks and mends in turn; seconds from just before each change to the script's own first clock reading.
-fn flip(record: &Path, rule: &str, flips: usize, change: &mut dyn FnMut(bool) -> Result<(), String>) -> Result<Vec<f64>, String> {
+fn flip(
+    record: &Path,
+    rule: &str,
+    flips: usize,
+    change: &mut dyn FnMut(bool) -> Result<(), String>,
+) -> Result<Vec<f64>, String> {
     let lines = || {
         let text = fs::read_to_string(record).unwrap_or_default();
         text.lines().filter(|line| line.starts_with(rule)).map(str::to_owned).collect::<Vec<_>>()
@@ -77,13 +104,16 @@ fn flip(record: &Path, rule: &str, flips: usize, change: &mut dyn FnMut(bool) ->
         let broken = round % 2 == 0;
         let before = now_seconds();
         change(broken)?;
-        let line = wait_for(&format!("the alert of {rule}"), Duration::from_secs(180), || lines().get(seen).cloned())?;
+        let line = wait_for(&format!("the alert of {rule}"), Duration::from_secs(180), || {
+            lines().get(seen).cloned()
+        })?;
         let words: Vec<&str> = line.split(' ').collect();
         let expected = if broken { "warn" } else { "unwarn" };
         if words.get(1) != Some(&expected) {
             return Err(format!("expected {expected} for {rule}, the script was told {line:?}"));
         }
-        let nanoseconds: f64 = words.get(2).and_then(|w| w.parse().ok()).ok_or_else(|| format!("no time in {line:?}"))?;
+        let nanoseconds: f64 =
+            words.get(2).and_then(|w| w.parse().ok()).ok_or_else(|| format!("no time in {line:?}"))?;
         seconds.push(nanoseconds / 1e9 - before);
         seen += 1;
         // Not in step with anything that repeats.
@@ -100,7 +130,13 @@ fn now_seconds() -> f64 {
 fn recorder(site: &Site) -> Result<PathBuf, String> {
     let record = site.paths.root().join("alerts");
     let script = site.paths.shared("notification.d").join("record.sh");
-    write(&script, &format!("#!/bin/sh\nprintf '%s %s %s\\n' \"$ASSIM_ruleid\" \"$1\" \"$(date +%s%N)\" >> '{}'\n", record.display()))?;
+    write(
+        &script,
+        &format!(
+            "#!/bin/sh\nprintf '%s %s %s\\n' \"$ASSIM_ruleid\" \"$1\" \"$(date +%s%N)\" >> '{}'\n",
+            record.display()
+        ),
+    )?;
     chmod(&script, 0o755)?;
     Ok(record)
 }
@@ -131,5 +167,6 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 }
 
 fn chmod(path: &Path, mode: u32) -> Result<(), String> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|e| format!("{}: {e}", path.display()))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(|e| format!("{}: {e}", path.display()))
 }
