@@ -158,7 +158,7 @@ fn next_steps(site: &Site) {
 /// Prints events until Ctrl-C or until a daemon ends.
 fn follow(site: &Site, cma: &mut Running, nanoprobe: &mut Running) -> Outcome {
     let mut command = Command::new(site.programs.path("assimcli"));
-    command.arg("--root").arg(site.paths.root()).args(["events", "--follow"]);
+    command.arg("--root").arg(site.paths.root()).args(["events", "--follow", "--since", "0s"]);
     let mut events = command.spawn().map_err(|e| format!("assimcli cannot be started: {e}"))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
