@@ -327,4 +327,19 @@ mod tests {
         assert_eq!(config.rules.set_of("lab"), "LABSET");
         assert_eq!(config.rules.set_of("prod"), "BASE");
     }
+
+    #[test]
+    fn the_documented_settings_are_legal() {
+        let page = include_str!("../../../docs/configuration.md");
+        let blocks: Vec<&str> =
+            page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let [cma, nanoprobe] = blocks.as_slice() else {
+            panic!("two examples expected, found {}", blocks.len())
+        };
+        let cma: CmaConfig = parse_toml("cma.toml", cma).unwrap();
+        assert_eq!(cma.domain_of("lab-1"), "lab");
+        assert_eq!(cma.discovery.settle_milliseconds, DiscoveryConfig::default().settle_milliseconds);
+        let nanoprobe: NanoprobeConfig = parse_toml("nanoprobe.toml", nanoprobe).unwrap();
+        assert_eq!(nanoprobe.queue_bytes, NanoprobeConfig::default().queue_bytes);
+    }
 }

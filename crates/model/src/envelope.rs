@@ -3,6 +3,7 @@
 use crate::ids::DocumentHash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The largest document that a nanoprobe sends and a CMA takes, as canonical JSON text.
 pub const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
@@ -34,19 +35,47 @@ pub struct Envelope {
 impl Envelope {
     /// Keys sorted at every level, no white space: equal facts give equal text.
     pub fn canonical(&self) -> String {
-        // A map keyed by text cannot fail to serialise; serde_json's maps are sorted.
-        let value = serde_json::to_value(self).unwrap_or(Value::Null);
-        value.to_string()
+        // Text keys and JSON values cannot fail to serialise.
+        serde_json::to_string(&self.sorted()).unwrap_or_default()
     }
 
+    /// The top-level fields by name, borrowed; the levels below are sorted because `serde_json` keeps its maps so.
+    /// An extra field of the name of a fixed one wins, as it does when an envelope becomes a `Value`.
+    fn sorted(&self) -> BTreeMap<&str, Field<'_>> {
+        let mut fields = BTreeMap::from([
+            ("data", Field::Value(&self.data)),
+            ("description", Field::Text(&self.description)),
+            ("discovertype", Field::Text(&self.discovertype)),
+            ("host", Field::Text(&self.host)),
+            ("instance", Field::Text(&self.instance)),
+            ("proxy", Field::Text(&self.proxy)),
+            ("source", Field::Text(&self.source)),
+        ]);
+        if !self.errors.is_empty() {
+            fields.insert("errors", Field::Errors(&self.errors));
+        }
+        fields.extend(self.extras.iter().map(|(name, value)| (name.as_str(), Field::Value(value))));
+        fields
+    }
+
+    /// Of the canonical text. Who needs the text too hashes that: `DocumentHash::of(text.as_bytes())`.
     pub fn hash(&self) -> DocumentHash {
         DocumentHash::of(self.canonical().as_bytes())
     }
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Field<'a> {
+    Text(&'a str),
+    Value(&'a Value),
+    Errors(&'a [String]),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -67,5 +96,46 @@ mod tests {
         let back: Envelope = serde_json::from_str(&text).unwrap();
         assert_eq!(back, envelope);
         assert_eq!(back.hash(), DocumentHash::of(text.as_bytes()));
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((any::<String>(), inner), 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Also names of fixed fields, which no discovery uses but a hostile executable may.
+    fn extra_names() -> impl Strategy<Value = String> {
+        prop_oneof![any::<String>(), "(data|errors|source|zebra|Data|e|packagetypes)"]
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_text_is_that_of_the_envelope_as_a_value(
+            texts in prop::array::uniform6(any::<String>()),
+            data in values(),
+            errors in prop::collection::vec(any::<String>(), 0..3),
+            extras in prop::collection::vec((extra_names(), values()), 0..4),
+        ) {
+            let [discovertype, description, host, source, instance, proxy] = texts;
+            let extras: Map<String, Value> = extras.into_iter().collect();
+            let envelope =
+                Envelope { discovertype, description, host, source, instance, proxy, data, errors, extras };
+            let value = serde_json::to_value(&envelope).unwrap();
+            prop_assert_eq!(envelope.canonical(), value.to_string());
+            prop_assert_eq!(envelope.hash(), DocumentHash::of(value.to_string().as_bytes()));
+        }
     }
 }
