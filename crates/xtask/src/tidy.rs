@@ -60,7 +60,7 @@ pub fn tracked_files(root: &Path) -> Result<Vec<PathBuf>, String> {
     if files.is_empty() { Err("git lists no files: tidy needs a git checkout".into()) } else { Ok(files) }
 }
 
-pub fn rust_files<'a>(files: &'a [PathBuf]) -> impl Iterator<Item = &'a PathBuf> {
+pub fn rust_files(files: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     files.iter().filter(|file| file.extension().is_some_and(|e| e == "rs"))
 }
 

@@ -1,4 +1,4 @@
-//! The local API: HTTP with JSON over the Unix socket that assimcli uses (see docs/plan.md for the table).
+//! The local API: HTTP with JSON over the Unix socket that assimcli uses (docs/local-api.md has the table).
 //!
 //! Whoever may open the socket may do everything; the socket's mode decides. Errors are `{"error", "hint"}`.
 

@@ -99,13 +99,13 @@ fn flip(
         text.lines().filter(|line| line.starts_with(rule)).map(str::to_owned).collect::<Vec<_>>()
     };
     let mut seconds = Vec::new();
-    let mut seen = lines().len();
+    let known = lines().len();
     for round in 0..flips {
         let broken = round % 2 == 0;
         let before = now_seconds();
         change(broken)?;
         let line = wait_for(&format!("the alert of {rule}"), Duration::from_secs(180), || {
-            lines().get(seen).cloned()
+            lines().get(known + round).cloned()
         })?;
         let words: Vec<&str> = line.split(' ').collect();
         let expected = if broken { "warn" } else { "unwarn" };
@@ -115,7 +115,6 @@ fn flip(
         let nanoseconds: f64 =
             words.get(2).and_then(|w| w.parse().ok()).ok_or_else(|| format!("no time in {line:?}"))?;
         seconds.push(nanoseconds / 1e9 - before);
-        seen += 1;
         // Not in step with anything that repeats.
         std::thread::sleep(Duration::from_millis(150 + (round as u64 * 37) % 200));
     }
