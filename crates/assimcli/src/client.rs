@@ -67,8 +67,7 @@ async fn exchange(
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
     let socket = context.paths.cma_socket();
-    let stream =
-        daemon::local_socket::connect(&socket).map_err(|error| no_answer(context, &error.to_string()))?;
+    let stream = daemon::local_socket::connect(&socket).map_err(|error| no_answer(context, &error))?;
     let broken = |error: String| Failure::new(format!("the CMA at {} broke off: {error}", socket.display()));
     stream.set_nonblocking(true).map_err(|e| broken(e.to_string()))?;
     let stream = tokio::net::UnixStream::from_std(stream).map_err(|e| broken(e.to_string()))?;
@@ -99,10 +98,12 @@ async fn exchange(
     Err(Failure::new(message).hint(value["hint"].as_str().unwrap_or("")))
 }
 
-fn no_answer(context: &Context, reason: &str) -> Failure {
+fn no_answer(context: &Context, reason: &std::io::Error) -> Failure {
     let root = context.paths.root();
-    let start = if root == std::path::Path::new("/") {
-        "Start one with `systemctl start assimilation-cma`, or `cma` in a terminal; if it runs, you may need sudo to talk to it.".to_owned()
+    let start = if reason.kind() == std::io::ErrorKind::PermissionDenied {
+        "This user may not talk to it: use sudo, or be the user that the CMA runs as.".to_owned()
+    } else if root == std::path::Path::new("/") {
+        "Start one with `systemctl start assimilation-cma`, or `cma` in a terminal.".to_owned()
     } else {
         format!("Start one with `cma --root {}`; for another site give its --root.", root.display())
     };
@@ -111,7 +112,18 @@ fn no_answer(context: &Context, reason: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::encoded;
+    use super::*;
+    use crate::output::Format;
+    use model::paths::SitePaths;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn who_may_not_is_not_told_to_start_another_cma() {
+        let context = Context { paths: SitePaths::new("/tmp/x"), format: Format::Json };
+        let hint = |kind| no_answer(&context, &Error::from(kind)).hint;
+        assert!(hint(ErrorKind::PermissionDenied).contains("sudo"));
+        assert!(hint(ErrorKind::NotFound).contains("cma --root /tmp/x"));
+    }
 
     #[test]
     fn hostile_names_stay_one_segment() {

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::{doctor, events, genkeys, hosts, notify, query, rules, score, sql};
 use model::paths::SitePaths;
-use output::Format;
+use output::{Format, note};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -113,9 +113,9 @@ fn main() -> ExitCode {
         Ok(Finding::Nothing) => ExitCode::SUCCESS,
         Ok(Finding::Something) => ExitCode::from(2),
         Err(failure) => {
-            eprintln!("assimcli: {}", model::text::printable(&failure.message));
+            note!("assimcli: {}", model::text::printable(&failure.message));
             if !failure.hint.is_empty() {
-                eprintln!("  {}", model::text::printable(&failure.hint));
+                note!("  {}", model::text::printable(&failure.hint));
             }
             ExitCode::FAILURE
         }

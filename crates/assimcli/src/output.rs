@@ -2,8 +2,11 @@
 
 use crate::Failure;
 use comfy_table::{ContentArrangement, Table, presets};
+pub use model::template::plain as text;
+use model::template::{Template, cell};
 use model::text::printable;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 /// `-o`.
@@ -26,8 +29,8 @@ pub enum Format {
 pub struct Rows {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Value>>,
-    /// Line template of a canned query for `script`, with `${column}`.
-    pub script: Option<String>,
+    /// Lines of a canned query for `script`.
+    pub script: Option<Template>,
 }
 
 impl Rows {
@@ -46,18 +49,26 @@ impl Rows {
 
     /// From the CMA's `{"columns":[...],"rows":[[...]]}`.
     pub fn from_answer(answer: &Value) -> Self {
-        let columns = answer["columns"].as_array().into_iter().flatten().map(text).collect();
+        let columns = distinct(answer["columns"].as_array().into_iter().flatten().map(text));
         let rows = answer["rows"]
             .as_array()
             .into_iter()
             .flatten()
             .map(|row| row.as_array().cloned().unwrap_or_default())
             .collect();
-        Self { columns, rows, script: answer["templates"]["script"].as_str().map(str::to_owned) }
+        // A template that this version cannot read leaves the plain columns.
+        let script = answer["templates"]["script"].as_str().and_then(|line| Template::parse(line).ok());
+        Self { columns, rows, script }
     }
 
     pub fn print(&self, format: Format) -> Result<(), Failure> {
         print(&self.render(format, color(), width()))
+    }
+
+    /// Further rows of what [`print`](Self::print) began: without the heading of CSV.
+    pub fn print_more(&self, format: Format) -> Result<(), Failure> {
+        let all = self.render(format, color(), width());
+        print(if format == Format::Csv { all.split_once("\r\n").map_or("", |(_, rest)| rest) } else { &all })
     }
 
     /// The text of all rows; `width` in columns bounds a table.
@@ -66,9 +77,11 @@ impl Rows {
             Format::Table => self.table(color, width),
             Format::Json => {
                 let all: Vec<Value> = self.rows.iter().map(|row| self.object(row)).collect();
-                format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default())
+                json_text(&(serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"))
             }
-            Format::Jsonl => self.rows.iter().map(|row| format!("{}\n", self.object(row))).collect(),
+            Format::Jsonl => {
+                self.rows.iter().map(|row| json_text(&format!("{}\n", self.object(row)))).collect()
+            }
             Format::Csv => {
                 let header = self.columns.iter().map(|c| csv_field(c)).collect::<Vec<_>>().join(",");
                 let line = |row: &Vec<Value>| {
@@ -76,7 +89,7 @@ impl Rows {
                 };
                 format!("{header}\r\n{}", self.rows.iter().map(line).collect::<String>())
             }
-            Format::Script => self.rows.iter().map(|row| self.script_line(row) + "\n").collect(),
+            Format::Script => self.script_lines().iter().map(|line| format!("{line}\n")).collect(),
         }
     }
 
@@ -84,28 +97,13 @@ impl Rows {
         Value::Object(self.columns.iter().cloned().zip(row.iter().cloned()).collect::<Map<_, _>>())
     }
 
-    fn script_line(&self, row: &[Value]) -> String {
-        let Some(template) = &self.script else {
-            return row.iter().map(|v| one_field(&text(v))).collect::<Vec<_>>().join("\t");
-        };
-        // One pass over the template: a value that looks like a placeholder is never expanded again.
-        let mut line = String::new();
-        let mut rest = template.as_str();
-        while let Some(start) = rest.find("${") {
-            line.push_str(&rest[..start]);
-            let Some(end) = rest[start..].find('}') else { break };
-            let name = &rest[start + 2..start + end];
-            let value = self
-                .columns
-                .iter()
-                .position(|c| c == name)
-                .and_then(|i| row.get(i))
-                .map(text)
-                .unwrap_or_default();
-            line.push_str(&one_field(&value));
-            rest = &rest[start + end + 1..];
-        }
-        line + rest
+    fn script_lines(&self) -> Vec<String> {
+        let by_template =
+            self.script.as_ref().and_then(|template| template.lines(&self.columns, &self.rows, "").ok());
+        by_template.unwrap_or_else(|| {
+            let line = |row: &Vec<Value>| row.iter().map(|v| cell(v, "")).collect::<Vec<_>>().join("\t");
+            self.rows.iter().map(line).collect()
+        })
     }
 
     fn table(&self, color: bool, width: Option<u16>) -> String {
@@ -142,6 +140,45 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// A line for people on standard error, like `eprintln!`; but that nobody reads it (`2>&1 | head`) is no reason to
+/// break off.
+macro_rules! note {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+pub(crate) use note;
+
+/// Column names that differ: JSON objects could not hold two of one name.
+fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        let numbered = (2..).map(|n| format!("{name}_{n}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !all.contains(name));
+        all.push(free.unwrap_or(name));
+    }
+    all
+}
+
+/// JSON in which characters that could move a cursor or reverse the reading direction are escaped (RFC 8259 §7):
+/// the same document, harmless on a terminal. Outside of strings it has none of them but line ends.
+pub fn json_text(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        let mut bytes = [0; 4];
+        if c.is_ascii() || matches!(model::text::printable(c.encode_utf8(&mut bytes)), Cow::Borrowed(_)) {
+            text.push(c);
+        } else {
+            // All of them are in the basic plane, so one unit each.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    text
+}
+
 /// Whether colours may be used: on a terminal, unless NO_COLOR is set (<https://no-color.org>).
 pub fn color() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
@@ -157,20 +194,6 @@ pub fn width() -> Option<u16> {
     (columns > 0).then_some(columns)
 }
 
-/// A value without quotes; structures as JSON.
-pub fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Number(number) => match number.as_f64() {
-            // Scores are fractions that are nearly always whole.
-            Some(n) if number.is_f64() && n.fract() == 0.0 && n.abs() < 1e15 => format!("{n:.0}"),
-            _ => number.to_string(),
-        },
-        other => other.to_string(),
-    }
-}
-
 /// For a table: harmless, and times in the local zone.
 fn person(column: &str, value: &Value) -> String {
     let plain = text(value);
@@ -183,11 +206,6 @@ fn person(column: &str, value: &Value) -> String {
         return time.to_local_text();
     }
     printable(&plain).into_owned()
-}
-
-/// For plain lines: nothing in a value can end the field or the line.
-fn one_field(value: &str) -> String {
-    printable(value).replace('\t', " ")
 }
 
 /// RFC 4180 quoting. A leading `= + - @` would be a formula to a spreadsheet, so text that has one gets a quote mark.
@@ -213,7 +231,7 @@ mod tests {
     #[test]
     fn every_format_has_the_same_rows() {
         let rows = sample();
-        assert_eq!(rows.render(Format::Script, false, None), "web1\t3\na\\u{1b}[2J b\\n\t\n");
+        assert_eq!(rows.render(Format::Script, false, None), "web1\t3\na\\u{1b}[2J\\tb\\n\t\n");
         assert_eq!(rows.render(Format::Csv, false, None), "host,score\r\nweb1,3\r\n\"a\u{1b}[2J\tb\n\",\r\n");
         let parsed: Value = serde_json::from_str(&rows.render(Format::Json, false, None)).unwrap();
         assert_eq!(parsed[0], json!({"host": "web1", "score": 3.0}));
@@ -225,9 +243,29 @@ mod tests {
     #[test]
     fn templates_are_expanded_once() {
         let mut rows = sample();
-        rows.script = Some("${host}|${score}|${nothing}".into());
+        rows.script = Some(Template::parse("${host}|${score}").unwrap());
         rows.rows = vec![vec![json!("${score}"), json!(1)]];
-        assert_eq!(rows.render(Format::Script, false, None), "${score}|1|\n");
+        assert_eq!(rows.render(Format::Script, false, None), "${score}|1\n");
+        // A template of another version, with a column that this answer lacks: the plain columns.
+        rows.script = Some(Template::parse("${nothing}").unwrap());
+        assert_eq!(rows.render(Format::Script, false, None), "${score}\t1\n");
+    }
+
+    #[test]
+    fn columns_of_one_name_are_kept_apart() {
+        let answer = json!({"columns": ["a", "a", "a_2", "a"], "rows": [[1, 2, 3, 4]]});
+        let rows = Rows::from_answer(&answer);
+        assert_eq!(rows.columns, ["a", "a_2", "a_2_2", "a_3"]);
+        let line: Value = serde_json::from_str(&rows.render(Format::Jsonl, false, None)).unwrap();
+        assert_eq!(line, json!({"a": 1, "a_2": 2, "a_2_2": 3, "a_3": 4}));
+    }
+
+    #[test]
+    fn json_is_the_same_document_and_harmless() {
+        let value = json!({"x": "a\u{1b}[2J\u{9b}31m\u{202e}ü\u{1f600}\n"});
+        let text = json_text(&value.to_string());
+        assert!(text.contains("\\u009b31m\\u202eü\u{1f600}"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Why the CMA cannot use its directories or its user.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    #[error("{path} cannot be made: {error}; make it, or use another place with --root", path = .path.display())]
+    #[error("{path} cannot be made: {error}; {}, or use another place with --root", remedy(error), path = .path.display())]
     Directory { path: PathBuf, error: io::Error },
     #[error("{path} cannot be given to user {user:?}: {error}", path = .path.display())]
     Owner { path: PathBuf, user: String, error: io::Error },
@@ -61,6 +61,14 @@ pub fn settle(settings: &Settings) -> Result<(), AccountError> {
     }
     privileges::drop_to(&settings.user)?;
     Ok(())
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "mount its file system writable",
+        io::ErrorKind::StorageFull => "make room on its file system",
+        _ => "make it",
+    }
 }
 
 fn identity(user: &str) -> Result<Identity, AccountError> {

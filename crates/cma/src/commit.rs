@@ -264,6 +264,9 @@ impl Committer {
             }
             for line in &produced.log {
                 if line.warning { tracing::warn!("{}", line.text) } else { tracing::info!("{}", line.text) }
+                if !line.detail.is_empty() {
+                    tracing::debug!("{}", line.detail);
+                }
             }
             for (sequence, event) in produced.events {
                 newest = newest.max(Some(sequence));

@@ -1,4 +1,4 @@
-//! Which hosts are connected right now, and how to reach them with a new configuration.
+//! Which hosts are connected right now, how to reach them with a new configuration, and which one each was given.
 
 use crate::knowledge::Knowledge;
 use model::message::Configure;
@@ -17,6 +17,9 @@ pub struct Hosts {
 struct State {
     by_name: HashMap<Designation, Entry>,
     next: u64,
+    /// The configuration each host was given at its last registration. What is sent later counts only when the host
+    /// registers with it: nothing else says that it arrived.
+    given: HashMap<Designation, DocumentHash>,
 }
 
 #[derive(Debug)]
@@ -39,6 +42,23 @@ pub struct Ticket {
 }
 
 impl Hosts {
+    /// Nobody is connected; before the start of this program hosts were given these configurations.
+    pub fn with_given(given: HashMap<Designation, DocumentHash>) -> Self {
+        Self { connected: Mutex::new(State { given, ..State::default() }) }
+    }
+
+    /// A host that registered has this configuration, or was welcomed with it. `true` when that is to be kept, because
+    /// it is another than before.
+    pub fn gave(&self, designation: &Designation, config: DocumentHash) -> bool {
+        self.lock().given.insert(designation.clone(), config) != Some(config)
+    }
+
+    /// Whether a host is not connected and was given another configuration than `wanted`.
+    pub fn lacks(&self, designation: &Designation, wanted: DocumentHash) -> bool {
+        let state = self.lock();
+        !state.by_name.contains_key(designation) && state.given.get(designation) != Some(&wanted)
+    }
+
     /// Enters a host that was welcomed with the configuration of this hash.
     pub fn enter(&self, designation: &Designation, config: DocumentHash) -> Ticket {
         let mut state = self.lock();
@@ -83,7 +103,7 @@ impl Hosts {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change is a single map operation, so a panic elsewhere leaves it whole.
+        // Every change is a single operation on a map, so a panic elsewhere leaves it whole.
         self.connected.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

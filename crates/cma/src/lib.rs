@@ -2,12 +2,13 @@
 //!
 //! Its modules in the order of a fact's journey: [`inbox`] takes messages from nanoprobes, [`commit`] has one thread
 //! write them in groups, [`ingest`] decides what each changes, [`notify`] tells people. Beside it: [`knowledge`]
-//! (configuration and rules), [`reevaluate`] (when those change), [`hosts`] (who is connected), [`health`] (what is
-//! wrong here), [`readers`], [`api`] (the local socket) and [`web`]. [`settings`], [`account`] and [`startup`] bring
-//! it all up.
+//! (configuration and rules), [`reevaluate`] (when those change), [`hosts`] (who is connected), [`calls`] (who is not,
+//! and has an old configuration), [`health`] (what is wrong here), [`readers`], [`api`] (the local socket) and [`web`].
+//! [`settings`], [`account`] and [`startup`] bring it all up.
 
 pub mod account;
 pub mod api;
+pub mod calls;
 pub mod commit;
 pub mod health;
 pub mod hosts;

@@ -59,11 +59,11 @@ pub enum SettingError {
     Config(#[from] ConfigError),
     #[error("{what} {value:?} is no address with a port, such as {example}")]
     Address { what: &'static str, value: String, example: &'static str },
-    #[error("--debug {0:?} is no number from 0 to 5")]
+    #[error("--debug (CMA_DEBUG) {0:?} is no number from 0 to 5")]
     Debug(String),
-    #[error("--store {0}: PostgreSQL is not built into this version; use sqlite:PATH")]
+    #[error("--store (CMA_STORE) {0}: PostgreSQL is not built into this version; use sqlite:PATH")]
     Postgres(String),
-    #[error("--store {0:?} is not known; use sqlite:PATH")]
+    #[error("--store (CMA_STORE) {0:?} is not known; use sqlite:PATH")]
     Store(String),
 }
 

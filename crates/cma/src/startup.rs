@@ -10,7 +10,7 @@ use crate::knowledge::{Knowledge, SharedKnowledge};
 use crate::notify::run::Delivery;
 use crate::readers::{Readers, newest_event};
 use crate::settings::{Arguments, SettingError, Settings};
-use crate::{account, reevaluate, web};
+use crate::{account, calls, reevaluate, web};
 use daemon::pidfile::{PidFile, PidFileError};
 use daemon::signals::{Signal, Signals};
 use daemon::{local_socket, logging};
@@ -123,6 +123,7 @@ async fn serve(
     let known = reader.hosts()?;
     let last_event = newest_event(reader.as_mut())?;
     drop(reader);
+    let given = calls::given(store.begin()?.as_mut(), &known)?;
     let (stop, stopping) = watch::channel(false);
     let (event_sender, event_receiver) = watch::channel(last_event);
     let (outbox, rows) = mpsc::unbounded_channel();
@@ -170,7 +171,7 @@ async fn serve(
         .spawn(move || committer.run(requests))
         .map_err(|error| StartError::Io { what: "the thread that writes", error })?;
     let writer = Writer::new(queue);
-    let hosts = Arc::new(Hosts::default());
+    let hosts = Arc::new(Hosts::with_given(given));
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let (reload_sender, mut reloads) = mpsc::channel::<Reload>(4);
 
@@ -205,6 +206,14 @@ async fn serve(
         stopping.clone(),
         evaluated,
     ));
+    let caller = calls::Caller {
+        endpoint: endpoint.clone(),
+        readers: readers.clone(),
+        hosts: hosts.clone(),
+        knowledge: knowledge.clone(),
+        stop: stopping.clone(),
+    };
+    tokio::spawn(caller.run());
     let delivery = Delivery {
         rows,
         writer: writer.clone(),

@@ -2,7 +2,8 @@
 //!
 //! In the order in which a fact meets them: an [`envelope`] is what a discovery found, a [`message`] carries
 //! it to the CMA, [`graph`] is what it means, an [`event`] is what people are told. [`config`] holds the
-//! settings of both daemons, [`paths`] where things live on disk, [`text`] how hostile text is made harmless.
+//! settings of both daemons, [`paths`] where things live on disk, [`text`] how hostile text is made harmless,
+//! [`template`] how an answer becomes lines.
 
 pub mod config;
 pub mod envelope;
@@ -11,6 +12,7 @@ pub mod graph;
 pub mod ids;
 pub mod message;
 pub mod paths;
+pub mod template;
 pub mod text;
 pub mod time;
 

@@ -19,10 +19,13 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+/// One line for each paragraph: clap fits them to the terminal.
 const AFTER_HELP: &str = "\
-Settings come from these options, then the environment (NANOPROBE_CMAADDR, NANOPROBE_BIND, NANOPROBE_DYNAMIC,
-NANOPROBE_TTL, NANOPROBE_DEBUG), then /etc/assimilation/nanoprobe.toml. SIGUSR1 and SIGUSR2 raise and lower the
-debug level, SIGTERM stops in good order.";
+Settings come from these options, then the environment (NANOPROBE_CMAADDR, NANOPROBE_BIND, NANOPROBE_DYNAMIC, \
+NANOPROBE_TTL, NANOPROBE_DEBUG), then /etc/assimilation/nanoprobe.toml. SIGUSR1 and SIGUSR2 raise and lower the \
+debug level, SIGTERM stops in good order.
+
+Exit status: 0 = ok, 1 = error; with --status 0 = running, 1 = dead with a pid file, 3 = not running, 4 = unknown.";
 
 /// What the running agent is told.
 #[derive(Debug, Default, Args)]

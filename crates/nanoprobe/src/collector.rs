@@ -181,7 +181,10 @@ impl Collector {
 /// # Errors
 /// It is larger than a CMA takes.
 pub fn pack(envelope: &Envelope) -> Result<Document, String> {
-    let text = envelope.canonical();
+    pack_text(&envelope.canonical())
+}
+
+fn pack_text(text: &str) -> Result<Document, String> {
     let hash = DocumentHash::of(text.as_bytes());
     let body = wire::body::compress(text.as_bytes()).map_err(|error| error.to_string())?;
     Ok(Document { hash, body })
@@ -246,7 +249,12 @@ fn run(job: &Job, host_root: &std::path::Path) -> Finished {
             (result, Interest::default(), ended.cpu)
         }
     };
-    let result = result.and_then(|envelope| pack(&envelope));
+    let result = result.and_then(|envelope| {
+        let text = envelope.canonical();
+        // A tree of values takes several times the memory of its text, and compressing takes memory too.
+        drop(envelope);
+        pack_text(&text)
+    });
     let cpu = thread_time().saturating_sub(before) + children;
     Finished { number: job.number, instance: job.instance.clone(), result, interest, cpu, seen }
 }

@@ -30,6 +30,9 @@ pub fn discover(arguments: &DiscoverArgs, site: &SitePaths, host_root: &Path, pr
     }
     let kind = arguments.kind.as_deref().unwrap_or_default();
     let parameters: Parameters = arguments.params.iter().cloned().collect();
+    if !host_root.is_dir() {
+        return failed(&format!("--host-root {}: there is no such directory", host_root.display()));
+    }
     let host = Host::at(host_root);
     let by_hand =
         scan.executables.iter().find(|executable| executable.name == kind || executable.instance == kind);
@@ -50,11 +53,15 @@ pub fn discover(arguments: &DiscoverArgs, site: &SitePaths, host_root: &Path, pr
             }
             Answer { output: text(&envelope, pretty), messages, code: 0 }
         }
-        Err(problem) => Answer {
-            output: String::new(),
-            messages: format!("nanoprobe: {}\n", model::text::printable(&problem)),
-            code: 1,
-        },
+        Err(problem) => failed(&problem),
+    }
+}
+
+fn failed(problem: &str) -> Answer {
+    Answer {
+        output: String::new(),
+        messages: format!("nanoprobe: {}\n", model::text::printable(problem)),
+        code: 1,
     }
 }
 
@@ -184,6 +191,12 @@ mod tests {
         assert!(ask(root.path(), &["zzzzzzzzzzzz"]).messages.contains("--list"));
         let answer = ask(root.path(), &["login_defs", "--param", "colour=red"]);
         assert!(answer.code == 1 && answer.messages.contains("colour"), "{answer:?}");
+        let nowhere = root.path().join("nowhere");
+        let answer = ask(root.path(), &["os", "--host-root", nowhere.to_str().unwrap()]);
+        assert!(
+            answer.code == 1 && answer.messages.contains("nowhere") && answer.output.is_empty(),
+            "{answer:?}"
+        );
     }
 
     #[test]

@@ -68,11 +68,14 @@ impl Settings {
         if let Some((text, origin)) = pick("bind", &flags.bind, "NANOPROBE_BIND", file.bind.clone(), "bind") {
             bind = Some(parse_bind(&text).map_err(|error| wrong(&origin, error))?);
         }
-        let dynamic = if flags.dynamic {
-            true
+        // An address from a stronger place beats "any port" from a weaker one.
+        let dynamic = if flags.dynamic || flags.bind.is_some() {
+            flags.dynamic
         } else if let Some(text) = environment("NANOPROBE_DYNAMIC") {
             boolean(&text)
                 .ok_or_else(|| wrong("NANOPROBE_DYNAMIC", format!("{text:?} is neither yes nor no")))?
+        } else if environment("NANOPROBE_BIND").is_some() {
+            false
         } else {
             file.dynamic.unwrap_or(false)
         };
@@ -167,6 +170,22 @@ mod tests {
             (by_flag.designation.as_str(), by_flag.bind.unwrap().to_string().as_str()),
             ("n", "127.0.0.1:0")
         );
+    }
+
+    #[test]
+    fn an_address_beats_any_port_from_a_weaker_place() {
+        let port = |flags: AgentArgs, variables: &[(&str, &str)], file: &str| {
+            merge(flags, variables, file).unwrap().bind.unwrap().port()
+        };
+        let bind = || AgentArgs { bind: Some("127.0.0.1:7".into()), ..Default::default() };
+        let both = AgentArgs { dynamic: true, ..bind() };
+        assert_eq!(port(bind(), &[("NANOPROBE_DYNAMIC", "yes")], "dynamic = true"), 7);
+        assert_eq!(port(both, &[], ""), 0);
+        let variable = ("NANOPROBE_BIND", "127.0.0.1:8");
+        assert_eq!(port(AgentArgs::default(), &[variable], "dynamic = true"), 8);
+        assert_eq!(port(AgentArgs::default(), &[variable, ("NANOPROBE_DYNAMIC", "1")], ""), 0);
+        assert_eq!(port(AgentArgs::default(), &[("NANOPROBE_DYNAMIC", "1")], "bind = \"127.0.0.1:9\""), 0);
+        assert_eq!(port(AgentArgs::default(), &[], "bind = \"127.0.0.1:9\"\ndynamic = true"), 0);
     }
 
     #[test]

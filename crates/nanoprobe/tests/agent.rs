@@ -2,9 +2,11 @@
 
 mod rig;
 
-use rig::{Site, Store};
+use rig::{Site, Store, call};
 use rustix::process::Signal;
 use std::time::Duration;
+use wire::endpoint::{CloseReason, Endpoint, EndpointConfig, Lost};
+use wire::keys::KeyPair;
 
 const LOGIN_DEFS: &str = "_init_login_defs";
 
@@ -114,6 +116,49 @@ async fn the_cma_configures_asks_again_and_is_obeyed_after_a_restart() {
     site.until("a registration", |store| store.registrations > registrations).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(site.store.lock().unwrap().last("_init_os").is_none());
+}
+
+#[tokio::test]
+async fn a_call_of_the_cma_brings_a_resting_nanoprobe_and_one_of_a_stranger_does_not() {
+    let site = Site::new();
+    let cma = site.cma(None);
+    let place = cma.address;
+    let _nanoprobe = site.nanoprobe(place);
+    site.until("the first report", |store| days(store, 1) && store.last("_init_os").is_some()).await;
+    // Until the acknowledgements are there and nothing is left to say.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    cma.close().await;
+    let agents = r#"{"discovery":{"agents":{"os":{"enabled":false}}}}"#;
+    site.store.lock().unwrap().config = Some(agents.into());
+    let cma = site.cma(Some(place));
+    let registrations = || site.store.lock().unwrap().registrations;
+    let before = registrations();
+    let nanoprobe = site.store.lock().unwrap().registered.unwrap();
+
+    let config = EndpointConfig {
+        bind: "127.0.0.1:0".parse().unwrap(),
+        join: None,
+        ..EndpointConfig::cma(KeyPair::generate().unwrap())
+    };
+    let (stranger, _inbox) = Endpoint::bind(config).unwrap();
+    let refused = call(&stranger, nanoprobe).await;
+    assert!(matches!(refused, Lost::Other(_)), "{refused:?}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(registrations(), before, "nothing to say, and not called by its CMA");
+
+    assert_eq!(cma.call(nanoprobe).await, Lost::Closed(CloseReason::CallsBack));
+    let gone =
+        |store: &Store| store.reports.iter().any(|(name, document)| name == "_init_os" && document.is_none());
+    let took = site.until("the new configuration", gone).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(registrations(), before + 1);
+
+    // A CMA that calls while the nanoprobe believes to be connected has lost that connection.
+    assert_eq!(cma.call(nanoprobe).await, Lost::Closed(CloseReason::CallsBack));
+    site.until("another registration", |store| store.registrations == before + 2).await;
+    site.write_login_defs(5);
+    site.until("a change after that", |store| days(store, 5)).await;
+    assert_eq!(site.store.lock().unwrap().gaps, 0);
 }
 
 #[tokio::test]

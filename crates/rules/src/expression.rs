@@ -11,9 +11,11 @@ mod operand;
 mod parse;
 mod pattern;
 mod recorder;
+mod reference;
 
 pub use functions::{Function, FunctionExample, function, functions};
 pub use recorder::{MAXIMUM_RECORDED_NAMES, MAXIMUM_RECORDED_VALUE_BYTES};
+pub use reference::reference_text;
 
 use operand::Operand;
 use pattern::Pattern;

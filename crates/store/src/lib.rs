@@ -119,6 +119,9 @@ pub enum StoreError {
     Unwritable(String),
     #[error("the database is damaged: {0}; restore a backup, or start with --erasedb")]
     Corrupt(String),
+    /// Not damaged, and not ours: erasing it would be somebody else's loss.
+    #[error("{path} is {what}; it is left as it is: move it away, or name another file with --store")]
+    Foreign { path: String, what: &'static str },
     #[error("{0}")]
     Sql(String),
     #[error("the query was stopped after {0}")]

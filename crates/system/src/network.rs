@@ -1,6 +1,9 @@
 //! Hosts in network namespaces on one bridge: packets cross a network, none leaves the machine. Needs root.
 
 use crate::process::{capture, is_root};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,6 +94,19 @@ impl Host {
         // exec keeps the pid that we later signal.
         command.args([r#"hostname "$0" && exec "$@""#, &self.hostname]).arg(program);
         command
+    }
+
+    /// Runs `work` on a thread of its own inside this namespace: the sockets that it opens are this host's.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, String> {
+        let path = Path::new("/run/netns").join(&self.namespace);
+        let namespace = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let moved = || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|e| format!("cannot enter {}: {e}", self.namespace))?;
+            Ok(work())
+        };
+        std::thread::scope(|threads| threads.spawn(moved).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Sets a kernel parameter of this namespace, as `sysctl -w` on that host would.

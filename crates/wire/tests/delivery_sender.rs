@@ -363,3 +363,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_call_ends_the_rest_the_wait_and_a_connection_that_the_cma_does_not_know() {
+    // Resting.
+    let mut sender = streaming(config(&[Route::Dial]), 0);
+    let (idle, closed) = timer(&mut sender);
+    assert_eq!((closed, sender.standing()), (vec![close(1, Closing::Idle)], Standing::Resting));
+    sender.handle_call(idle + s(100));
+    let dialled = |connection| Output::Dial { route: 0, connection: ConnectionId(connection) };
+    assert_eq!(outputs(&mut sender, idle + s(100)), [dialled(2)]);
+    // Once: further calls while an attempt is under way change nothing.
+    sender.handle_call(idle + s(100));
+    sender.handle_connected(idle + s(100), ConnectionId(2));
+    sender.handle_call(idle + s(100));
+    let registered = [Output::Register { connection: ConnectionId(2) }];
+    assert_eq!(outputs(&mut sender, idle + s(100)), registered);
+    sender.handle_welcome(idle + s(100), ConnectionId(2), 0, Vec::new());
+    let (_, closed) = timer(&mut sender);
+    assert_eq!((closed, sender.standing()), (vec![close(2, Closing::Idle)], Standing::Resting));
+
+    // Waiting after failures.
+    let slow = SenderConfig { backoff_min: s(1000), backoff_max: s(1000), ..config(&[Route::Dial]) };
+    let mut sender = streaming(slow, 1);
+    sender.handle_disconnected(s(1), ONE);
+    assert!(sender.poll_timeout().unwrap() > s(2), "this seed waits");
+    sender.handle_call(s(2));
+    assert_eq!(outputs(&mut sender, s(2)), [dialled(2)]);
+
+    // Connected, as it believes; what was on its way is sent again.
+    let mut sender = streaming(config(&[Route::Dial]), 1);
+    sender.handle_call(s(3));
+    assert_eq!(outputs(&mut sender, s(3)), [close(1, Closing::Idle), dialled(2)]);
+    sender.handle_connected(s(3), ConnectionId(2));
+    sender.handle_welcome(s(3), ConnectionId(2), 0, Vec::new());
+    let again = [
+        Output::Register { connection: ConnectionId(2) },
+        Output::Transmit { connection: ConnectionId(2), sequence: 1 },
+    ];
+    assert_eq!(outputs(&mut sender, s(3)), again);
+    // Stopping: the goodbye is not interrupted.
+    sender.handle_ack(s(3), ConnectionId(2), 1);
+    sender.stop(s(4), s(9));
+    let last = [Output::Forget { through: 1 }, Output::Goodbye { connection: ConnectionId(2) }];
+    assert_eq!(outputs(&mut sender, s(4)), last);
+    sender.handle_call(s(4));
+    assert_eq!((outputs(&mut sender, s(4)), sender.standing()), (vec![], Standing::Streaming));
+    sender.handle_farewell(s(4), ConnectionId(2));
+    outputs(&mut sender, s(4));
+    sender.handle_call(s(5));
+    assert_eq!((outputs(&mut sender, s(5)), sender.standing()), (vec![], Standing::Stopped));
+}

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::endpoint::{BindError, CloseReason, ConnectError, Endpoint, EndpointConfig, EndpointError, Lost};
 use wire::keys::KeyPair;
 
@@ -77,6 +77,31 @@ async fn a_listening_nanoprobe_takes_only_its_cma() {
     }
     assert!(inbox.connections.try_recv().is_err());
     assert_eq!(nanoprobe.stats().failed_handshakes, 1);
+    let (good, _inbox, _) = cma(&ours);
+    let _held = good.connect_to(address, &[key]).await.unwrap();
+    assert_eq!(inbox.connections.recv().await.unwrap().peer, ours.public());
+}
+
+#[tokio::test]
+async fn handshakes_of_strangers_are_rationed_and_the_cma_still_comes_through() {
+    let (ours, stranger) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let config =
+        EndpointConfig { listen: true, handshakes_per_second: Some(1), ..nanoprobe_config(&[ours.public()]) };
+    let key = config.key.public();
+    let (nanoprobe, mut inbox) = Endpoint::bind(config).unwrap();
+    let address = nanoprobe.local_address().unwrap();
+    let (hostile, _inbox, _) = cma(&stranger);
+    let attempts = (0..10).map(|_| {
+        let hostile = hostile.clone();
+        tokio::spawn(async move { hostile.connect_to(address, &[key]).await.map(|c| drop(c.lost())) })
+    });
+    let attempts: Vec<_> = attempts.collect();
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let stats = nanoprobe.stats();
+    assert!(stats.failed_handshakes <= 2 + begun.elapsed().as_secs(), "{stats:?}");
+    assert!(stats.over_limit >= 5, "{stats:?}");
+    attempts.iter().for_each(tokio::task::JoinHandle::abort);
     let (good, _inbox, _) = cma(&ours);
     let _held = good.connect_to(address, &[key]).await.unwrap();
     assert_eq!(inbox.connections.recv().await.unwrap().peer, ours.public());

@@ -25,7 +25,7 @@ pub fn run(options: &Options) -> Outcome {
             .args(["build", "--locked", "-p", "cma", "-p", "nanoprobe", "-p", "assimcli"])
             .current_dir(workspace()),
     )?;
-    let programs = Programs::in_directory(&workspace().join("target/debug"));
+    let programs = Programs::in_directory(&crate::target_directory().join("debug"));
     let root = workspace().join("demo-site");
     clear(&root)?;
     let site = Site::create(&root, programs)?;
@@ -137,7 +137,10 @@ fn report(site: &Site) -> Outcome {
 
 fn next_steps(site: &Site) {
     let program = site.programs.path("assimcli");
-    let shown = program.strip_prefix(workspace()).unwrap_or(&program).display().to_string();
+    let shown = match program.strip_prefix(workspace()) {
+        Ok(inside) => format!("./{}", inside.display()),
+        Err(_) => program.display().to_string(),
+    };
     let root = site.paths.root().strip_prefix(workspace()).unwrap_or(site.paths.root()).display().to_string();
     println!("\nWhat to type next, in another terminal while the demo runs:");
     for (words, meaning) in [
@@ -148,10 +151,12 @@ fn next_steps(site: &Site) {
         ("events --follow", "what happens, as it happens"),
         ("doctor", "what is wrong with this installation"),
     ] {
-        println!("  ./{shown} --root {root} {words:<28} # {meaning}");
+        println!("  {shown} --root {root} {words:<28} # {meaning}");
     }
     if is_root() {
-        println!("Break something and see it noticed: sysctl -w net.ipv4.conf.all.log_martians=0");
+        let logged = std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/log_martians").unwrap_or_default();
+        let (what, value) = if logged.trim() == "1" { ("Break", 0) } else { ("Mend", 1) };
+        println!("{what} something and see it noticed: sysctl -w net.ipv4.conf.all.log_martians={value}");
     }
 }
 

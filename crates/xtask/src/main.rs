@@ -57,5 +57,13 @@ pub fn workspace() -> PathBuf {
     own.ancestors().nth(2).map(PathBuf::from).unwrap_or(own)
 }
 
+/// Where cargo puts what it builds: it runs in the workspace, so a relative name is meant from there.
+pub fn target_directory() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) if !directory.is_empty() => workspace().join(directory),
+        _ => workspace().join("target"),
+    }
+}
+
 /// Result of a command: the error is one sentence for the person who typed it.
 pub type Outcome = Result<(), String>;

@@ -47,10 +47,13 @@ pub fn run(context: &Context) -> Result<Finding, Failure> {
 fn keys(context: &Context) -> Vec<Check> {
     let directory = match KeyDirectory::open(context.paths.crypto()) {
         Ok(directory) => directory,
-        Err(KeyError::Io { error, path }) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+        Err(KeyError::NotAllowed { path, .. }) => {
             return vec![bad(
                 "keys",
-                format!("{} cannot be read by this user: run doctor with sudo", path.display()),
+                format!(
+                    "{0} cannot be read by this user: run doctor with sudo, or as the user that owns it (`ls -ld {0}`)",
+                    path.display()
+                ),
             )];
         }
         Err(error) => return vec![bad("keys", error.to_string())],

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Keep printing events as they happen
+    /// Keep printing events as they happen; json is then one object a line, for an array would never end
     #[arg(short, long)]
     follow: bool,
     /// Only events from this time on: 2026-11-23, "2026-11-23 14:00", RFC 3339, or 90s, 15m, 2h, 7d ago
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// At most this many, the newest
-    #[arg(long, default_value_t = 1000)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    limit: u32,
 }
 
 /// How long one request of `--follow` waits for an event, in seconds.
@@ -33,13 +33,15 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         None => None,
     };
     let filter = since.map(|t| format!("&since={}", encoded(&t.to_utc_text()))).unwrap_or_default();
-    let limit = options.limit.clamp(1, 100_000);
+    let limit = options.limit;
     let first = get_within(
         context,
         &format!("/v1/events?limit={limit}&newest=true{filter}"),
         Duration::from_secs(60),
     )?;
-    show(context, &first)?;
+    let format =
+        if options.follow && context.format == Format::Json { Format::Jsonl } else { context.format };
+    show(format, &first, true)?;
     let mut position = last_sequence(&first).unwrap_or(0);
     if !options.follow {
         return Ok(Finding::Nothing);
@@ -47,7 +49,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     loop {
         let path = format!("/v1/events?after={position}&wait={WAIT_SECONDS}{filter}");
         let more = get_within(context, &path, Duration::from_secs(WAIT_SECONDS + 30))?;
-        show(context, &more)?;
+        show(format, &more, false)?;
         position = last_sequence(&more).unwrap_or(position);
     }
 }
@@ -56,11 +58,16 @@ fn last_sequence(events: &Value) -> Option<i64> {
     events.as_array().into_iter().flatten().filter_map(|entry| entry["sequence"].as_i64()).max()
 }
 
-fn show(context: &Context, events: &Value) -> Result<(), Failure> {
-    let all = events.as_array().into_iter().flatten();
-    if context.format == Format::Table {
+fn show(format: Format, events: &Value, first: bool) -> Result<(), Failure> {
+    if format == Format::Table {
+        let all = events.as_array().into_iter().flatten();
         return print(&all.map(|entry| line(&entry["event"], color()) + "\n").collect::<String>());
     }
+    let rows = rows(format, events);
+    if first { rows.print(format) } else { rows.print_more(format) }
+}
+
+fn rows(format: Format, events: &Value) -> Rows {
     let mut rows = Rows::new(&[
         "time",
         "eventtype",
@@ -71,10 +78,10 @@ fn show(context: &Context, events: &Value) -> Result<(), Failure> {
         "associatedobject",
         "extrainfo",
     ]);
-    if context.format == Format::Script {
+    if format == Format::Script {
         rows.columns.truncate(6);
     }
-    for entry in all {
+    for entry in events.as_array().into_iter().flatten() {
         let event = &entry["event"];
         let object = &event["associatedobject"];
         let mut row = vec![
@@ -90,7 +97,7 @@ fn show(context: &Context, events: &Value) -> Result<(), Failure> {
         row.truncate(rows.columns.len());
         rows.rows.push(row);
     }
-    if rows.rows.is_empty() && context.format != Format::Json { Ok(()) } else { rows.print(context.format) }
+    rows
 }
 
 /// `2026-11-23 05:10:00  WARN    web1  fails security rule nist_V-38528: ...`

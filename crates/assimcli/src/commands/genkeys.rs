@@ -1,7 +1,9 @@
 //! `genkeys`: the CMA's keys. Works without a running CMA.
 
+use crate::output::{Rows, note};
 use crate::{Context, Failure, Finding};
 use daemon::privileges::find_user;
+use serde_json::json;
 use std::path::Path;
 use wire::keys::{KeyDirectory, KeyId};
 
@@ -14,10 +16,13 @@ pub fn run(context: &Context) -> Result<Finding, Failure> {
     let made = directory.generate_cma().map_err(|e| Failure::new(e.to_string()))?;
     give_to_cma_user(&place)?;
 
+    let mut rows = Rows::new(&["file"]);
     for id in &made {
-        println!("{}", place.join(id.public_file()).display());
-        println!("{}", place.join(id.secret_file()).display());
+        for file in [id.public_file(), id.secret_file()] {
+            rows.rows.push(vec![json!(place.join(file).display().to_string())]);
+        }
     }
+    rows.print(context.format)?;
     let secrets = directory.cma_secrets().map_err(|e| Failure::new(e.to_string()))?;
     explain(&place, &made, &secrets);
     Ok(Finding::Nothing)
@@ -25,21 +30,22 @@ pub fn run(context: &Context) -> Result<Finding, Failure> {
 
 fn explain(place: &Path, made: &[KeyId], secrets: &[KeyId]) {
     let names: Vec<&str> = made.iter().map(KeyId::as_str).collect();
-    eprintln!("Made {}.", names.join(" and "));
-    eprintln!(
+    note!("Made {}.", names.join(" and "));
+    note!(
         "Every nanoprobe needs all the public keys (#CMA#*.pub) in its own {}, mode 0700.",
         place.display()
     );
     // The CMA signs with the lowest number; the highest is the spare.
-    if let (Some(used), Some(spare)) = (secrets.first(), secrets.last())
-        && used != spare
+    if let Some((used, spares)) = secrets.split_first()
+        && !spares.is_empty()
     {
-        eprintln!(
-            "The CMA uses {used}. Move this secret off-line now, to a medium in a drawer, and delete it here:"
-        );
-        eprintln!("  {}", place.join(spare.secret_file()).display());
-        eprintln!(
-            "If {used} is ever compromised, bring it back and remove that one: no nanoprobe has to be touched."
+        let what = if spares.len() == 1 { "this secret" } else { "these secrets" };
+        note!("The CMA uses {used}. Move {what} off-line now, to a medium in a drawer, and delete it here:");
+        for spare in spares {
+            note!("  {}", place.join(spare.secret_file()).display());
+        }
+        note!(
+            "If {used} is ever compromised, bring one back and remove {used}: no nanoprobe has to be touched."
         );
     }
 }

@@ -1,7 +1,7 @@
 //! `hosts`: hosts with state; `hosts accept-key NAME` after a re-installation; `hosts remove NAME`.
 
 use crate::client::{delete, encoded, get, post};
-use crate::output::{Rows, text};
+use crate::output::{Format, Rows, note, text};
 use crate::{Context, Failure, Finding};
 use serde_json::{Value, json};
 
@@ -24,12 +24,14 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         None => list(context),
         Some(Command::AcceptKey { host }) => {
             post(context, &format!("/v1/hosts/{}/accept-key", encoded(host)), &json!({}))?;
-            eprintln!("The new key of {host} is accepted; the nanoprobe registers at its next try.");
+            note!(
+                "The new key of {host} is accepted; its nanoprobe registers at its next try, within 5 minutes, or at once when it is started again."
+            );
             Ok(Finding::Nothing)
         }
         Some(Command::Remove { host }) => {
             delete(context, &format!("/v1/hosts/{}", encoded(host)))?;
-            eprintln!("{host} is forgotten.");
+            note!("{host} is forgotten.");
             Ok(Finding::Nothing)
         }
     }
@@ -59,11 +61,13 @@ fn list(context: &Context) -> Result<Finding, Failure> {
             ["designation", "domain", "status", "reason", "status_since", "last_seen", "address"]
                 .map(|f| host[f].clone())
                 .into();
-        row.extend([json!(scores(&host["scores"])), key]);
+        let machine = matches!(context.format, Format::Json | Format::Jsonl);
+        let scores = if machine { host["scores"].clone() } else { json!(scores(&host["scores"])) };
+        row.extend([scores, key]);
         rows.rows.push(row);
         if mismatch {
             let name = text(&host["designation"]);
-            eprintln!(
+            note!(
                 "assimcli: another key wants to be {name}: if it was re-installed, `assimcli hosts accept-key {name}`"
             );
         }

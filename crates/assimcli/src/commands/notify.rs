@@ -2,7 +2,7 @@
 //! `notify sample`: the sample scripts, which are also inside this program.
 
 use crate::client::post;
-use crate::output::{Rows, print};
+use crate::output::{Rows, note, print};
 use crate::{Context, Failure, Finding};
 use serde_json::json;
 
@@ -41,7 +41,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let rows = Rows::from_objects(&["channel", "target", "result", "detail"], &answer);
     if rows.rows.is_empty() {
         let directories = context.paths.notification_scripts();
-        eprintln!("No alert channel is in use: put an executable script into {}.", directories[0].display());
+        note!("No alert channel is in use: put an executable script into {}.", directories[0].display());
         return Ok(Finding::Something);
     }
     rows.print(context.format)?;

@@ -2,7 +2,7 @@
 
 use crate::client::post;
 use crate::commands::query::closest;
-use crate::output::{Format, Rows, print};
+use crate::output::{Format, Rows, note, print};
 use crate::{Context, Failure, Finding};
 use model::text::printable;
 use rules::{Expression, Points, Rule, RuleProblem, RuleSets};
@@ -106,7 +106,7 @@ fn sets(context: &Context) -> RuleSets {
 }
 
 fn report(problem: &RuleProblem) {
-    eprintln!("assimcli: {}", printable(&problem.to_string()));
+    note!("assimcli: {}", printable(&problem.to_string()));
 }
 
 fn list(context: &Context, name: &str) -> Result<Finding, Failure> {
@@ -223,11 +223,7 @@ fn check(context: &Context, directory: &Path) -> Result<Finding, Failure> {
         rows.rows.push(vec![json!(p.file), json!(p.line), json!(p.rule), json!(p.message), json!(p.hint)]);
     }
     rows.print(context.format)?;
-    eprintln!(
-        "{count} files checked, {} problem{}",
-        problems.len(),
-        if problems.len() == 1 { "" } else { "s" }
-    );
+    note!("{count} files checked, {} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
     Ok(if problems.is_empty() { Finding::Nothing } else { Finding::Something })
 }
 
@@ -279,9 +275,12 @@ fn has_rule_files(directory: &Path) -> bool {
 /// Load problems of these files on top of the site's own sets, and shortcomings of their rules.
 fn problems_of(context: &Context, files: Vec<rules::rule_set::SourceFile>) -> Vec<RuleProblem> {
     let own: Vec<String> = files.iter().map(|file| file.file.clone()).collect();
+    // The site's own directory may be the one that is checked: none of its files is there twice then.
+    let resolved: Vec<PathBuf> = own.iter().filter_map(|file| fs::canonicalize(file).ok()).collect();
+    let other = |file: &str| !fs::canonicalize(file).is_ok_and(|path| resolved.contains(&path));
     let mut all = rules::rule_set::builtin_files();
     for directory in directories(context) {
-        all.extend(rules::rule_set::read_sets(&directory).0);
+        all.extend(rules::rule_set::read_sets(&directory).0.into_iter().filter(|file| other(&file.file)));
     }
     all.extend(files);
     let (sets, problems) = RuleSets::from_files(&all);
@@ -289,9 +288,10 @@ fn problems_of(context: &Context, files: Vec<rules::rule_set::SourceFile>) -> Ve
     let mut problems: Vec<RuleProblem> = problems.into_iter().filter(|p| ours(&p.file)).collect();
     let mut seen = std::collections::BTreeSet::new();
     for rule in sets.iter().flat_map(|set| set.rules().cloned().collect::<Vec<_>>()) {
-        // The original's JSON format has no texts to complain about.
+        // The original's JSON format has no texts to complain about; a wrong expression was reported above.
         if ours(&rule.source)
             && rule.source.ends_with(".toml")
+            && rule.expression.parsed.is_ok()
             && seen.insert((rule.set.clone(), rule.id.clone()))
         {
             problems.extend(
@@ -337,16 +337,16 @@ fn load(context: &Context, directory: &Path, set: &str, based_on: Option<&str>) 
         .hint("Mend them and load again; `assimcli rules check` shows them as a table."));
     }
     install(context, directory, set, based_on)?;
-    eprintln!(
+    note!(
         "Rule set {set}: {count} files are now in {}.",
         context.paths.site("best_practices").join(set).display()
     );
     match post(context, "/v1/rules/reload", &json!({})) {
-        Ok(answer) => eprintln!(
+        Ok(answer) => note!(
             "The CMA uses it from now on{}.",
             answer["changed"].as_u64().map(|n| format!(" ({n} results changed)")).unwrap_or_default()
         ),
-        Err(_) => eprintln!(
+        Err(_) => note!(
             "No CMA runs here; it will use the set when it starts. cma.toml chooses sets: [rules.by_domain]."
         ),
     }
@@ -403,13 +403,13 @@ fn copy_rules(from: &Path, to: &Path, depth: usize) -> Result<(), Failure> {
 
 fn eval(expression: &str, data: Option<&Path>) -> Result<Finding, Failure> {
     let parsed = Expression::parse(expression).map_err(|e| Failure::new(e.to_string()))?;
-    let context = data.map(json_file).transpose()?.unwrap_or(Value::Null);
+    let context = data.map(json_object).transpose()?.unwrap_or(Value::Null);
     print(&format!("{}\n", json!({ "result": parsed.evaluate(&[&context]).value })))?;
     Ok(Finding::Nothing)
 }
 
 fn status(rules: &Path, data: &Path) -> Result<Finding, Failure> {
-    let data = json_file(data)?;
+    let data = json_object(data)?;
     let (answer, problems) =
         rules::status::status_of_file(&read(rules)?, &rules.to_string_lossy(), &data, &Points::new())
             .map_err(|problem| Failure::new(problem.to_string()))?;
@@ -418,9 +418,14 @@ fn status(rules: &Path, data: &Path) -> Result<Finding, Failure> {
     Ok(Finding::Nothing)
 }
 
-fn json_file(path: &Path) -> Result<Value, Failure> {
-    serde_json::from_str(&read(path)?)
-        .map_err(|e| Failure::new(format!("{} is not JSON: {e}", path.display())))
+fn json_object(path: &Path) -> Result<Value, Failure> {
+    let value: Value = serde_json::from_str(&read(path)?)
+        .map_err(|e| Failure::new(format!("{} is not JSON: {e}", path.display())))?;
+    if value.is_object() {
+        return Ok(value);
+    }
+    Err(Failure::new(format!("{} holds no JSON object", path.display()))
+        .hint("The data are what stands under \"data\" in what `nanoprobe discover` prints."))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -7,6 +7,9 @@ use model::text::{printable, shortened};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// A longer value (a list of PAM lines) would fill the screen and tell nobody anything.
+const MAX_VALUE_CHARS: usize = 80;
+
 #[derive(clap::Args)]
 pub struct Options {
     /// Only this host
@@ -24,6 +27,9 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let filter = options.host.as_deref().map(|host| format!("&host={}", encoded(host))).unwrap_or_default();
     let failing = get(context, &format!("/v1/results?status=fail{filter}"))?;
     let failing = failing.as_array().cloned().unwrap_or_default();
+    if let Some(host) = options.host.as_deref().filter(|_| failing.is_empty()) {
+        must_exist(context, host)?;
+    }
     if context.format == Format::Table {
         for_people(context, options, &failing)?;
     } else {
@@ -48,6 +54,16 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         rows.print(context.format)?;
     }
     Ok(if failing.is_empty() { Finding::Nothing } else { Finding::Something })
+}
+
+/// That nothing fails on a host means something only when there is such a host.
+fn must_exist(context: &Context, host: &str) -> Result<(), Failure> {
+    let hosts = get(context, "/v1/hosts")?;
+    let mut all = hosts.as_array().into_iter().flatten();
+    if all.any(|row| row["designation"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(host))) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("there is no host {host:?}")).hint("`assimcli hosts` lists them all."))
 }
 
 fn for_people(context: &Context, options: &Options, failing: &[Value]) -> Result<(), Failure> {
@@ -166,11 +182,8 @@ fn values(used: &Value) -> String {
     let shown: Vec<String> = all
         .take(6)
         .map(|(name, value)| {
-            format!(
-                "{} = {}",
-                name.trim_start_matches('$'),
-                if value.is_null() { "(not set)".into() } else { text(value) }
-            )
+            let value = if value.is_null() { "(not set)".into() } else { text(value) };
+            format!("{} = {}", name.trim_start_matches('$'), shortened(&value, MAX_VALUE_CHARS))
         })
         .collect();
     printable(&shortened(&shown.join(", "), 300)).into_owned()
@@ -221,5 +234,11 @@ mod tests {
         assert!(text.contains("found:     a.b = 0, c = (not set)"), "{text}");
         assert!(text.contains("  now:       do it:\n               command\n"), "{text}");
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn long_values_are_cut_one_by_one() {
+        let found = values(&json!({"$a": "x".repeat(500), "$b": 1}));
+        assert_eq!(found, format!("a = {}…, b = 1", "x".repeat(79)));
     }
 }

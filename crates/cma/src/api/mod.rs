@@ -75,6 +75,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/queries", get(queries::list))
         .route("/v1/query/{name}", post(queries::run))
         .route("/v1/sql", post(queries::sql))
+        .route("/v1/views", get(queries::views))
         .route("/v1/events", get(events::events))
         .route("/v1/history", get(events::history))
         .route("/v1/results", get(results::results))
@@ -129,7 +130,7 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Sql(text) => Self::bad(
                 text,
-                "`assimcli sql \"SELECT name FROM sqlite_master WHERE type = 'view'\"` lists what can be asked",
+                "`assimcli sql --views` lists what can be asked",
             ),
             StoreError::Limit(what) => Self::bad(
                 format!("the query was stopped after {what}"),

@@ -55,14 +55,19 @@ pub async fn run(site: Shared, Path(name): Path<String>, body: Result<Json<Run>,
     };
     let query = knowledge.queries.get(&name).ok_or_else(unknown)?;
     let given: Vec<(String, Value)> = run.parameters.into_iter().collect();
-    let bound = query
-        .bind(&given)
-        .map_err(|error| Failure::bad(error, format!("the query answers: {}", query.question)))?;
+    let bound = query.bind(&given).map_err(|error| Failure::bad(error, wanted(query)))?;
     let sql = query.sql.clone();
     let table = site.readers.read(move |reader| reader.sql(&sql, &bound, limits())).await?;
     let mut answer = shown(table);
     answer["templates"] = json!({"human": query.human, "script": query.script});
     Ok(Json(answer))
+}
+
+/// What a query wants to be told: `ipaddr is the IP address to look for, IPv4 or IPv6`.
+fn wanted(query: &store::query::CannedQuery) -> String {
+    let each =
+        query.parameters.iter().map(|parameter| format!("{} is {}", parameter.name, parameter.description));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 #[derive(Deserialize)]
@@ -75,6 +80,13 @@ pub async fn sql(site: Shared, body: Result<Json<Sql>, JsonRejection>) -> Answer
     let Json(Sql { sql }) = body?;
     let table = site.readers.read(move |reader| reader.sql(&sql, &[], limits())).await?;
     Ok(Json(shown(table)))
+}
+
+/// The columns of all views, each with its meaning: the same as docs/views.md.
+pub async fn views() -> Json<Value> {
+    let all = store::sqlite::documentation().iter();
+    let row = |view: &store::sqlite::View, (column, meaning): &(&str, &str)| json!({"view": view.name, "column": column, "meaning": meaning});
+    Json(all.flat_map(|view| view.columns.iter().map(move |column| row(view, column))).collect())
 }
 
 fn shown(table: Table) -> Value {

@@ -1,6 +1,7 @@
 //! One nanoprobe's connection: registration first, then reports, acknowledged in order after their commit.
 
 use super::Reception;
+use crate::calls;
 use crate::commit::{Done, Work};
 use crate::ingest::Sender;
 use crate::ingest::document::{self, Incoming};
@@ -8,6 +9,7 @@ use crate::ingest::register::Registration;
 use crate::ingest::report::Outcome;
 use model::envelope::MAX_DOCUMENT_BYTES;
 use model::message::{Ack, FromCma, Refused, RefusedReason, Register, Rejection, Report, ToCma};
+use model::{Designation, DocumentHash};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,6 +65,7 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
         Registration::Welcome { sender, welcome, config } => {
             let mut ticket = reception.hosts.enter(&sender.designation, config);
             if send(&mut writer, &FromCma::Welcome(welcome)).await.is_ok() {
+                remember(&reception, &sender.designation, config).await;
                 let mut conversation =
                     Conversation { reception: &reception, sender: &sender, writer, waiting: VecDeque::new() };
                 let reason = conversation.run(&mut reader, &mut ticket).await;
@@ -87,6 +90,16 @@ async fn register(reception: &Reception, connection: &Connection, message: Regis
         Ok(Done::Registered(registration)) => registration,
         Ok(Done::Failed(reason)) => busy(format!("the registration could not be stored: {reason}")),
         _ => busy("the CMA is too busy to store anything".into()),
+    }
+}
+
+/// Keeps which configuration a host was given, so that it is not called for it. A nanoprobe that never reads its
+/// welcome registers again.
+async fn remember(reception: &Reception, designation: &Designation, config: DocumentHash) {
+    if reception.hosts.gave(designation, config) {
+        let work = Work::Setting { name: calls::setting_of(designation), value: config.to_string() };
+        // Lost, it costs one call after the next start.
+        drop(reception.writer.submit(work, None).await);
     }
 }
 

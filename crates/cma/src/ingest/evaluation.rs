@@ -103,6 +103,7 @@ fn results(context: &mut Context<'_>, host: &HostRow, rules: &[Arc<Rule>], data:
                         "{}: rule {} broke off (a defect; please report it)",
                         host.designation, rule.id
                     ),
+                    detail: String::new(),
                 });
                 results.push(RuleResult {
                     id: rule.id.clone(),
@@ -179,7 +180,7 @@ fn tell(
     add("committed", &context.now.to_utc_text());
     match transition {
         Transition::Score { .. } => add("discovery_description", &about.description),
-        Transition::Rule { id, category, new, .. } => {
+        Transition::Rule { id, category, new, values, .. } => {
             let rule = rules.iter().find(|rule| rule.id == *id);
             let text = |of: fn(&Rule) -> &String| rule.map_or("", |rule| of(rule).as_str());
             add("title", text(|rule| &rule.title));
@@ -193,13 +194,15 @@ fn tell(
                 Some(Status::NotApplicable) => "CANNOT JUDGE",
                 None => "NO LONGER HAS",
             };
-            let expression = rule.map_or("", |rule| rule.expression.text.as_str());
-            let line = format!(
-                "{} {what} {category} rule {id}: {} [{expression}]",
-                host.designation,
-                text(|rule| &rule.title)
-            );
-            context.produced.log.push(LogLine { warning: *new == Some(Status::Fail), text: line });
+            context.produced.log.push(LogLine {
+                warning: *new == Some(Status::Fail),
+                text: format!(
+                    "{} {what} {category} rule {id}: {}",
+                    host.designation,
+                    text(|rule| &rule.title)
+                ),
+                detail: format!("{} rule {id} looked at {}", host.designation, Value::Object(values.clone())),
+            });
         }
     }
     let event = about_host(context, transition.event(), host, Value::Object(extrainfo));

@@ -45,6 +45,8 @@ pub struct Produced {
 pub struct LogLine {
     pub warning: bool,
     pub text: String,
+    /// For debug level, on a line of its own: discovered values. Empty for none.
+    pub detail: String,
 }
 
 /// Who a registered connection belongs to.
@@ -57,11 +59,11 @@ pub struct Sender {
 
 impl Context<'_> {
     pub(crate) fn inform(&mut self, text: String) {
-        self.produced.log.push(LogLine { warning: false, text });
+        self.produced.log.push(LogLine { warning: false, text, detail: String::new() });
     }
 
     pub(crate) fn warn(&mut self, text: String) {
-        self.produced.log.push(LogLine { warning: true, text });
+        self.produced.log.push(LogLine { warning: true, text, detail: String::new() });
     }
 
     /// Appends an event with its outbox rows.
@@ -77,6 +79,7 @@ pub fn concerns_all(error: &StoreError) -> bool {
     match error {
         StoreError::Unwritable(_)
         | StoreError::Corrupt(_)
+        | StoreError::Foreign { .. }
         | StoreError::Open { .. }
         | StoreError::TooNew { .. } => true,
         StoreError::Sql(_) | StoreError::Limit(_) => false,

@@ -1,5 +1,6 @@
 //! Tests of the CMA from outside its modules: what messages change, the writer thread, and the whole program.
 
+mod calls;
 mod hostile;
 mod ingest;
 mod process;

@@ -166,6 +166,7 @@ impl Agent {
                 Some(finished) = self.results.recv() => self.finished(finished),
                 Some(event) = self.events.recv() => self.network_event(event),
                 Some(datagram) = self.inbox.datagrams.recv() => self.datagram(&datagram),
+                Some(connection) = self.inbox.connections.recv() => self.called(&connection),
                 noticed = next_file_change(&mut self.files) => self.files_changed(noticed),
                 changed = next_network_change(&mut self.netlink) => self.network_changed(changed),
                 () = sleep_until(wake) => {}
@@ -420,6 +421,7 @@ impl Agent {
             rejected = counters.rejected,
             connections = counters.connections,
             failed_dials = counters.failed_dials,
+            calls = counters.calls,
             waiting,
             waiting_bytes,
             watches,

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 use wire::delivery::Output;
-use wire::endpoint::Datagram;
+use wire::endpoint::{CloseReason, Connection, Datagram};
 use wire::hello::{Hello, Reply};
 
 /// A clock that differs from the CMA's by more than this is worth a line in the log.
@@ -29,6 +29,8 @@ pub(super) struct Counters {
     pub rejected: u64,
     pub connections: u64,
     pub failed_dials: u64,
+    /// By a CMA.
+    pub calls: u64,
 }
 
 impl Agent {
@@ -212,6 +214,16 @@ impl Agent {
             let now = self.now();
             self.sender.handle_hello_reply(now);
         }
+    }
+
+    /// A CMA dialled us: it has something to say while we are not connected. TLS has proven one of the pinned keys.
+    /// Everything is said on a connection that we make, so this one ends here.
+    pub(super) fn called(&mut self, connection: &Connection) {
+        tracing::debug!(address = %connection.remote(), "called by the CMA");
+        self.counters.calls += 1;
+        connection.close(CloseReason::CallsBack);
+        let now = self.now();
+        self.sender.handle_call(now);
     }
 
     /// The configuration of the last CMA, so that a restart without one keeps it.

@@ -99,6 +99,10 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
             bind: settings.bind.unwrap_or(defaults.bind),
             fallback_ephemeral: settings.bind.is_none(),
             multicast_ttl: settings.multicast_ttl,
+            // For a CMA that has something to say while we are not connected; TLS refuses everybody else.
+            listen: true,
+            max_connections: 8,
+            max_connections_per_address: 4,
             keepalive: settings.keepalive.then_some(Duration::from_secs(20)),
             ..defaults
         })?;

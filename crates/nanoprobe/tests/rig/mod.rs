@@ -1,8 +1,7 @@
 //! A site in a temporary directory: keys, a host's file tree, a nanoprobe process, and a small CMA that remembers.
 
-use model::DocumentHash;
-use model::Timestamp;
 use model::message::{Ack, Configure, FromCma, Incarnation, ToCma, Welcome};
+use model::{DocumentHash, PublicKey, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 use std::fs;
@@ -13,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wire::delivery::{Arrival, arrival};
-use wire::endpoint::{Connection, Endpoint, EndpointConfig};
+use wire::endpoint::{CloseReason, Connection, Endpoint, EndpointConfig, Lost};
 use wire::framed::MESSAGE_LIMIT_BYTES;
 use wire::keys::{KeyDirectory, KeyPair};
 
@@ -24,6 +23,8 @@ pub struct Store {
     /// Instance and document, in order of arrival; `None` = gone.
     pub reports: Vec<(String, Option<serde_json::Value>)>,
     pub registrations: usize,
+    /// Where and under which key the nanoprobe last registered.
+    pub registered: Option<(SocketAddr, PublicKey)>,
     pub goodbyes: Vec<String>,
     pub gaps: usize,
     pub repeats: usize,
@@ -45,9 +46,33 @@ impl Store {
 }
 
 pub struct Cma {
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
     task: tokio::task::JoinHandle<()>,
     pub address: SocketAddr,
+}
+
+impl Cma {
+    /// Stops in order: the nanoprobe is told.
+    pub async fn close(self) {
+        self.endpoint.close(CloseReason::Shutdown, Duration::from_secs(5)).await;
+        drop(self);
+        // Its tasks give the port back.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    /// Dials the nanoprobe; returns why the connection ended.
+    pub async fn call(&self, nanoprobe: (SocketAddr, PublicKey)) -> Lost {
+        call(&self.endpoint, nanoprobe).await
+    }
+}
+
+/// Dials as whoever `endpoint` is; returns why the connection ended.
+pub async fn call(endpoint: &Endpoint, (address, key): (SocketAddr, PublicKey)) -> Lost {
+    let patience = Duration::from_secs(5);
+    match endpoint.connect_to(address, &[key]).await {
+        Ok(connection) => tokio::time::timeout(patience, connection.closed()).await.unwrap(),
+        Err(error) => Lost::Other(error.to_string()),
+    }
 }
 
 impl Drop for Cma {
@@ -115,7 +140,7 @@ impl Site {
                 conversations.spawn(converse(connection, store.clone()));
             }
         });
-        Cma { _endpoint: endpoint, task, address }
+        Cma { endpoint, task, address }
     }
 
     pub fn nanoprobe(&self, cma: SocketAddr) -> Nanoprobe {
@@ -198,6 +223,8 @@ async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
                     assert_eq!(register.designation, "web1");
                     incarnation = register.incarnation;
                     store.registrations += 1;
+                    assert_eq!(register.port, connection.remote().port());
+                    store.registered = Some((connection.remote(), connection.peer));
                     store.known = register.documents.into_iter().map(|document| document.instance).collect();
                     let configure = store
                         .config

@@ -19,10 +19,9 @@
 //! ```
 
 mod parameter;
-mod template;
 
+pub use model::template::Template;
 pub use parameter::{Parameter, ParameterType};
-pub use template::Template;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

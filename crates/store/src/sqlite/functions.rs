@@ -72,7 +72,12 @@ pub fn compile(pattern: &str) -> std::result::Result<Regex, String> {
         .dfa_size_limit(REGEX_BYTES)
         .nest_limit(50)
         .build()
-        .map_err(|e| format!("not a regular expression: {e}"))
+        .map_err(|e| format!("not a regular expression: {}", last_line(&e.to_string())))
+}
+
+/// The reason alone; the lines above it draw the place with marks that make sense on a terminal only.
+fn last_line(error: &str) -> &str {
+    error.lines().last().unwrap_or_default().trim_start_matches("error: ")
 }
 
 fn instr(context: &Context<'_>) -> Result<Option<i64>> {

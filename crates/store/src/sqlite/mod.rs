@@ -36,8 +36,8 @@ impl SqliteStore {
     /// `:memory:` gives a temporary database that disappears with the store.
     ///
     /// # Errors
-    /// [`StoreError::TooNew`] for a newer schema, [`StoreError::Corrupt`] for a damaged file or one that is not
-    /// ours, [`StoreError::Open`] and [`StoreError::Unwritable`] with the path and what to do for everything else.
+    /// [`StoreError::TooNew`] for a newer schema, [`StoreError::Corrupt`] for a damaged file, [`StoreError::Foreign`]
+    /// for one that is not ours, [`StoreError::Open`] and [`StoreError::Unwritable`] with the path and what to do for everything else.
     pub fn open(path: &Path) -> Result<SqliteStore> {
         if path == Path::new(":memory:") {
             let directory = TempDir::with_prefix("assimilation-store-").map_err(|e| StoreError::Open {

@@ -104,7 +104,7 @@ fn create(path: &Path) -> Result<()> {
         Err(e) => return Err(refused(hint(path, &e))),
     };
     if kind.len() > 0 && (!complete || &start != SQLITE_MAGIC) {
-        return Err(StoreError::Corrupt(format!("{} is not an SQLite database", path.display())));
+        return Err(StoreError::Foreign { path: path.display().to_string(), what: "no SQLite database" });
     }
     Ok(())
 }

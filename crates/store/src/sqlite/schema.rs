@@ -98,7 +98,7 @@ pub fn refuse_strangers(connection: &Connection, path: &Path) -> Result<()> {
     let (application, version, tables) = identity(connection)?;
     let path = path.display().to_string();
     if application != APPLICATION_ID && (application != 0 || version != 0 || tables > 0) {
-        return Err(StoreError::Corrupt(format!("{path} is an SQLite database of another program")));
+        return Err(StoreError::Foreign { path, what: "an SQLite database of another program" });
     }
     if version > SCHEMA_VERSION {
         return Err(StoreError::TooNew { path, found: version, known: SCHEMA_VERSION });
@@ -238,6 +238,7 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         refuse_strangers(&connection, Path::new("p")).unwrap();
         connection.execute_batch("CREATE TABLE bookmarks(x)").unwrap();
-        assert!(matches!(refuse_strangers(&connection, Path::new("p")), Err(StoreError::Corrupt(_))));
+        let refused = refuse_strangers(&connection, Path::new("p"));
+        assert!(matches!(refused, Err(StoreError::Foreign { .. })), "{refused:?}");
     }
 }

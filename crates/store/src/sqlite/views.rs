@@ -18,9 +18,9 @@ pub fn documentation() -> &'static [View] {
     VIEWS
 }
 
-/// The documentation of all views as Markdown, one section each.
+/// The documentation of all views as Markdown, one section each; docs/views.md is this text.
 pub fn documentation_text() -> String {
-    let mut text = String::new();
+    let mut text = INTRODUCTION.to_owned();
     for view in VIEWS {
         text.push_str(&format!("## {}\n{}\n\n| column | meaning |\n|---|---|\n", view.name, view.meaning));
         for (name, meaning) in view.columns {
@@ -28,7 +28,8 @@ pub fn documentation_text() -> String {
         }
         text.push('\n');
     }
-    text
+    text.truncate(text.trim_end().len());
+    text + "\n"
 }
 
 /// The statements that make all views.
@@ -41,6 +42,24 @@ pub fn all_sql() -> String {
         })
         .collect()
 }
+
+const INTRODUCTION: &str = r#"# Views
+
+What can be asked with `assimcli sql`, and what the files in `queries/` are written on. `assimcli sql --views` shows the same list.
+
+```
+assimcli sql "SELECT host, rule_id, score FROM rule_results WHERE status = 'fail' ORDER BY score DESC"
+assimcli sql "SELECT host, version FROM packages WHERE name = 'openssl'"
+assimcli sql "SELECT host, document ->> '$.data.PermitRootLogin' FROM documents WHERE discovertype = 'sshd'"
+```
+
+- Views change only by gaining columns; the tables beneath may change with any version.
+- Times are RFC 3339 texts in UTC, so comparing them as texts compares times: `WHERE since > '2026-11-23T10:00:00Z'`.
+- One `SELECT` or `WITH` at a time, in [SQLite's language](https://www.sqlite.org/lang_select.html), and nothing that writes. Rows, seconds and memory are bounded; what is cut off is said.
+
+<!-- Made from crates/store/src/sqlite/views.rs: UPDATE=1 cargo test -p store views -->
+
+"#;
 
 const HOST: (&str, &str) = ("host", "designation of the host");
 const DOMAIN: (&str, &str) = ("domain", "administrative domain of the host");
@@ -257,3 +276,22 @@ const VIEWS: &[View] = &[
           FROM edge e JOIN host_name n ON n.id = e.host JOIN node s ON s.id = e.source JOIN node t ON t.id = e.target",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/views.md");
+        let text = documentation_text();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            written == text,
+            "docs/views.md is not current; write it with UPDATE=1 cargo test -p store views"
+        );
+    }
+}

@@ -139,8 +139,8 @@ fn every_query_gives_its_rows() {
     for (name, given, human, script) in CASES {
         let table = ask(&mut *reader, &queries, name, given);
         let query = queries.get(name).unwrap();
-        assert_eq!(query.human.lines(&table, "-").unwrap(), *human, "{name}");
-        assert_eq!(query.script.lines(&table, "").unwrap(), *script, "{name}");
+        assert_eq!(query.human.lines(&table.columns, &table.rows, "-").unwrap(), *human, "{name}");
+        assert_eq!(query.script.lines(&table.columns, &table.rows, "").unwrap(), *script, "{name}");
     }
     for (name, given, count) in COUNTS {
         assert_eq!(ask(&mut *reader, &queries, name, given).rows.len(), *count, "{name} {given:?}");

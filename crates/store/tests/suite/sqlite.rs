@@ -80,15 +80,21 @@ fn a_file_of_another_program_is_refused() {
     let path = filled(&directory);
     // application_id is at byte 68.
     header(&path, 68, 0x1234);
+    let error = SqliteStore::open(&path).err().unwrap();
+    assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+    let told = error.to_string();
     assert!(
-        matches!(SqliteStore::open(&path), Err(StoreError::Corrupt(text)) if text.contains("another program"))
+        told.contains("another program") && told.contains("--store") && !told.contains("--erasedb"),
+        "{told}"
     );
     let text = directory.path().join("notes.txt");
     fs::write(&text, "not a database at all, but quite long enough to be one").unwrap();
-    assert!(matches!(SqliteStore::open(&text), Err(StoreError::Corrupt(text)) if text.contains("notes.txt")));
+    assert!(
+        matches!(SqliteStore::open(&text), Err(StoreError::Foreign { path, .. }) if path.contains("notes.txt"))
+    );
     assert!(fs::read_to_string(&text).unwrap().starts_with("not a database"), "it is left alone");
     fs::write(&text, "x").unwrap();
-    assert!(matches!(SqliteStore::open(&text), Err(StoreError::Corrupt(_))));
+    assert!(matches!(SqliteStore::open(&text), Err(StoreError::Foreign { .. })));
 }
 
 #[test]

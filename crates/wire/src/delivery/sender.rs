@@ -194,12 +194,28 @@ impl Sender {
         }
     }
 
-    /// A connection is wanted, to register again, though nothing is queued. Nothing happens while there is one.
-    pub fn request_connection(&mut self, now: Duration) {
-        if !matches!(self.state, State::Streaming { .. }) {
-            self.asked = true;
-            self.advance(now);
+    /// The CMA dialled us and has something to say: it is there, and knows of no connection of ours. So a connection
+    /// that we believe in is dead or about to be replaced, and no wait is needed before the next attempt.
+    pub fn handle_call(&mut self, now: Duration) {
+        // Who is about to stop has its last connection already, or tries to get it.
+        if self.stop_by.is_some() {
+            return;
         }
+        self.asked = true;
+        match &mut self.state {
+            State::Waiting { until } => *until = now.min(*until),
+            State::Streaming { connection, .. } => {
+                let connection = *connection;
+                self.outputs.push_back(Output::Close { connection, reason: Closing::Idle });
+                self.tried = 0;
+                self.reset_flight();
+                self.state = State::Waiting { until: now };
+            }
+            State::Hello { .. } | State::Dialing { .. } | State::Registering { .. } | State::Stopped => {
+                return;
+            }
+        }
+        self.advance(now);
     }
 
     /// Somebody answered the hello and is to be dialled.

@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 
 /// A site of ten thousand nanoprobes that all speak at once must fit.
 const CMA_RECEIVE_BUFFER_BYTES: usize = 10 << 20;
@@ -42,10 +43,7 @@ pub(super) fn open(config: &EndpointConfig) -> Result<UdpSocket, BindError> {
 /// Interfaces that cannot are logged. Joining again is harmless, so this can be called whenever interfaces appeared.
 pub(super) fn join(socket: &tokio::net::UdpSocket, group: Ipv4Addr) -> usize {
     let socket = SockRef::from(socket);
-    // Without this Linux delivers packets of every group that any program of this host joined.
-    if let Err(error) = socket.set_multicast_all_v4(false) {
-        tracing::debug!(%error, "multicast packets of other groups cannot be kept out");
-    }
+    own_groups_only(&socket);
     let names = match std::fs::read_to_string("/proc/self/net/dev") {
         Ok(text) => interface_names(&text),
         Err(error) => {
@@ -64,6 +62,33 @@ pub(super) fn join(socket: &tokio::net::UdpSocket, group: Ipv4Addr) -> usize {
         }
     }
     joined
+}
+
+/// A socket that takes packets to `address`, a multicast group and a port, and nothing else. Several programs of one
+/// host may each have one; every one of them gets every packet.
+pub(super) fn open_group(config: &EndpointConfig, address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(tune(socket.into(), config))
+}
+
+/// Joins `group` on the interface that has the address `interface`; joining again is harmless.
+pub(super) fn join_at(socket: &impl AsFd, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    own_groups_only(&socket);
+    match socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Address(interface)) {
+        Err(error) if !is(&error, Errno::ADDRINUSE) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Without this Linux delivers packets of every group, from every interface, that any program of this host joined.
+fn own_groups_only(socket: &Socket) {
+    if let Err(error) = socket.set_multicast_all_v4(false) {
+        tracing::debug!(%error, "multicast packets of other groups cannot be kept out");
+    }
 }
 
 /// Names of interfaces from `/proc/net/dev` (proc(5)): two lines of heading, then `name: figures`.

@@ -25,11 +25,20 @@ pub enum CloseReason {
     Superseded,
     /// The peer took too long.
     TimedOut,
+    /// A nanoprobe was called and comes with a connection of its own.
+    CallsBack,
 }
 
 impl CloseReason {
-    const ALL: [Self; 6] =
-        [Self::Idle, Self::Shutdown, Self::Refused, Self::Protocol, Self::Superseded, Self::TimedOut];
+    const ALL: [Self; 7] = [
+        Self::Idle,
+        Self::Shutdown,
+        Self::Refused,
+        Self::Protocol,
+        Self::Superseded,
+        Self::TimedOut,
+        Self::CallsBack,
+    ];
 
     pub(super) fn code(self) -> VarInt {
         VarInt::from_u32(self as u32)
@@ -43,6 +52,7 @@ impl CloseReason {
             Self::Protocol => "the conversation's rules were broken",
             Self::Superseded => "a newer connection took over",
             Self::TimedOut => "took too long",
+            Self::CallsBack => "it calls back",
         }
     }
 }

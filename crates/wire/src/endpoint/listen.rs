@@ -1,11 +1,12 @@
 //! Taking connections: proof of the address first, then the handshake within a time limit, all within fixed numbers.
 
 use super::{CloseReason, Connection, canonical, lock};
+use crate::hello::TokenBucket;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// How long a finished connection waits for a full inbox before it is given up.
@@ -17,6 +18,8 @@ pub(super) struct Limits {
     pub per_address: usize,
     /// Time for a handshake.
     pub handshake: Duration,
+    /// Handshakes begun in a second, twice as many at once.
+    pub handshakes_per_second: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +37,9 @@ pub(super) async fn run(
     counters: Arc<Counters>,
 ) {
     let addresses = Arc::<Addresses>::default();
+    let start = Instant::now();
+    let mut allowance =
+        limits.handshakes_per_second.map(|rate| TokenBucket::new(rate.saturating_mul(2), rate));
     while let Some(incoming) = endpoint.accept().await {
         if endpoint.open_connections() >= limits.connections {
             // No answer at all: the sender may not be who it says, and tries again anyway.
@@ -47,6 +53,12 @@ pub(super) async fn run(
             if let Err(error) = incoming.retry() {
                 error.into_incoming().ignore();
             }
+            continue;
+        }
+        if allowance.as_mut().is_some_and(|bucket| !bucket.take(start.elapsed())) {
+            // Unanswered, so that who means it tries again in a second.
+            counters.over_limit.fetch_add(1, Ordering::Relaxed);
+            incoming.ignore();
             continue;
         }
         let address = canonical(incoming.remote_address()).ip();

@@ -5,6 +5,7 @@
 
 mod bind;
 mod connection;
+mod group;
 mod listen;
 mod secrets;
 mod socket;
@@ -16,6 +17,7 @@ pub(crate) use listen::Slot;
 pub use socket::Datagram;
 
 use crate::keys::{KeyError, KeyPair};
+use group::GroupSocket;
 use model::PublicKey;
 use quinn::{IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use secrets::EndpointSecrets;
@@ -53,7 +55,8 @@ pub struct EndpointConfig {
     pub fallback_ephemeral: bool,
     /// Take incoming connections.
     pub listen: bool,
-    /// Multicast group to be a member of on every interface; senders need not be.
+    /// Multicast group to be a member of: on every interface, or where `bind` is one IPv4 address on that one's
+    /// interface. Senders need not be members.
     pub join: Option<Ipv4Addr>,
     /// Time to live of the multicast packets we send, in routers.
     pub multicast_ttl: u32,
@@ -72,6 +75,9 @@ pub struct EndpointConfig {
     pub max_connections: usize,
     /// Of those, from one address (IPv6: one /64 network): one hostile host cannot take all.
     pub max_connections_per_address: usize,
+    /// Incoming handshakes begun in a second (twice as many at once): a bound on the work for those who never prove a
+    /// trusted key. Further ones are not answered, and succeed when they try again. `None`: without limit.
+    pub handshakes_per_second: Option<u32>,
     /// Datagrams that may wait for [`Inbox::datagrams`]; further ones are dropped and counted.
     pub datagram_queue: usize,
 }
@@ -86,6 +92,7 @@ impl EndpointConfig {
             join: Some(crate::MULTICAST),
             large_buffers: true,
             max_connections: 20_000,
+            handshakes_per_second: None,
             datagram_queue: 4096,
             ..Self::nanoprobe(key, Vec::new())
         }
@@ -108,6 +115,7 @@ impl EndpointConfig {
             handshake_timeout: HANDSHAKE_TIMEOUT,
             max_connections: 64,
             max_connections_per_address: 1024,
+            handshakes_per_second: Some(5),
             datagram_queue: 256,
         }
     }
@@ -167,7 +175,7 @@ pub struct EndpointStats {
     pub dropped_multicast_quic: u64,
     /// Connection attempts that were told to prove their address first.
     pub retries: u64,
-    /// Connection attempts left unanswered because too many connections were open.
+    /// Connection attempts left unanswered because too many connections were open, or too many came in a short time.
     pub over_limit: u64,
     /// Handshakes that failed or took too long.
     pub failed_handshakes: u64,
@@ -183,6 +191,8 @@ pub struct Endpoint {
 struct Shared {
     quinn: quinn::Endpoint,
     socket: Mutex<Arc<DemuxSocket>>,
+    /// Where the endpoint's own socket does not get what is sent to the group.
+    group: Mutex<Option<GroupSocket>>,
     datagrams: mpsc::Sender<Datagram>,
     counters: Arc<Counters>,
     listen: Arc<listen::Counters>,
@@ -211,10 +221,6 @@ impl Endpoint {
         let (datagram_sender, datagrams) = mpsc::channel(config.datagram_queue.max(1));
         let socket = bind::open(&config)?;
         let socket = Arc::new(DemuxSocket::new(socket, datagram_sender.clone(), counters.clone())?);
-        if let Some(group) = config.join {
-            let interfaces = bind::join(socket.io(), group);
-            tracing::info!(%group, interfaces, "listening for hello packets");
-        }
         let quinn = quinn::Endpoint::new_with_abstract_socket(
             quinn_settings(&secrets),
             server,
@@ -228,12 +234,14 @@ impl Endpoint {
                 connections: config.max_connections,
                 per_address: config.max_connections_per_address,
                 handshake: config.handshake_timeout,
+                handshakes_per_second: config.handshakes_per_second,
             };
             tokio::spawn(listen::run(quinn.clone(), sender, limits, listen.clone()));
         }
         let shared = Shared {
             quinn,
             socket: Mutex::new(socket),
+            group: Mutex::new(None),
             datagrams: datagram_sender,
             counters,
             listen,
@@ -242,7 +250,12 @@ impl Endpoint {
             transport,
             config,
         };
-        Ok((Self { shared: Arc::new(shared) }, Inbox { connections, datagrams }))
+        let endpoint = Self { shared: Arc::new(shared) };
+        if let Some(group) = endpoint.shared.config.join {
+            let interfaces = endpoint.join_multicast();
+            tracing::info!(%group, interfaces, "listening for hello packets");
+        }
+        Ok((endpoint, Inbox { connections, datagrams }))
     }
 
     /// Dials `address`; whoever answers must hold one of the trusted keys.
@@ -285,9 +298,27 @@ impl Endpoint {
     }
 
     /// Joins the configured multicast group again, for interfaces that appeared since; returns on how many
-    /// interfaces we are a member.
+    /// interfaces we are a member. Failures are logged. Must be called within a tokio runtime.
     pub fn join_multicast(&self) -> usize {
-        self.shared.config.join.map_or(0, |group| bind::join(self.socket().io(), group))
+        let Some(group) = self.shared.config.join else { return 0 };
+        let socket = self.socket();
+        let Ok(local) = socket.io().local_addr() else { return 0 };
+        let interface = match group::reach(local) {
+            group::Reach::Itself => return bind::join(socket.io(), group),
+            group::Reach::Beside(interface) => interface,
+            group::Reach::Never => {
+                tracing::debug!(%group, %local, "no hello packets on an IPv6 address: nanoprobes need --cmaaddr");
+                return 0;
+            }
+        };
+        match self.join_beside(group, local.port(), interface) {
+            Ok(()) => 1,
+            Err(error) => {
+                tracing::warn!(%group, address = %interface, %error,
+                    "hello packets cannot be received: nanoprobes need --cmaaddr; it is tried again");
+                0
+            }
+        }
     }
 
     /// Moves to another local address; open connections move along (RFC 9000 §9).
@@ -297,11 +328,10 @@ impl Endpoint {
         let socket = bind::open(&config)?;
         let socket = DemuxSocket::new(socket, shared.datagrams.clone(), shared.counters.clone())?;
         let socket = Arc::new(socket);
-        if let Some(group) = config.join {
-            bind::join(socket.io(), group);
-        }
         shared.quinn.rebind_abstract(socket.clone())?;
         *lock(&shared.socket) = socket;
+        *lock(&shared.group) = None;
+        self.join_multicast();
         Ok(())
     }
 
@@ -329,6 +359,21 @@ impl Endpoint {
         self.shared.quinn.close(reason.code(), reason.text().as_bytes());
         // Whoever was not told in time finds out by itself.
         let _ = tokio::time::timeout(patience, self.shared.quinn.wait_idle()).await;
+    }
+
+    /// Opens the socket of the group, or joins with the one that is open.
+    fn join_beside(&self, group: Ipv4Addr, port: u16, interface: Ipv4Addr) -> io::Result<()> {
+        let shared = &self.shared;
+        let mut open = lock(&shared.group);
+        match &*open {
+            Some(socket) => socket.join(),
+            None => {
+                let (inbox, counters) = (shared.datagrams.clone(), shared.counters.clone());
+                let socket = GroupSocket::open(&shared.config, group, port, interface, inbox, counters)?;
+                *open = Some(socket);
+                Ok(())
+            }
+        }
     }
 
     async fn dial(&self, address: SocketAddr, trust: Trust) -> Result<Connection, ConnectError> {

@@ -17,9 +17,9 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 
 /// Every QUIC version 1 packet has this bit in its first byte (RFC 9000 §17); none of our datagrams has.
-const QUIC_BIT: u8 = 0x40;
+pub(super) const QUIC_BIT: u8 = 0x40;
 /// Longest datagram of our own; no legal one comes near.
-const MAX_DATAGRAM_BYTES: usize = 1500;
+pub(super) const MAX_DATAGRAM_BYTES: usize = 1500;
 
 /// A datagram that is not QUIC.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,6 +42,11 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
     );
     figure("nanoprobe: proportional memory (PSS)", &format!("{:.1} MB", memory(nanoprobe.pid(), "Pss")?), "");
     figure(
+        "nanoprobe: most memory it ever had resident",
+        &format!("{:.1} MB", kilobytes(nanoprobe.pid(), "status", "VmHWM")? / 1024.0),
+        "",
+    );
+    figure(
         "nanoprobe: CPU a minute, nothing changes",
         &format!("{:.3} s", (cpu_seconds(nanoprobe.pid())? - cpu) / passed),
         "≤ 0.2 s",
@@ -56,18 +61,18 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
 
 /// `Rss` or `Pss` in MB (proc_pid_smaps(5)).
 fn memory(pid: u32, which: &str) -> Result<f64, String> {
-    let path = format!("/proc/{pid}/smaps_rollup");
+    Ok(kilobytes(pid, "smaps_rollup", which)? / 1024.0)
+}
+
+/// A line such as `Rss:   1234 kB` of a file below /proc/PID.
+fn kilobytes(pid: u32, file: &str, which: &str) -> Result<f64, String> {
+    let path = format!("/proc/{pid}/{file}");
     let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
     let line = text
         .lines()
         .find(|line| line.starts_with(&format!("{which}:")))
         .ok_or_else(|| format!("{path} has no {which}"))?;
-    let kilobytes: f64 = line
-        .split_whitespace()
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .ok_or_else(|| format!("{path}: {line}"))?;
-    Ok(kilobytes / 1024.0)
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).ok_or_else(|| format!("{path}: {line}"))
 }
 
 fn sent_bytes(host: &Host) -> Result<f64, String> {

@@ -7,6 +7,7 @@ mod pass;
 mod reaction;
 
 use crate::{Outcome, workspace};
+use std::path::PathBuf;
 use std::process::Command;
 use system::process::{self, is_root, load};
 use system::site::Programs;
@@ -19,12 +20,15 @@ pub struct Options {
     /// Flips for the time from a change to the start of the script
     #[arg(long, default_value_t = 50)]
     flips: usize,
-    /// Flips with polling only, each takes up to a minute
+    /// Flips with polling only; each takes a minute or two
     #[arg(long, default_value_t = 5)]
     polled_flips: usize,
     /// How long the idle nanoprobe is watched
     #[arg(long, default_value_t = 10)]
     minutes: u64,
+    /// Measure the release programs that are there instead of building them first
+    #[arg(long)]
+    no_build: bool,
     /// Documents sent by simulated agents
     #[arg(long, default_value_t = 30_000)]
     documents: usize,
@@ -48,13 +52,15 @@ pub fn run(options: &Options) -> Outcome {
             "the benchmarks make network namespaces and need root: `sudo -E cargo xtask bench`".into()
         );
     }
-    eprintln!("building release programs");
-    process::run(
-        Command::new("cargo")
-            .args(["build", "--release", "--locked", "--workspace", "--bins", "--examples"])
-            .current_dir(workspace()),
-    )?;
-    let programs = Programs::in_directory(&workspace().join("target/release"));
+    if !options.no_build {
+        eprintln!("building release programs");
+        process::run(
+            Command::new("cargo")
+                .args(["build", "--release", "--locked", "--workspace", "--bins", "--examples"])
+                .current_dir(workspace()),
+        )?;
+    }
+    let programs = Programs::in_directory(&target_directory().join("release"));
     let wanted = |what| options.what.is_empty() || options.what.contains(&what);
     println!("{:<58} {:>12} {:>14}   load (1, 5, 15 min)", "figure", "value", "goal");
     if wanted(What::Pass) {
@@ -70,6 +76,14 @@ pub fn run(options: &Options) -> Outcome {
         footprint::measure(&programs, options.minutes)?;
     }
     Ok(())
+}
+
+/// Where cargo puts what it builds: it runs in the workspace, so a relative name is meant from there.
+fn target_directory() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) if !directory.is_empty() => workspace().join(directory),
+        _ => workspace().join("target"),
+    }
 }
 
 /// One line of the report.
@@ -89,6 +103,7 @@ fn cpu_seconds(pid: u32) -> Result<f64, String> {
             .and_then(|f| f.parse::<f64>().ok())
             .ok_or_else(|| format!("{path} has no field {index}"))
     };
+    // USER_HZ, 100 on every architecture of today, whatever the kernel's own clock does (time(7)).
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 

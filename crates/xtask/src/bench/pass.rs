@@ -5,7 +5,7 @@ use std::process::Command;
 use system::process::capture;
 use system::site::Programs;
 
-/// Runs the example `pass` of the discovery crate, which prints one line `<instance> <CPU seconds>` for each
+/// Runs the example `pass` of the nanoprobe crate, which prints one line `<instance> <CPU seconds>` for each
 /// instance, and reports the sum and the three dearest.
 pub fn measure(programs: &Programs) -> Result<(), String> {
     let output = capture(&mut Command::new(programs.path("examples/pass")))?;

@@ -52,22 +52,42 @@ fn in_folder(folder: &Path, programs: &Programs, flips: usize, triggers: bool) -
     let sshd = etc.join("ssh/sshd_config");
     let shadow = etc.join("shadow");
     let mut cases: Vec<Case<'_>> = vec![
-        (
-            "log_martians",
-            "nist_V-38528",
-            Box::new(|broken| {
-                picard.sysctl("net.ipv4.conf.all.log_martians", if broken { "0" } else { "1" })
-            }),
-        ),
+        ("log_martians", "nist_V-38528", Box::new(|broken| log_martians(picard, !broken))),
         (
             "sshd_config",
             "nist_V-38613",
-            Box::new(|broken| write(&sshd, if broken { "PermitRootLogin yes\n" } else { SSHD_CONFIG })),
+            Box::new(|broken| {
+                let before = now_seconds();
+                write(&sshd, if broken { "PermitRootLogin yes\n" } else { SSHD_CONFIG })?;
+                Ok(before)
+            }),
         ),
-        ("file mode", "nist_V-38504", Box::new(|broken| chmod(&shadow, if broken { 0o666 } else { 0o640 }))),
+        (
+            "file mode",
+            "nist_V-38504",
+            Box::new(|broken| {
+                let before = now_seconds();
+                chmod(&shadow, if broken { 0o666 } else { 0o640 })?;
+                Ok(before)
+            }),
+        ),
     ];
-    for (name, rule, change) in &mut cases {
-        let mut seconds = flip(&record, rule, flips, change)?;
+    let series: Vec<Result<Vec<f64>, String>> = if triggers {
+        cases.iter_mut().map(|case| flip(&record, flips, case, pause)).collect()
+    } else {
+        // Waiting is all that it does: side by side.
+        std::thread::scope(|scope| {
+            let record = &record;
+            let running: Vec<_> = cases
+                .iter_mut()
+                .map(|case| scope.spawn(move || flip(record, flips, case, polled_pause)))
+                .collect();
+            let broken = || Err("a thread of the benchmark broke off".to_owned());
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| broken())).collect()
+        })
+    };
+    for ((name, ..), seconds) in cases.iter().zip(series) {
+        let mut seconds = seconds?;
         seconds.sort_by(f64::total_cmp);
         figure(
             &format!("{name}: change to script start, median of {flips}{how}"),
@@ -83,17 +103,19 @@ fn in_folder(folder: &Path, programs: &Programs, flips: usize, triggers: bool) -
     Ok(())
 }
 
-type Case<'a> = (&'static str, &'static str, Box<dyn FnMut(bool) -> Result<(), String> + 'a>);
+/// What it is called, the rule that judges it, and how to break (`true`) or mend it, which gives the time just before.
+type Case<'a> = (&'static str, &'static str, Box<dyn FnMut(bool) -> Result<f64, String> + Send + 'a>);
 
 const SSHD_CONFIG: &str = "PermitRootLogin no\n";
 
 /// Breaks and mends in turn; seconds from just before each change to the script's own first clock reading.
 fn flip(
     record: &Path,
-    rule: &str,
     flips: usize,
-    change: &mut dyn FnMut(bool) -> Result<(), String>,
+    (_, rule, change): &mut Case<'_>,
+    pause: fn(usize) -> Duration,
 ) -> Result<Vec<f64>, String> {
+    let rule = *rule;
     let lines = || {
         let text = fs::read_to_string(record).unwrap_or_default();
         text.lines().filter(|line| line.starts_with(rule)).map(str::to_owned).collect::<Vec<_>>()
@@ -102,8 +124,7 @@ fn flip(
     let known = lines().len();
     for round in 0..flips {
         let broken = round % 2 == 0;
-        let before = now_seconds();
-        change(broken)?;
+        let before = change(broken)?;
         let line = wait_for(&format!("the alert of {rule}"), Duration::from_secs(180), || {
             lines().get(known + round).cloned()
         })?;
@@ -115,14 +136,34 @@ fn flip(
         let nanoseconds: f64 =
             words.get(2).and_then(|w| w.parse().ok()).ok_or_else(|| format!("no time in {line:?}"))?;
         seconds.push(nanoseconds / 1e9 - before);
-        // Not in step with anything that repeats.
-        std::thread::sleep(Duration::from_millis(150 + (round as u64 * 37) % 200));
+        std::thread::sleep(pause(round));
     }
     Ok(seconds)
 }
 
+/// Before the next flip: not in step with anything that repeats.
+fn pause(round: usize) -> Duration {
+    Duration::from_millis(150 + (round as u64 * 37) % 200)
+}
+
+/// Every alert comes just after a poll, so without this each change would wait the whole minute for the next.
+fn polled_pause(round: usize) -> Duration {
+    Duration::from_secs(7 + (round as u64 * 23) % 60)
+}
+
 fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Sets it as `sysctl -w` on that host would. The clock is read there too: entering the namespace takes a while.
+fn log_martians(host: &Host, on: bool) -> Result<f64, String> {
+    let script = format!("date +%s%N && echo {} > /proc/sys/net/ipv4/conf/all/log_martians", u8::from(on));
+    let output = capture(host.command(Path::new("sh")).args(["-c", &script]))?;
+    let nanoseconds = String::from_utf8_lossy(&output.stdout).trim().parse::<f64>();
+    match nanoseconds {
+        Ok(nanoseconds) if output.status.success() => Ok(nanoseconds / 1e9),
+        _ => Err(format!("cannot set log_martians: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
 }
 
 /// A script that notes rule, event and its own start time.

@@ -1,7 +1,6 @@
-//! Line templates: `${column}` in plain text.
+//! Line templates: `${column}` in plain text, filled from the rows of an answer.
 
-use crate::Table;
-use model::text::printable;
+use crate::text::printable;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -53,17 +52,23 @@ impl Template {
         })
     }
 
-    /// One line for each row, without a line end. Values are harmless on a terminal; `absent` stands for null.
+    /// One line for each row, without a line end. `columns` names the cells of a row; values are harmless on a
+    /// terminal, and `absent` stands for null and for a cell that a row lacks.
     ///
     /// # Errors
-    /// A column that the table lacks.
-    pub fn lines(&self, table: &Table, absent: &str) -> Result<Vec<String>, String> {
+    /// A column of the template that is not among `columns`.
+    pub fn lines(
+        &self,
+        columns: &[String],
+        rows: &[Vec<Value>],
+        absent: &str,
+    ) -> Result<Vec<String>, String> {
         let position = |name: &str| {
-            let found = table.columns.iter().position(|column| column == name);
+            let found = columns.iter().position(|column| column == name);
             found.ok_or_else(|| format!("the answer has no column {name:?}"))
         };
         let positions = self.columns().map(position).collect::<Result<Vec<_>, _>>()?;
-        Ok(table.rows.iter().map(|row| self.line(row, &positions, absent)).collect())
+        Ok(rows.iter().map(|row| self.line(row, &positions, absent)).collect())
     }
 
     fn line(&self, row: &[Value], positions: &[usize], absent: &str) -> String {
@@ -74,7 +79,7 @@ impl Template {
                 Piece::Text(text) => line.push_str(text),
                 Piece::Column(_) => {
                     let value = positions.next().and_then(|position| row.get(*position));
-                    line.push_str(&value_text(value.unwrap_or(&Value::Null), absent));
+                    line.push_str(&cell(value.unwrap_or(&Value::Null), absent));
                 }
             }
         }
@@ -88,11 +93,20 @@ impl Serialize for Template {
     }
 }
 
-/// A cell in a line. A tab would move what follows into another column, so it is escaped too.
-fn value_text(value: &Value, absent: &str) -> String {
+/// A cell in a line: harmless on a terminal, and on one line. A tab would move what follows into another column, so
+/// it is escaped too; `absent` stands for null.
+pub fn cell(value: &Value, absent: &str) -> String {
     match value {
         Value::Null => absent.to_owned(),
-        Value::String(text) => printable(text).replace('\t', "\\t"),
+        other => printable(&plain(other)).replace('\t', "\\t"),
+    }
+}
+
+/// A value without quotes, as it is: nothing for null, structures as JSON.
+pub fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
         // Sums of points are floats; people write 3, not 3.0.
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => {
@@ -100,7 +114,7 @@ fn value_text(value: &Value, absent: &str) -> String {
             }
             _ => number.to_string(),
         },
-        other => printable(&other.to_string()).into_owned(),
+        other => other.to_string(),
     }
 }
 
@@ -109,21 +123,28 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn columns(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     #[test]
     fn values_fill_the_line_and_stay_harmless() {
-        let table = Table {
-            columns: vec!["a".into(), "b".into()],
-            rows: vec![vec![json!("x\u{1b}[2J\ty"), json!(3.0)], vec![json!(null), json!(0.5)]],
-            truncated: false,
-        };
+        let (names, rows) = (
+            columns(&["a", "b"]),
+            [vec![json!("x\u{1b}[2J\ty"), json!(3.0)], vec![json!(null), json!(0.5)], vec![]],
+        );
         let template = Template::parse("$ ${b}:${a} ${b}").unwrap();
         assert_eq!(template.columns().collect::<Vec<_>>(), ["b", "a", "b"]);
-        assert_eq!(template.lines(&table, "-").unwrap(), ["$ 3:x\\u{1b}[2J\\ty 3", "$ 0.5:- 0.5"]);
-        assert!(Template::parse("${c}").unwrap().lines(&table, "-").is_err());
+        assert_eq!(
+            template.lines(&names, &rows, "-").unwrap(),
+            ["$ 3:x\\u{1b}[2J\\ty 3", "$ 0.5:- 0.5", "$ -:- -"]
+        );
+        assert!(Template::parse("${c}").unwrap().lines(&names, &rows, "-").is_err());
         assert!(Template::parse("${a").is_err());
         assert!(Template::parse("a\nb").is_err());
         // What a value says is not read as a template.
-        let tricky = Table { columns: vec!["a".into()], rows: vec![vec![json!("${b}")]], truncated: false };
-        assert_eq!(Template::parse("${a}").unwrap().lines(&tricky, "-").unwrap(), ["${b}"]);
+        let tricky = [vec![json!("${b}")]];
+        let lines = Template::parse("${a}").unwrap().lines(&columns(&["a"]), &tricky, "-");
+        assert_eq!(lines.unwrap(), ["${b}"]);
     }
 }
