@@ -179,9 +179,11 @@ pub fn json_text(json: &str) -> String {
     text
 }
 
-/// Whether colours may be used: on a terminal, unless NO_COLOR is set (<https://no-color.org>).
+/// Whether colours may be used: on a terminal that has some, unless NO_COLOR is set (<https://no-color.org>).
 pub fn color() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && std::env::var_os("TERM").is_none_or(|v| v != "dumb")
 }
 
 /// Width of the terminal in columns; `None` when there is none and lines may be as long as they are.

@@ -39,6 +39,48 @@ fn usage_errors_exit_1_and_name_the_word() {
 }
 
 #[test]
+fn a_reader_of_the_messages_that_has_gone_away_breaks_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("set")).unwrap();
+    std::fs::write(root.path().join("set/sshd.json"), "{}").unwrap();
+    for (words, code) in [(&["hosts"][..], 1), (&["genkeys"], 0), (&["rules", "check", "set"], 0)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(env!("CARGO_BIN_EXE_assimcli"))
+            .current_dir(root.path())
+            .args(["--root", "."])
+            .args(words)
+            .stderr(writer)
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{words:?}");
+    }
+}
+
+#[test]
+fn new_keys_are_listed_in_every_format_and_every_spare_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let made: serde_json::Value =
+        serde_json::from_str(&stdout(&assimcli(root.path(), &["-o", "json", "genkeys"]))).unwrap();
+    assert_eq!(made.as_array().unwrap().len(), 4);
+    assert!(made[0]["file"].as_str().unwrap().ends_with("#CMA#00000.pub"), "{made}");
+    let output = assimcli(root.path(), &["genkeys"]);
+    let advice = stderr(&output);
+    assert!(advice.contains("#CMA#00001.secret\n") && advice.contains("#CMA#00002.secret\n"), "{advice}");
+    assert!(!advice.contains("#CMA#00000.secret"), "{advice}");
+}
+
+#[test]
+fn data_that_are_no_object_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("data.json");
+    std::fs::write(&file, "[1]").unwrap();
+    let output = assimcli(root.path(), &["rules", "eval", "EQ($a, 1)", "--data", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no JSON object"), "{}", stderr(&output));
+}
+
+#[test]
 fn without_a_cma_the_command_that_starts_one_is_named() {
     let root = tempfile::tempdir().unwrap();
     for words in [

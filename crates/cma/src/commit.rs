@@ -263,7 +263,11 @@ impl Committer {
                 self.pinned.insert(*key, name.clone());
             }
             for line in &produced.log {
-                if line.warning { tracing::warn!("{}", line.text) } else { tracing::info!("{}", line.text) }
+                if line.warning {
+                    tracing::warn!("{}", line.text)
+                } else {
+                    tracing::info!("{}", line.text)
+                }
                 if !line.detail.is_empty() {
                     tracing::debug!("{}", line.detail);
                 }

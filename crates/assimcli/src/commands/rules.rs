@@ -223,7 +223,8 @@ fn check(context: &Context, directory: &Path) -> Result<Finding, Failure> {
         rows.rows.push(vec![json!(p.file), json!(p.line), json!(p.rule), json!(p.message), json!(p.hint)]);
     }
     rows.print(context.format)?;
-    note!("{count} files checked, {} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" });
+    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    note!("{count} file{} checked, {} problem{}", plural(count), problems.len(), plural(problems.len()));
     Ok(if problems.is_empty() { Finding::Nothing } else { Finding::Something })
 }
 
@@ -338,7 +339,8 @@ fn load(context: &Context, directory: &Path, set: &str, based_on: Option<&str>) 
     }
     install(context, directory, set, based_on)?;
     note!(
-        "Rule set {set}: {count} files are now in {}.",
+        "Rule set {set}: {count} file{} now in {}.",
+        if count == 1 { " is" } else { "s are" },
         context.paths.site("best_practices").join(set).display()
     );
     match post(context, "/v1/rules/reload", &json!({})) {

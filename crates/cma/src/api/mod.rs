@@ -128,10 +128,7 @@ impl IntoResponse for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Sql(text) => Self::bad(
-                text,
-                "`assimcli sql --views` lists what can be asked",
-            ),
+            StoreError::Sql(text) => Self::bad(text, "`assimcli sql --views` lists what can be asked"),
             StoreError::Limit(what) => Self::bad(
                 format!("the query was stopped after {what}"),
                 "ask for less, for instance with WHERE or LIMIT",

@@ -5,10 +5,18 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 /// Most directories that are watched; the system's own limit may be lower.
 const MAX_WATCHES: usize = 16_384;
+
+/// Shortest and longest pause after events that concern nobody; it doubles while they keep coming.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// Without such events for so long, a directory counts as quiet again.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// What triggers, in a directory that holds something of interest. Opening and reading are not among it, so our
 /// own runs never trigger themselves.
@@ -49,6 +57,9 @@ pub struct FileChanges {
     /// Directories without a watch, because there is a limit.
     unwatched: usize,
     told: bool,
+    /// When events last concerned nobody, and how long the pause after that was.
+    ignored: Option<Instant>,
+    pause: Duration,
 }
 
 #[derive(Debug)]
@@ -70,6 +81,8 @@ impl FileChanges {
             by_path: BTreeMap::new(),
             unwatched: 0,
             told: false,
+            ignored: None,
+            pause: PAUSES.0,
         })
     }
 
@@ -134,7 +147,12 @@ impl FileChanges {
                 return Ok(noticed);
             }
             // Events that concern nobody come from a busy directory: let the kernel fold the next ones together.
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            // The first may also be the start of a change whose end follows at once, so the pause begins short.
+            let now = Instant::now();
+            let busy = self.ignored.is_some_and(|last| now.duration_since(last) < QUIET);
+            self.pause = if busy { (self.pause * 2).min(PAUSES.1) } else { PAUSES.0 };
+            self.ignored = Some(now);
+            tokio::time::sleep(self.pause).await;
         }
     }
 

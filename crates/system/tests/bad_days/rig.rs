@@ -132,7 +132,10 @@ impl Scene {
         let queued =
             fs::read_dir(state.join("queue")).into_iter().flatten().flatten().map(|entry| entry.path());
         let about_proc_sys = |path: &PathBuf| {
-            fs::read(path).is_ok_and(|bytes| bytes.windows(14).any(|window| window == b"_auto_proc_sys"))
+            // Not yet in the queue while it has its temporary name.
+            path.extension().is_none()
+                && fs::read(path)
+                    .is_ok_and(|bytes| bytes.windows(14).any(|window| window == b"_auto_proc_sys"))
         };
         let files = queued.chain([state.join("kept/_auto_proc_sys")]).filter(about_proc_sys);
         files.filter_map(|path| path.metadata().ok()?.modified().ok()).max()
