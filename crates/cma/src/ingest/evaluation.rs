@@ -175,7 +175,10 @@ fn tell(
     };
     add("instance", &about.instance);
     add("discovery_type", &about.discovertype);
-    add("changed_after", &about.changed_after.to_utc_text());
+    // The first document of a host says nothing about when its values came to be.
+    if about.changed_after > Timestamp(0) {
+        add("changed_after", &about.changed_after.to_utc_text());
+    }
     add("seen", &about.seen.to_utc_text());
     add("committed", &context.now.to_utc_text());
     match transition {

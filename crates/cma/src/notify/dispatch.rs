@@ -1,4 +1,4 @@
-//! Which deliveries may start now: in order per host and channel, different hosts side by side.
+//! Which deliveries may start now: in order per host and receiver, different hosts side by side.
 //!
 //! Pure: rows, outcomes and the time go in, rows to start and records to write come out. A row leaves only when
 //! its record is durable, so a crash at any point repeats at most the deliveries that were running.
@@ -68,6 +68,12 @@ impl Policy {
     }
 }
 
+/// What to write about a row that was offered to some receivers while an earlier one waits for its retry: what is
+/// done. No attempt counts, and its own turn comes as if nothing had been.
+pub fn passed(row: &OutboxRow, progress: Vec<String>) -> Record {
+    Record::Retry(OutboxRow { progress, ..row.clone() })
+}
+
 /// What has to become durable before the next delivery of the same host and channel may start.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
@@ -80,8 +86,10 @@ pub enum Record {
 #[derive(Debug, Default)]
 struct Line {
     rows: VecDeque<OutboxRow>,
-    /// The first row is being delivered, or its outcome being recorded.
-    busy: bool,
+    /// Sequence of the row that is being delivered, or whose outcome is being recorded.
+    busy: Option<i64>,
+    /// Rows up to this sequence were offered to the receivers that are not behind.
+    offered: i64,
 }
 
 /// The outbox as the dispatcher sees it.
@@ -114,10 +122,11 @@ impl Dispatcher {
     /// Takes what the store holds, in order. `complete` tells that there was no more.
     pub fn load(&mut self, rows: Vec<OutboxRow>, complete: bool) {
         for line in self.lines.values_mut() {
-            line.rows.truncate(usize::from(line.busy));
+            let kept = line.rows.iter().position(|row| Some(row.sequence) == line.busy);
+            line.rows.truncate(kept.map_or(0, |position| position + 1));
         }
         self.lines.retain(|_, line| !line.rows.is_empty());
-        self.waiting = self.lines.len();
+        self.waiting = self.lines.values().map(|line| line.rows.len()).sum();
         self.more_on_disk = !complete;
         for row in rows {
             self.push(row);
@@ -151,16 +160,13 @@ impl Dispatcher {
 
     /// Rows to start delivering now.
     pub fn start(&mut self, now: Timestamp) -> Vec<OutboxRow> {
-        let mut running: BTreeMap<String, usize> = BTreeMap::new();
-        for ((_, channel), _) in self.lines.iter().filter(|(_, line)| line.busy) {
-            *running.entry(channel.clone()).or_default() += 1;
-        }
+        let mut running = self.running();
         let mut candidates: Vec<(i64, (String, String))> = self
             .lines
             .iter()
-            .filter(|(_, line)| !line.busy)
+            .filter(|(_, line)| line.busy.is_none())
             .filter_map(|(key, line)| line.rows.front().map(|row| (row, key)))
-            .filter(|(row, _)| self.is_due(row, now))
+            .filter(|(row, _)| is_due(&self.policy, row, now))
             .map(|(row, key)| (row.sequence, key.clone()))
             .collect();
         // The oldest event first, so that no host waits for ever behind busier ones.
@@ -175,31 +181,75 @@ impl Dispatcher {
                 && let Some(row) = line.rows.front()
             {
                 *count += 1;
-                line.busy = true;
+                line.busy = Some(row.sequence);
                 started.push(row.clone());
             }
         }
         started
     }
 
-    fn is_due(&self, row: &OutboxRow, now: Timestamp) -> bool {
-        // A clock that was set back must not hold a delivery for longer than the longest pause.
-        row.due <= now || row.due.since(now) > self.policy.longest_pause
+    /// One receiver that fails must not hold up the others: rows behind one that waits for its retry, each with the
+    /// receivers that are done with everything before it. For them, and only them, it may be delivered now; record
+    /// it with [`passed`]. Each receiver still gets the events of a host in order.
+    pub fn pass(&mut self, now: Timestamp) -> Vec<(OutboxRow, Vec<String>)> {
+        let mut running = self.running();
+        let waits = |row: &OutboxRow| row.attempts > 0 && !is_due(&self.policy, row, now);
+        let mut started = Vec::new();
+        for ((_, channel), line) in &mut self.lines {
+            let count = running.entry(channel.clone()).or_default();
+            if line.busy.is_some()
+                || *count >= self.policy.workers_per_channel
+                || !line.rows.front().is_some_and(waits)
+            {
+                continue;
+            }
+            let first = line.rows.partition_point(|row| row.sequence <= line.offered).max(1);
+            for index in first..line.rows.len() {
+                let (before, row) = (&line.rows[index - 1].progress, &line.rows[index]);
+                line.offered = row.sequence;
+                if before.iter().any(|receiver| !row.progress.contains(receiver)) {
+                    *count += 1;
+                    line.busy = Some(row.sequence);
+                    started.push((row.clone(), before.clone()));
+                    break;
+                }
+            }
+        }
+        started
+    }
+
+    /// Deliveries that run, by channel.
+    fn running(&self) -> BTreeMap<String, usize> {
+        let mut running: BTreeMap<String, usize> = BTreeMap::new();
+        for ((_, channel), _) in self.lines.iter().filter(|(_, line)| line.busy.is_some()) {
+            *running.entry(channel.clone()).or_default() += 1;
+        }
+        running
     }
 
     /// The record is durable: the next row of this host and channel may start.
     pub fn recorded(&mut self, row: &OutboxRow, record: &Record) {
         let key = (row.event.designation().to_owned(), row.channel.clone());
         let Some(line) = self.lines.get_mut(&key) else { return };
-        if line.rows.front().is_none_or(|first| first.sequence != row.sequence) {
+        let Some(position) = line.rows.iter().position(|known| known.sequence == row.sequence) else {
+            return;
+        };
+        if line.busy != Some(row.sequence) {
             return;
         }
-        line.busy = false;
-        line.rows.pop_front();
-        self.waiting = self.waiting.saturating_sub(1);
-        if let Record::Retry(again) = record {
-            line.rows.push_front(again.clone());
-            self.waiting += 1;
+        line.busy = None;
+        match record {
+            Record::Retry(again) => {
+                if again.progress.len() > row.progress.len() {
+                    // A receiver has caught up to here: what comes after it may be for it as well.
+                    line.offered = again.sequence;
+                }
+                line.rows[position] = again.clone();
+            }
+            Record::Finish { .. } => {
+                line.rows.remove(position);
+                self.waiting = self.waiting.saturating_sub(1);
+            }
         }
         if line.rows.is_empty() {
             self.lines.remove(&key);
@@ -210,7 +260,7 @@ impl Dispatcher {
     pub fn next_due(&self) -> Option<Timestamp> {
         self.lines
             .values()
-            .filter(|line| !line.busy)
+            .filter(|line| line.busy.is_none())
             .filter_map(|line| line.rows.front())
             .map(|row| row.due)
             .min()
@@ -220,6 +270,11 @@ impl Dispatcher {
     pub fn waiting(&self) -> usize {
         self.waiting
     }
+}
+
+fn is_due(policy: &Policy, row: &OutboxRow, now: Timestamp) -> bool {
+    // A clock that was set back must not hold a delivery for longer than the longest pause.
+    row.due <= now || row.due.since(now) > policy.longest_pause
 }
 
 #[cfg(test)]
@@ -309,6 +364,43 @@ mod tests {
         assert_eq!(pauses, [1, 2]);
         assert!(failure.is_some_and(|text| text.contains("3 attempts") && text.contains("exit 1")));
         assert_eq!(sequences(&dispatcher.start(now)), [2]);
+    }
+
+    #[test]
+    fn one_receiver_that_fails_does_not_hold_up_the_others() {
+        let mut dispatcher = Dispatcher::new(policy());
+        dispatcher.load((1..=3).map(|n| row(n, "a", "scripts")).collect(), true);
+        let now = Timestamp(1_000_000);
+        let first = dispatcher.start(now).remove(0);
+        assert!(dispatcher.pass(now).is_empty(), "row 1 is being delivered");
+        let done = || vec!["good".to_owned()];
+        let failed = policy().record(&first, &Outcome::Failed("bad".into()), done(), now);
+        dispatcher.recorded(&first, &failed);
+        for sequence in [2, 3] {
+            let mut offered = dispatcher.pass(now);
+            let (row, only) = offered.remove(0);
+            assert!((row.sequence, only) == (sequence, done()) && offered.is_empty());
+            assert!(
+                dispatcher.pass(now).is_empty()
+                    && dispatcher.start(now.plus(policy().longest_pause)).is_empty()
+            );
+            dispatcher.recorded(&row, &passed(&row, done()));
+        }
+        assert!(dispatcher.pass(now).is_empty(), "each is offered once");
+        dispatcher.add(row(4, "a", "scripts"));
+        let (fourth, _) = dispatcher.pass(now).remove(0);
+        dispatcher.recorded(&fourth, &passed(&fourth, vec![]));
+        dispatcher.add(row(5, "a", "scripts"));
+        assert!(dispatcher.pass(now).is_empty(), "it failed for row 4, so it may not have row 5 yet");
+        assert_eq!(dispatcher.waiting(), 5);
+
+        // The turn of row 1 comes, then that of the others, with what is done and no attempt counted.
+        let now = dispatcher.next_due().unwrap();
+        let again = dispatcher.start(now).remove(0);
+        assert_eq!((again.sequence, again.attempts), (1, 1));
+        dispatcher.recorded(&again, &policy().record(&again, &Outcome::Delivered, vec![], now));
+        let second = dispatcher.start(now).remove(0);
+        assert_eq!((second.sequence, second.attempts, second.progress), (2, 0, done()));
     }
 
     #[test]
@@ -417,6 +509,72 @@ mod tests {
             for host in 0..4 {
                 let order: Vec<i64> = delivered.iter().filter(|d| d.0 == format!("h{host}")).map(|d| d.1).collect();
                 prop_assert!(order.is_sorted(), "host {host}: {order:?}");
+            }
+        }
+
+        // Whatever fails, and wherever it is killed: each receiver gets everything or it is given up, in order.
+        #[test]
+        fn each_receiver_keeps_its_order(
+            fates in proptest::collection::vec(0u8..16, 1..300),
+            rows in 1i64..12,
+        ) {
+            let mut disk: Vec<OutboxRow> = (1..=rows).map(|n| row(n, "h", "scripts")).collect();
+            let mut received: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+            let mut given_up = BTreeSet::new();
+            let mut now = Timestamp(1);
+            let mut dispatcher = Dispatcher::new(policy());
+            dispatcher.load(disk.clone(), true);
+            for fate in fates.into_iter().chain(std::iter::repeat_n(0, 4000)) {
+                now = now.plus(Duration::from_millis(300));
+                let whole = dispatcher.start(now).into_iter().map(|row| (row, None));
+                let whole: Vec<_> = whole.collect();
+                let part = dispatcher.pass(now).into_iter().map(|(row, only)| (row, Some(only)));
+                let all: Vec<_> = whole.into_iter().chain(part).collect();
+                prop_assert!(all.len() <= 1, "one at a time for one host");
+                let Some((row, only)) = all.into_iter().next() else { continue };
+                let mut progress = row.progress.clone();
+                for (bit, name) in [(1, "a"), (2, "b")] {
+                    let wanted = only.as_ref().is_none_or(|only| only.iter().any(|n| n == name));
+                    if wanted && !progress.iter().any(|n| n == name) && fate & bit == 0 {
+                        received.entry(name).or_default().push(row.sequence);
+                        progress.push(name.into());
+                    }
+                }
+                if fate & 12 == 12 {
+                    // Killed before the record was durable.
+                    dispatcher = Dispatcher::new(policy());
+                    dispatcher.load(disk.clone(), true);
+                    continue;
+                }
+                let outcome =
+                    if progress.len() == 2 { Outcome::Delivered } else { Outcome::Failed("x".into()) };
+                let record = match only {
+                    Some(_) => passed(&row, progress),
+                    None => policy().record(&row, &outcome, progress, now),
+                };
+                match &record {
+                    Record::Finish { sequence, failure, .. } => {
+                        disk.retain(|r| r.sequence != *sequence);
+                        if failure.is_some() {
+                            given_up.insert(*sequence);
+                        }
+                    }
+                    Record::Retry(again) => {
+                        for r in disk.iter_mut().filter(|r| r.sequence == again.sequence) {
+                            *r = again.clone();
+                        }
+                    }
+                }
+                dispatcher.recorded(&row, &record);
+            }
+            prop_assert!(disk.is_empty(), "{} rows left", disk.len());
+            for (name, order) in &received {
+                prop_assert!(order.is_sorted(), "{name}: {order:?}");
+            }
+            for sequence in (1..=rows).filter(|sequence| !given_up.contains(sequence)) {
+                for name in ["a", "b"] {
+                    prop_assert!(received.get(name).is_some_and(|all| all.contains(&sequence)), "{name} lost {sequence}");
+                }
             }
         }
     }

@@ -25,7 +25,12 @@ pub struct Channel {
     pub enabled: fn(&NotifyConfig) -> bool,
     /// Delivers one event. `progress` is what an earlier attempt had already done.
     pub deliver: fn(Arc<ChannelContext>, Arc<Event>, Vec<String>) -> DeliveryFuture,
+    /// The same for some receivers only, named last; for channels with several that can fail one by one.
+    pub deliver_to: Option<DeliverTo>,
 }
+
+/// Delivers an event to the receivers named last, without those in the progress before.
+pub type DeliverTo = fn(Arc<ChannelContext>, Arc<Event>, Vec<String>, Vec<String>) -> DeliveryFuture;
 
 /// The pending answer of [`Channel::deliver`].
 pub type DeliveryFuture = Pin<Box<dyn Future<Output = Attempt> + Send>>;

@@ -1,6 +1,6 @@
 //! The dispatcher's shell: reads the outbox, starts deliveries, has their outcomes recorded.
 
-use super::dispatch::{Dispatcher, Policy, Record};
+use super::dispatch::{Dispatcher, Policy, Record, passed};
 use super::{Attempt, CHANNELS, ChannelContext, Outcome, find};
 use crate::commit::{Work, Writer};
 use crate::health::Health;
@@ -52,6 +52,9 @@ impl Delivery {
                         self.writer.clone(),
                         self.health.clone(),
                     ));
+                }
+                for (row, only) in dispatcher.pass(now) {
+                    running.spawn(deliver_to(context.clone(), row, only, self.writer.clone()));
                 }
             } else if running.is_empty() {
                 return;
@@ -144,6 +147,25 @@ async fn deliver(
         tracing::error!(channel = %row.channel, event = %row.event.eventid, host = %row.event.designation(), %reason, "an alert could not be delivered");
     }
     // The writer answers when the disk can be written; until then this host's next alert waits.
+    if let Ok(answer) = writer.submit(Work::Delivery(record.clone()), None).await {
+        let _ = answer.await;
+    }
+    (row, record)
+}
+
+/// Delivers a row to those receivers that are done with everything before it, and records what that brought.
+async fn deliver_to(
+    context: Arc<ChannelContext>,
+    row: OutboxRow,
+    only: Vec<String>,
+    writer: Writer,
+) -> (OutboxRow, Record) {
+    let channel = find(&row.channel).filter(|channel| (channel.enabled)(&context.notify));
+    let Some(to_some) = channel.and_then(|channel| channel.deliver_to) else {
+        return (row.clone(), passed(&row, row.progress.clone()));
+    };
+    let attempt = to_some(context, Arc::new(row.event.clone()), row.progress.clone(), only).await;
+    let record = passed(&row, attempt.progress);
     if let Ok(answer) = writer.submit(Work::Delivery(record.clone()), None).await {
         let _ = answer.await;
     }

@@ -218,6 +218,19 @@ fn a_rule_fails_and_is_mended() {
 }
 
 #[test]
+fn the_first_document_claims_no_time_of_change() {
+    let mut rig = rig();
+    let sender = rig.registered();
+    let known = incoming(1, INSTANCE, &envelope(INSTANCE, json!({MARTIANS: 0})));
+    let (_, events) = rig.take(&sender, &Incoming { changed_after: Timestamp(0), ..known });
+    assert_eq!(events.len(), 2);
+    assert!(events.iter().all(|event| !event.extrainfo.contains_key("changed_after")), "{events:?}");
+    let later = incoming(2, INSTANCE, &envelope(INSTANCE, json!({MARTIANS: 1})));
+    let (_, events) = rig.take(&sender, &later);
+    assert!(events.iter().all(|event| event.extrainfo.contains_key("changed_after")) && !events.is_empty());
+}
+
+#[test]
 fn a_rule_that_can_no_longer_judge_is_unwarned() {
     let mut rig = rig();
     let sender = rig.registered();

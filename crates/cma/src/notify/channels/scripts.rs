@@ -22,7 +22,12 @@ pub static CHANNEL: Channel = Channel {
     name: "scripts",
     description: "runs the executables of the notification.d directories",
     enabled: |config| config.scripts,
-    deliver: |context, event, progress| -> DeliveryFuture { Box::pin(deliver(context, event, progress)) },
+    deliver: |context, event, progress| -> DeliveryFuture {
+        Box::pin(deliver(context, event, progress, None))
+    },
+    deliver_to: Some(|context, event, progress, only| -> DeliveryFuture {
+        Box::pin(deliver(context, event, progress, Some(only)))
+    }),
 };
 
 /// Bytes of a script's output that are kept for the log; the rest is read and dropped.
@@ -36,13 +41,18 @@ const OUTPUT_GRACE: Duration = Duration::from_millis(100);
 /// Where scripts find programs.
 const SCRIPT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-async fn deliver(context: Arc<ChannelContext>, event: Arc<Event>, mut progress: Vec<String>) -> Attempt {
+async fn deliver(
+    context: Arc<ChannelContext>,
+    event: Arc<Event>,
+    mut progress: Vec<String>,
+    only: Option<Vec<String>>,
+) -> Attempt {
     let mut failures = Vec::new();
     let mut answers = Vec::new();
     let time_out = Duration::from_secs(context.notify.script_timeout_seconds.max(1));
     for script in scripts(&context) {
         let name = script.display().to_string();
-        if progress.contains(&name) {
+        if progress.contains(&name) || only.as_ref().is_some_and(|only| !only.contains(&name)) {
             continue;
         }
         match run(&script, &event, time_out).await {
@@ -316,7 +326,7 @@ mod tests {
         }
 
         async fn deliver(&self, progress: Vec<String>) -> Attempt {
-            deliver(self.context.clone(), Arc::new(event()), progress).await
+            deliver(self.context.clone(), Arc::new(event()), progress, None).await
         }
     }
 
@@ -383,6 +393,18 @@ mod tests {
         let second = rig.deliver(first.progress).await;
         assert_eq!(second.outcome, Outcome::Delivered);
         assert_eq!(rig.read("order"), "a\nb\na\n");
+    }
+
+    #[tokio::test]
+    async fn scripts_that_are_behind_are_left_out() {
+        let rig = rig(20);
+        rig.script(0, "a", "echo a >> @/order", 0o755);
+        rig.script(0, "b", "echo b >> @/order", 0o755);
+        let all: Vec<String> =
+            scripts(&rig.context).iter().map(|script| script.display().to_string()).collect();
+        let only = Some(vec![all[1].clone()]);
+        let attempt = deliver(rig.context.clone(), Arc::new(event()), vec![], only).await;
+        assert_eq!((rig.read("order").as_str(), attempt.progress.as_slice()), ("b\n", &all[1..]));
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ pub static CHANNEL: Channel = Channel {
     description: "writes events to the local syslog or journal",
     enabled: |config| config.syslog,
     deliver: |context, event, _| -> DeliveryFuture { Box::pin(async move { deliver(&context, &event) }) },
+    deliver_to: None,
 };
 
 /// Facility daemon (RFC 5424 §6.2.1).
