@@ -8,8 +8,12 @@ use daemon::pidfile::{self, PidFile, PidFileError};
 use daemon::signals::Signals;
 use model::config::{ConfigError, NanoprobeConfig};
 use model::paths::SitePaths;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wire::endpoint::{Endpoint, EndpointConfig, EndpointError};
 use wire::keys::{KeyDirectory, KeyError};
@@ -35,8 +39,28 @@ pub enum StartError {
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
+    #[error(
+        "another nanoprobe works with {directory}: stop it first (`nanoprobe --kill`), or give this one a --root of its own"
+    )]
+    InUse { directory: String },
     #[error("the event loop cannot be started: {0}")]
     Runtime(#[from] io::Error),
+}
+
+/// Holds the state directory as long as the result lives: two nanoprobes on one queue would send each other's changes.
+///
+/// `None` where the directory cannot be made; the queue then says so and keeps changes in memory.
+fn lock(state: &Path) -> Result<Option<OwnedFd>, StartError> {
+    // As the queue makes it; what goes wrong here shows when it is opened.
+    let _ = state.parent().map(std::fs::create_dir_all);
+    let _ = std::fs::DirBuilder::new().mode(0o700).create(state);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = open(state, flags, Mode::empty()) else { return Ok(None) };
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(StartError::InUse { directory: state.display().to_string() }),
+        // A file system without locks (some network ones) is no reason not to watch the host.
+        _ => Ok(Some(directory)),
+    }
 }
 
 /// The pid file that these arguments mean.
@@ -74,6 +98,7 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     let settings = Settings::merge(&cli.agent, environment, &file, &host_name)?;
     let level = daemon::logging::start(settings.debug_level, PROGRAM);
     let pid_file = PidFile::create(&pid_path(cli), PROGRAM)?;
+    let _lock = lock(&site.nanoprobe_state())?;
 
     let no_key = || StartError::NoCmaKey { directory: site.crypto().display().to_string() };
     let keys = match KeyDirectory::open(site.crypto()) {
@@ -127,4 +152,30 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     runtime.shutdown_timeout(Duration::from_millis(100));
     drop(pid_file);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_state_directory_has_one_nanoprobe() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("nanoprobe");
+        let first = lock(&state).unwrap();
+        assert!(first.is_some());
+        let mode = std::fs::metadata(&state).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "documents may be confidential");
+        assert!(matches!(lock(&state), Err(StartError::InUse { .. })));
+        drop(first);
+        assert!(lock(&state).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_state_directory_that_cannot_be_made_is_left_to_the_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(lock(&folder.path().join("file/nanoprobe")).unwrap().is_none());
+    }
 }
