@@ -122,6 +122,8 @@ fn while_the_disk_is_full_nothing_is_acknowledged_and_nothing_is_lost() {
     let mut rig = rig(&directory.path().join("db"));
     runtime().block_on(async {
         let sender = rig.register("web1", PublicKey([1; 32])).await;
+        // The answer comes before the outlets are told of the event that the host is up.
+        wait_for("the event of the registration", 20, || (*rig.newest.borrow() > 0).then_some(()));
         while rig.outbox.try_recv().is_ok() {}
         let before = *rig.newest.borrow();
         rig.full.store(true, Ordering::SeqCst);
