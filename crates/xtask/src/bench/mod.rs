@@ -7,7 +7,6 @@ mod pass;
 mod reaction;
 
 use crate::{Outcome, workspace};
-use std::path::PathBuf;
 use std::process::Command;
 use system::process::{self, is_root, load};
 use system::site::Programs;
@@ -60,7 +59,7 @@ pub fn run(options: &Options) -> Outcome {
                 .current_dir(workspace()),
         )?;
     }
-    let programs = Programs::in_directory(&target_directory().join("release"));
+    let programs = Programs::in_directory(&crate::target_directory().join("release"));
     let wanted = |what| options.what.is_empty() || options.what.contains(&what);
     println!("{:<58} {:>12} {:>14}   load (1, 5, 15 min)", "figure", "value", "goal");
     if wanted(What::Pass) {
@@ -76,14 +75,6 @@ pub fn run(options: &Options) -> Outcome {
         footprint::measure(&programs, options.minutes)?;
     }
     Ok(())
-}
-
-/// Where cargo puts what it builds: it runs in the workspace, so a relative name is meant from there.
-fn target_directory() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(directory) if !directory.is_empty() => workspace().join(directory),
-        _ => workspace().join("target"),
-    }
 }
 
 /// One line of the report.
