@@ -10,6 +10,7 @@ mod logic;
 mod modes;
 mod packages;
 mod search;
+mod sets;
 
 use super::Call;
 use super::operand::Operand;
@@ -49,6 +50,8 @@ pub(crate) enum Check {
     },
     /// The last argument is an expression of its own.
     Predicate,
+    /// All arguments are patterns of names.
+    Globs,
     /// Argument index of a file mode.
     OctalMode(usize),
 }
@@ -60,6 +63,7 @@ pub fn functions() -> impl Iterator<Item = &'static Function> {
         compare::FUNCTIONS,
         lists::FUNCTIONS,
         search::FUNCTIONS,
+        sets::FUNCTIONS,
         arguments::FUNCTIONS,
         bits::FUNCTIONS,
         modes::FUNCTIONS,
