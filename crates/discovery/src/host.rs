@@ -58,6 +58,12 @@ impl Host {
         Host { resolver: Resolver::tree(&root), root, touched: RefCell::default() }
     }
 
+    /// Where the tree lies on the system this program runs on; `/` for that system itself. Not for reading, which
+    /// this type does: only a program that has an option for it may be given it.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// `false` for a tree: then there is no kernel, no process and no network to ask.
     pub fn is_running_system(&self) -> bool {
         self.resolver.is_running()
