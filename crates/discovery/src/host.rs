@@ -7,6 +7,7 @@
 mod directory;
 mod error;
 mod resolve;
+mod walk;
 
 pub use directory::{Attributes, Directory, Entry, Kind};
 pub use error::{Problem, ReadError};
@@ -21,6 +22,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+pub(crate) use walk::{Barriers, Limits, Next, Visited};
 
 /// The largest file that [`Host::read`] takes.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -115,6 +117,13 @@ impl Host {
     pub fn directory(&self, path: &str) -> Result<Directory<'_>, ReadError> {
         let opened = self.resolver.open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC);
         self.record(path, opened.as_ref().ok(), |touched| &mut touched.directories);
+        let fd = opened.map_err(|errno| self.failed(path, errno))?;
+        Ok(Directory::new(self, path.trim_end_matches('/').to_owned(), fd))
+    }
+
+    /// The same for a directory whose changes are to trigger nothing.
+    pub fn directory_unrecorded(&self, path: &str) -> Result<Directory<'_>, ReadError> {
+        let opened = self.resolver.open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC);
         let fd = opened.map_err(|errno| self.failed(path, errno))?;
         Ok(Directory::new(self, path.trim_end_matches('/').to_owned(), fd))
     }
