@@ -3,8 +3,10 @@
 //!
 //! Everything here takes text that may be hostile: all loops are linear in it, all results bounded.
 
+pub mod container;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
+pub mod support;
 #[cfg(test)]
 pub mod testing;
 
