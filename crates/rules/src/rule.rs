@@ -55,6 +55,17 @@ impl RuleExpression {
     }
 }
 
+/// On which hosts a rule makes sense.
+#[derive(Debug, Clone)]
+pub struct Applies {
+    /// Discovery type whose document decides; `None`: the rule's own.
+    pub discovery: Option<String>,
+    /// The rule is judged where this is true.
+    pub expression: RuleExpression,
+    /// Why it is not judged elsewhere, for people.
+    pub reason: String,
+}
+
 /// A rule as loaded.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -67,7 +78,10 @@ pub struct Rule {
     pub category: String,
     /// Instance name or discovery type whose `data` it reads.
     pub discovery: String,
+    /// What the rule is about, where several rules give it different values: a set keeps the nearest of them.
+    pub subject: Option<String>,
     pub expression: RuleExpression,
+    pub applies: Option<Applies>,
     pub why: String,
     pub check: String,
     pub fix_now: String,
@@ -103,12 +117,24 @@ impl Rule {
         std::iter::once(&self.id).chain(&self.aliases).chain(references).map(String::as_str)
     }
 
+    /// What is wrong with one of its expressions.
+    pub fn problem(&self) -> Option<&ParseError> {
+        let applies = self.applies.as_ref().map(|applies| &applies.expression);
+        std::iter::once(&self.expression)
+            .chain(applies)
+            .find_map(|expression| expression.parsed.as_ref().err())
+    }
+
     /// The rule as one object, for programs: all fields under their names, empty ones included.
     pub fn to_json(&self) -> Value {
         json!({
             "id": self.id, "title": self.title, "severity": self.severity, "category": self.category,
-            "discovery": self.discovery, "expression": self.expression.text,
-            "problem": self.expression.parsed.as_ref().err().map(ToString::to_string),
+            "discovery": self.discovery, "subject": self.subject, "expression": self.expression.text,
+            "problem": self.problem().map(ToString::to_string),
+            "applies": self.applies.as_ref().map(|applies| json!({
+                "discovery": applies.discovery.as_ref().unwrap_or(&self.discovery),
+                "expression": applies.expression.text, "reason": applies.reason,
+            })),
             "why": self.why, "check": self.check, "fix_now": self.fix_now, "fix_permanently": self.fix_permanently,
             "aliases": self.aliases, "references": self.references, "ignored": self.ignored,
             "set": self.set, "source": self.source,
@@ -125,15 +151,18 @@ impl Rule {
             hint: hint.to_string(),
         };
         let mut problems = Vec::new();
-        let expression = match &self.expression.parsed {
-            Ok(expression) => expression,
-            Err(error) => {
+        let expression = match (self.problem(), &self.expression.parsed) {
+            (None, Ok(expression)) => expression,
+            (Some(error), _) | (None, Err(error)) => {
                 return vec![problem(
                     format!("expression: at character {}: {}", error.position, error.message),
                     &error.hint,
                 )];
             }
         };
+        if self.applies.as_ref().is_some_and(|applies| applies.reason.is_empty()) {
+            problems.push(problem("[applies] has no reason".into(), "say why the rule makes no sense there"));
+        }
         if expression.is_ignore() {
             return problems;
         }
@@ -147,6 +176,18 @@ impl Rule {
                 ));
                 continue;
             };
+            if let Some(Applies {
+                discovery: None,
+                expression: RuleExpression { parsed: Ok(applies), .. },
+                ..
+            }) = &self.applies
+                && applies.evaluate(&[data]).value != Some(Value::Bool(true))
+            {
+                problems.push(problem(
+                    format!("the rule does not apply to [example.{name}]"),
+                    "correct the expression under [applies] or the example",
+                ));
+            }
             let evaluation = expression.evaluate(&[data]);
             if evaluation.value != Some(Value::Bool(expected)) {
                 let got = evaluation.value.map_or_else(|| "NA".to_string(), |value| value.to_string());

@@ -9,6 +9,7 @@ mod lists;
 mod logic;
 mod modes;
 mod search;
+mod sets;
 
 use super::Call;
 use super::operand::Operand;
@@ -48,6 +49,8 @@ pub(crate) enum Check {
     },
     /// The last argument is an expression of its own.
     Predicate,
+    /// All arguments are patterns of names.
+    Globs,
     /// Argument index of a file mode.
     OctalMode(usize),
 }
@@ -59,6 +62,7 @@ pub fn functions() -> impl Iterator<Item = &'static Function> {
         compare::FUNCTIONS,
         lists::FUNCTIONS,
         search::FUNCTIONS,
+        sets::FUNCTIONS,
         arguments::FUNCTIONS,
         bits::FUNCTIONS,
         modes::FUNCTIONS,
