@@ -5,8 +5,10 @@
 
 pub mod mount_points;
 pub mod ownership;
+pub mod container;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
+pub mod support;
 #[cfg(test)]
 pub mod testing;
 
