@@ -6,10 +6,12 @@
 
 mod directory;
 mod error;
+mod identity;
 mod resolve;
 
 pub use directory::{Attributes, Directory, Entry, Kind};
 pub use error::{Problem, ReadError};
+pub(crate) use identity::Identity;
 use resolve::Resolver;
 use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
@@ -41,12 +43,14 @@ pub struct Host {
     root: PathBuf,
     resolver: Resolver,
     touched: RefCell<Touched>,
+    /// Where discoveries may keep what spares them work next time.
+    state: Option<PathBuf>,
 }
 
 impl Host {
     /// The system this program runs on.
     pub fn running() -> Host {
-        Host { root: PathBuf::from("/"), resolver: Resolver::running(), touched: RefCell::default() }
+        Host { root: PathBuf::from("/"), resolver: Resolver::running(), touched: RefCell::default(), state: None }
     }
 
     /// The file tree below `root`; `/` is the running system. A root that does not exist shows in every read.
@@ -55,7 +59,7 @@ impl Host {
         if root == Path::new("/") {
             return Host::running();
         }
-        Host { resolver: Resolver::tree(&root), root, touched: RefCell::default() }
+        Host { resolver: Resolver::tree(&root), root, touched: RefCell::default(), state: None }
     }
 
     /// `false` for a tree: then there is no kernel, no process and no network to ask.

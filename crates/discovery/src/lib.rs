@@ -5,12 +5,14 @@
 //! reads through [`Host`], so the same code looks at the running system, at an image and at a test's fixture.
 
 mod host;
+mod idle;
 mod parse;
 mod run;
 
 pub use host::{
     Attributes, Directory, Entry as DirectoryEntry, Host, HostFile, Kind, Problem, ReadError, Touched,
 };
+pub use idle::take_helper_time;
 use model::GraphFacts;
 pub use model::config::Schedule;
 pub use model::envelope::Envelope;

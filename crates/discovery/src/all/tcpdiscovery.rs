@@ -189,6 +189,16 @@ fn within(namespace: rustix::fd::BorrowedFd<'_>, wanted: Wanted, ephemeral: &Eph
     })
 }
 
+/// Whether a process is of this host, not of a container: then its paths mean our files.
+pub fn is_on_host(process: &Process) -> bool {
+    containers::of(&process.cgroup).is_none_or(|container| own_container() == Some(container))
+}
+
+/// The container that this program itself runs in.
+fn own_container() -> Option<String> {
+    containers::of(&Proc::open(PROC).ok()?.text("self/cgroup", 16 * 1024)?)
+}
+
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if !host.is_running_system() {
         return Collected::new(json!({
@@ -205,8 +215,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     };
     static MEMORY: LazyLock<Mutex<(Memory, Instant)>> =
         LazyLock::new(|| Mutex::new((Memory::default(), Instant::now())));
-    let own = Proc::open(PROC).ok().and_then(|proc| containers::of(&proc.text("self/cgroup", 16 * 1024)?));
-    let (data, mut errors) = document::of(&found, own.as_deref());
+    let (data, mut errors) = document::of(&found, own_container().as_deref());
     errors.splice(0..0, found.errors);
     let data = {
         let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
