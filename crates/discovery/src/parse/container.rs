@@ -6,6 +6,10 @@
 
 use crate::Host;
 
+/// The first process namespace, which the machine itself has: the kernel numbers it so (include/linux/proc_ns.h,
+/// PROC_PID_INIT_INO). Files may have stayed from an image that was a container once; this cannot.
+const OF_THE_MACHINE: &str = "pid:[4026531836]";
+
 /// The largest environment and list of control groups that is looked at.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -24,6 +28,9 @@ const IN_CGROUP: [(&str, &str); 8] = [
 /// The kind of container as its manager calls itself: `docker`, `podman`, `lxc`, `systemd-nspawn`, `openvz`,
 /// `kubernetes`; `None` for a machine, real or virtual.
 pub fn container_of(host: &Host) -> Option<String> {
+    if host.read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == OF_THE_MACHINE) {
+        return None;
+    }
     let read = |path: &str| host.read_at_most(path, MAX_BYTES).ok();
     if let Some(bytes) = read("/run/systemd/container") {
         let text = String::from_utf8_lossy(&bytes);
@@ -94,6 +101,18 @@ mod tests {
         assert_eq!(of(&[("proc/1/cgroup", cgroup)]).as_deref(), Some("docker"));
         let cgroup = b"0::/system.slice/libpod-0123.scope\n";
         assert_eq!(of(&[("proc/1/cgroup", cgroup)]).as_deref(), Some("podman"));
+    }
+
+    #[test]
+    fn a_machine_made_from_an_image_is_no_container() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::write(tree.path().join(".dockerenv"), "").unwrap();
+        std::fs::create_dir_all(tree.path().join("proc/self/ns")).unwrap();
+        std::os::unix::fs::symlink("pid:[4026531836]", tree.path().join("proc/self/ns/pid")).unwrap();
+        assert_eq!(container_of(&Host::at(tree.path())), None);
+        std::fs::remove_file(tree.path().join("proc/self/ns/pid")).unwrap();
+        std::os::unix::fs::symlink("pid:[4026532200]", tree.path().join("proc/self/ns/pid")).unwrap();
+        assert_eq!(container_of(&Host::at(tree.path())).as_deref(), Some("docker"));
     }
 
     #[test]
