@@ -1,13 +1,12 @@
-//! Rows in every format: the same rows in each of them.
+//! What the programs print: rows in every format, the same rows in each of them; harmless on any terminal.
 
-use crate::Failure;
 use comfy_table::{ContentArrangement, Table, presets};
 pub use model::template::plain as text;
 use model::template::{Template, cell};
 use model::text::printable;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// `-o`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -22,6 +21,13 @@ pub enum Format {
     Csv,
     /// Tab-separated, no header, stable
     Script,
+}
+
+impl Format {
+    /// For people on a terminal, else stable lines for scripts.
+    pub fn by_terminal() -> Format {
+        if io::stdout().is_terminal() { Format::Table } else { Format::Script }
+    }
 }
 
 /// What a command prints: named columns and rows.
@@ -61,12 +67,12 @@ impl Rows {
         Self { columns, rows, script }
     }
 
-    pub fn print(&self, format: Format) -> Result<(), Failure> {
+    pub fn print(&self, format: Format) -> io::Result<()> {
         print(&self.render(format, color(), width()))
     }
 
     /// Further rows of what [`print`](Self::print) began: without the heading of CSV.
-    pub fn print_more(&self, format: Format) -> Result<(), Failure> {
+    pub fn print_more(&self, format: Format) -> io::Result<()> {
         let all = self.render(format, color(), width());
         print(if format == Format::Csv { all.split_once("\r\n").map_or("", |(_, rest)| rest) } else { &all })
     }
@@ -130,25 +136,23 @@ impl Rows {
 }
 
 /// Writes to standard output; a reader that has gone away (`| head`) is no error.
-pub fn print(text: &str) -> Result<(), Failure> {
+pub fn print(text: &str) -> io::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("cannot write the answer: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
 }
 
 /// A line for people on standard error, like `eprintln!`; but that nobody reads it (`2>&1 | head`) is no reason to
 /// break off.
+#[macro_export]
 macro_rules! note {
     ($($words:tt)*) => {{
         use std::io::Write as _;
         let _ = writeln!(std::io::stderr(), $($words)*);
     }};
 }
-pub(crate) use note;
 
 /// Column names that differ: JSON objects could not hold two of one name.
 fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
