@@ -12,7 +12,7 @@
 //!   algorithm (`yescrypt`, `sha512`, `sha256`, `md5`, `des`, ...); what the file does not say is left out. `system`,
 //!   `interactive` and `valid_shell` are those of the account.
 //! - `group`: `{"name", "gid", "members", "member_count", "primary_count"}`; the last counts accounts whose first group
-//!   it is. `gshadow`: `{"name", "password"}`.
+//!   it is. `system_members`, where there are any, are those of `members` that are system accounts. `gshadow`: `{"name", "password"}`.
 //! - `shells`: the lines of `/etc/shells`. `root`: name, uid, gid, shell, password, locked and hash of root in one
 //!   object. `uid_zero`, `gid_zero_users`, `gid_zero_groups`: names. `su_group`: the group to which su is restricted by
 //!   pam_wheel, `{"name", "exists", "member_count"}`, absent when it is not. `nis`: the files with lines for NIS.
@@ -28,7 +28,7 @@
 //! ```
 
 use crate::parse::shadow::{self, Shadow, State, date};
-use crate::parse::users::{self, LINE_BYTES, MAX_BYTES, RemoteMounts, User, id, is_name};
+use crate::parse::users::{self, Homes, LINE_BYTES, MAX_BYTES, User, id, is_name};
 use crate::parse::{self, Errors, Files, pam_stack};
 use crate::{
     Collected, Discovery, Host, Instance, Kind, Parameters, Schedule, Trigger, documentation, no_graph,
@@ -56,9 +56,9 @@ const SECONDS_A_DAY: u64 = 86_400;
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let today = now.map_or(0, |since| i64::try_from(since.as_secs() / SECONDS_A_DAY).unwrap_or(i64::MAX));
-    let remote = RemoteMounts::of(host);
+    let homes = Homes::of(host);
     let home_exists = |home: &str| {
-        if remote.hold(home) {
+        if homes.are_elsewhere(home) {
             return None;
         }
         match host.stat(home) {
@@ -149,9 +149,20 @@ fn read(files: &dyn Files, today: i64, home_exists: impl Fn(&str) -> Option<bool
         data.insert("gid_zero_groups".into(), json!(zero));
         let mut primary: BTreeMap<i64, usize> = BTreeMap::new();
         users.iter().for_each(|user| *primary.entry(user.gid).or_default() += 1);
+        let system: BTreeSet<&str> = users
+            .iter()
+            .filter(|user| user.is_system(kinds.uid_min))
+            .map(|user| user.name.as_str())
+            .collect();
         let entries = groups.iter().map(|group| {
-            json!({"name": group.name, "gid": group.gid, "members": group.members, "member_count": group.members.len(),
-                "primary_count": primary.get(&group.gid).copied().unwrap_or(0)})
+            let mut entry = json!({"name": group.name, "gid": group.gid, "members": group.members,
+                "member_count": group.members.len(), "primary_count": primary.get(&group.gid).copied().unwrap_or(0)});
+            let members = group.members.iter().filter(|name| system.contains(name.as_str()));
+            let members: Vec<&str> = members.map(String::as_str).take(100).collect();
+            if !members.is_empty() {
+                entry["system_members"] = json!(members);
+            }
+            entry
         });
         data.insert("group".into(), entries.collect());
     }

@@ -21,10 +21,13 @@
 //! ```
 
 use crate::parse::shell_words::{commands, umask};
-use crate::parse::users::{self, RemoteMounts};
+use crate::parse::users::{self, Homes};
 use crate::parse::{self, Errors, Files};
-use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
+use crate::{
+    Collected, Discovery, Host, Instance, Kind, Parameters, Schedule, Trigger, documentation, no_graph,
+};
 use serde_json::{Map, Value, json};
+use std::ffi::CString;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "shell_profile",
@@ -66,21 +69,36 @@ const IN_HOMES: &[&str] = &[
     ".login",
     ".kshrc",
 ];
-/// Homes that are looked at; people on a host with more are told apart by other means.
+/// Homes that are looked at; those of further people are left out.
 const MAX_HOMES: usize = 1000;
 /// Start-up files are small; a larger one is not read.
 const MAX_HOME_FILE_BYTES: u64 = 256 * 1024;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
-    let homes = homes(host);
-    let remote = RemoteMounts::of(host);
-    // A file of a user is the user's word only: too large or no regular file at all, it is not worth a sentence.
-    let read = |path: &str| {
-        let bytes = host.read_at_most(path, MAX_HOME_FILE_BYTES).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+    let mounts = Homes::of(host);
+    let homes = homes(host).into_iter().filter(|(_, home)| !mounts.are_elsewhere(home));
+    parse::collected(read_all(host, homes, |home, name| read_in_home(host, home, name)))
+}
+
+/// A start-up file of a user. It is the user's word only: too large, a FIFO or a link out of the home, it is passed
+/// over without a sentence. Homes are not watched, they are too busy.
+fn read_in_home(host: &Host, home: &str, name: &str) -> Option<String> {
+    let directory = host.directory_unrecorded(home).ok()?;
+    let raw = CString::new(name).ok()?;
+    let bytes = match directory.lstat(&raw).ok()?.kind {
+        Kind::Symlink => {
+            let path = format!("{home}/{name}");
+            let target = host.read_link(&path).ok()?;
+            let inside = target.strip_prefix(home).is_some_and(|rest| rest.starts_with('/'))
+                || !target.starts_with('/');
+            if !inside || target.split('/').any(|part| part == "..") {
+                return None;
+            }
+            host.read_at_most(&path, MAX_HOME_FILE_BYTES).ok()?
+        }
+        _ => directory.open(&raw).ok()?.bytes(MAX_HOME_FILE_BYTES).ok()?,
     };
-    let local = homes.into_iter().filter(|(_, home)| !remote.hold(home));
-    parse::collected(read_all(host, local, read))
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Name and home of root and of people, homes that are no real directories left out.
@@ -101,7 +119,7 @@ fn homes(files: &dyn Files) -> Vec<(String, String)> {
 fn read_all(
     files: &dyn Files,
     homes: impl Iterator<Item = (String, String)>,
-    read_home_file: impl Fn(&str) -> Option<String>,
+    read_home_file: impl Fn(&str, &str) -> Option<String>,
 ) -> (Value, Vec<String>) {
     let mut errors = Errors::default();
     let mut data = Map::new();
@@ -151,8 +169,8 @@ fn read_all(
     }
     for (user, home) in homes {
         for name in IN_HOMES {
+            let Some(text) = read_home_file(&home, name) else { continue };
             let path = format!("{home}/{name}");
-            let Some(text) = read_home_file(&path) else { continue };
             let mut object = parse(&text, &path, &mut Errors::default()).object();
             if !object.is_empty() {
                 object.insert("user".into(), Value::from(user.as_str()));
@@ -315,7 +333,7 @@ mod tests {
     fn read(files: &[(&str, &str)]) -> (Value, Vec<String>) {
         let tree = Tree::of(files);
         let homes = homes(&tree);
-        read_all(&tree, homes.into_iter(), |path| tree.text(path).ok())
+        read_all(&tree, homes.into_iter(), |home, name| tree.text(&format!("{home}/{name}")).ok())
     }
 
     #[test]
@@ -391,6 +409,24 @@ mod tests {
         assert_eq!(data["/root/.bashrc"], json!({"umask": "0022", "user": "root"}));
         assert_eq!(data["/home/ann/.zshrc"], json!({"umask": "0002", "user": "ann"}));
         assert_eq!(data.as_object().unwrap().len(), 4, "{data}");
+    }
+
+    #[test]
+    fn a_link_that_leaves_the_home_is_not_followed() {
+        let tree = tempfile::tempdir().unwrap();
+        let home = tree.path().join("home/ann");
+        std::fs::create_dir_all(&home).unwrap();
+        std::fs::create_dir_all(tree.path().join("etc")).unwrap();
+        std::fs::write(tree.path().join("etc/passwd"), "ann:x:1000:1000::/home/ann:/bin/sh\n").unwrap();
+        std::fs::write(tree.path().join("etc/secret"), "umask 000\n").unwrap();
+        std::fs::write(home.join("real"), "umask 027\n").unwrap();
+        std::os::unix::fs::symlink("real", home.join(".bashrc")).unwrap();
+        std::os::unix::fs::symlink("/home/ann/real", home.join(".zshrc")).unwrap();
+        std::os::unix::fs::symlink("../../etc/secret", home.join(".profile")).unwrap();
+        std::os::unix::fs::symlink("/etc/secret", home.join(".login")).unwrap();
+        let found = (DISCOVERY.collect)(&Host::at(tree.path()), &Parameters::new());
+        let keys: Vec<_> = found.data.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["/home/ann/.bashrc", "/home/ann/.zshrc", "login"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `/etc/passwd` as several discoveries need it: who has an account, who is a person, whose home may be looked at.
 
+use super::mount_points::{self, Mount, Reach};
 use super::{Errors, Files, integer, lines};
 use crate::Host;
 
@@ -105,56 +106,19 @@ pub fn uid_min(files: &dyn Files) -> i64 {
     found.filter(|id| (1..=1_000_000).contains(id)).unwrap_or(1000)
 }
 
-/// Directories whose file system is on another machine or comes only when somebody looks: looking there may block.
+/// The mounts of the running system, to tell homes that may be looked at from those that may not answer.
 #[derive(Debug, Default)]
-pub struct RemoteMounts(Vec<(String, bool)>);
+pub struct Homes(Vec<Mount>);
 
-impl RemoteMounts {
-    /// Of the running system; an image has none.
-    pub fn of(host: &Host) -> RemoteMounts {
-        if !host.is_running_system() {
-            return RemoteMounts::default();
-        }
-        host.text("/proc/self/mountinfo").map(|text| RemoteMounts::parse(&text)).unwrap_or_default()
+impl Homes {
+    /// An image has no mounts: all of it is there.
+    pub fn of(host: &Host) -> Homes {
+        Homes(if host.is_running_system() { mount_points::current() } else { Vec::new() })
     }
 
-    /// proc_pid_mountinfo(5): the mount point is the fifth field, the type follows a lone `-`.
-    fn parse(text: &str) -> RemoteMounts {
-        const REMOTE: &[&str] = &[
-            "nfs",
-            "nfs4",
-            "cifs",
-            "smb3",
-            "autofs",
-            "ceph",
-            "glusterfs",
-            "lustre",
-            "afs",
-            "9p",
-            "ncpfs",
-            "gpfs",
-        ];
-        let mount = |line: &str| {
-            let mut words = line.split(' ');
-            let point = words.nth(4)?;
-            let kind = words.skip_while(|word| *word != "-").nth(1)?;
-            let remote = REMOTE.contains(&kind) || kind.starts_with("fuse");
-            Some((point.replace("\\040", " "), remote))
-        };
-        let mut mounts: Vec<(String, bool)> = text.lines().take(20_000).filter_map(mount).collect();
-        // The last mount on a directory is the one that is seen, the longest path the nearest.
-        mounts.reverse();
-        mounts.sort_by_key(|(point, _)| std::cmp::Reverse(point.len()));
-        if mounts.iter().any(|(_, remote)| *remote) { RemoteMounts(mounts) } else { RemoteMounts::default() }
-    }
-
-    /// Whether a path lies on such a file system.
-    pub fn hold(&self, path: &str) -> bool {
-        let inside = |point: &str| {
-            point == "/"
-                || path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.0.iter().find(|(point, _)| inside(point)).is_some_and(|(_, remote)| *remote)
+    /// Whether a path lies on a file system of another machine, of a program, or of an automounter.
+    pub fn are_elsewhere(&self, path: &str) -> bool {
+        mount_points::holding(&self.0, path.as_bytes()).is_some_and(|mount| mount.reach() == Reach::Elsewhere)
     }
 }
 
@@ -192,12 +156,19 @@ mod tests {
 
     #[test]
     fn remote_file_systems_are_left_alone() {
-        let mounts = RemoteMounts::parse(
-            "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /home rw shared:1 - autofs auto rw\n\
-             3 2 0:41 / /home/ann rw - ext4 /dev/sdb rw\n4 1 0:42 / /net\\040x rw master:1 shared:2 - nfs4 s:/x rw\n",
+        let table = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /home rw shared:1 - autofs auto rw\n\
+                     3 2 0:41 / /home/ann rw - ext4 /dev/sdb rw\n4 1 0:42 / /net\\040x rw master:1 - nfs4 s:/x rw\n";
+        let homes = Homes(mount_points::parse(table.as_bytes()));
+        assert!(
+            homes.are_elsewhere("/home/bob")
+                && homes.are_elsewhere("/home")
+                && homes.are_elsewhere("/net x/a")
         );
-        assert!(mounts.hold("/home/bob") && mounts.hold("/home") && mounts.hold("/net x/a"));
-        assert!(!mounts.hold("/home/ann") && !mounts.hold("/homes/bob") && !mounts.hold("/root"));
-        assert!(!RemoteMounts::parse("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n").hold("/"));
+        assert!(
+            !homes.are_elsewhere("/home/ann")
+                && !homes.are_elsewhere("/homes/bob")
+                && !homes.are_elsewhere("/root")
+        );
+        assert!(!Homes::default().are_elsewhere("/home/bob"));
     }
 }

@@ -103,6 +103,16 @@ fn states_of_passwords_and_never_a_hash() {
 }
 
 #[test]
+fn system_accounts_in_a_group_are_named() {
+    let (data, _) = found(&[
+        (PASSWD, "daemon:x:1:1::/:/bin/false\nann:x:1000:1000::/home/ann:/bin/sh\n"),
+        ("/etc/group", "sudo:x:27:ann,daemon,far\nusers:x:100:ann\n"),
+    ]);
+    assert_eq!(of(&data, "group", "sudo")["system_members"], json!(["daemon"]));
+    assert!(of(&data, "group", "users").get("system_members").is_none());
+}
+
+#[test]
 fn the_group_of_su() {
     let files = |group: &'static str| {
         [
