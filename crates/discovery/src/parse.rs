@@ -3,6 +3,14 @@
 //!
 //! Everything here takes text that may be hostile: all loops are linear in it, all results bounded.
 
+pub mod pam_lines;
+pub mod pam_settings;
+pub mod pam_stack;
+pub mod shadow;
+pub mod shell_words;
+pub mod sshd_keywords;
+pub mod sudoers_lines;
+pub mod users;
 pub mod mount_points;
 pub mod ownership;
 pub mod container;
