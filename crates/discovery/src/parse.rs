@@ -5,6 +5,7 @@
 
 pub mod mount_points;
 pub mod ownership;
+pub mod people;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
 #[cfg(test)]
