@@ -134,8 +134,8 @@ fn of_login_defs(text: &str, errors: &mut Errors) -> Option<String> {
         let value = rest.starts_with([' ', '\t', '=']).then(|| rest.trim_matches([' ', '\t', '=', '"']))?;
         Some(value.strip_prefix("PATH=").unwrap_or(value).to_owned())
     };
-    let values = lines(text, LOGIN_DEFS, errors).into_iter().filter_map(|(_, line)| value(line));
-    values.filter(|value| value.len() <= MAX_PATH_BYTES).next_back()
+    let mut values = lines(text, LOGIN_DEFS, errors).into_iter().filter_map(|(_, line)| value(line));
+    values.rfind(|value| value.len() <= MAX_PATH_BYTES)
 }
 
 /// Every value that a script gives PATH when root runs it: `PATH=...`, `export PATH=...` (also behind `;`, `&&` and
