@@ -6,11 +6,13 @@
 
 mod directory;
 mod error;
+mod identity;
 mod resolve;
 mod walk;
 
 pub use directory::{Attributes, Directory, Entry, Kind};
 pub use error::{Problem, ReadError};
+pub(crate) use identity::Identity;
 use resolve::Resolver;
 use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
@@ -43,12 +45,14 @@ pub struct Host {
     root: PathBuf,
     resolver: Resolver,
     touched: RefCell<Touched>,
+    /// Where discoveries may keep what spares them work next time.
+    state: Option<PathBuf>,
 }
 
 impl Host {
     /// The system this program runs on.
     pub fn running() -> Host {
-        Host { root: PathBuf::from("/"), resolver: Resolver::running(), touched: RefCell::default() }
+        Host { root: PathBuf::from("/"), resolver: Resolver::running(), touched: RefCell::default(), state: None }
     }
 
     /// The file tree below `root`; `/` is the running system. A root that does not exist shows in every read.
@@ -57,7 +61,13 @@ impl Host {
         if root == Path::new("/") {
             return Host::running();
         }
-        Host { resolver: Resolver::tree(&root), root, touched: RefCell::default() }
+        Host { resolver: Resolver::tree(&root), root, touched: RefCell::default(), state: None }
+    }
+
+    /// Where the tree lies on the system this program runs on; `/` for that system itself. Not for reading, which
+    /// this type does: only a program that has an option for it may be given it.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// `false` for a tree: then there is no kernel, no process and no network to ask.

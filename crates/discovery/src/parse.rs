@@ -6,8 +6,10 @@
 pub mod mount_points;
 pub mod ownership;
 pub mod people;
+pub mod container;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
+pub mod support;
 #[cfg(test)]
 pub mod testing;
 
