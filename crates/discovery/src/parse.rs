@@ -13,6 +13,7 @@ pub mod sudoers_lines;
 pub mod users;
 pub mod mount_points;
 pub mod ownership;
+pub mod people;
 pub mod container;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
