@@ -111,6 +111,7 @@ impl Reader {
         let mut words: Vec<String> = Vec::new();
         let mut scanner = Scanner { rest: text, line: 1 };
         loop {
+            scanner.skip_blanks_and_comments();
             let line = scanner.line;
             let token = match scanner.next_token() {
                 Ok(Some(token)) => token,

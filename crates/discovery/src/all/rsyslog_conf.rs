@@ -137,6 +137,11 @@ impl Reader<'_> {
                     self.object(path, line, &object, None, conditional, depth);
                     after_if = after_if && object.name != "action";
                 }
+                // `if ... then /file`
+                Statement::Rule { selector, action: "", object: None } if after_if => {
+                    self.rule(path, line, "if", &action_of(selector), true);
+                    after_if = false;
+                }
                 Statement::Rule { selector, action, object } => {
                     let selector = match (selector, &self.selector) {
                         ("&", Some(before)) => before.clone(),
