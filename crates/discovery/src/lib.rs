@@ -110,6 +110,11 @@ impl Discovery {
         self.instance(instance).and_then(|instance| instance.schedule).unwrap_or(self.schedule)
     }
 
+    /// It reads so much that by itself it runs only every few hours: who asks for it wants it knowingly.
+    pub fn is_expensive(&self) -> bool {
+        self.schedule.repeat_seconds >= 8 * 3600
+    }
+
     fn instance(&self, name: &str) -> Option<&'static Instance> {
         self.instances.iter().find(|instance| instance.name == name)
     }

@@ -3,8 +3,12 @@
 //!
 //! Everything here takes text that may be hostile: all loops are linear in it, all results bounded.
 
+pub mod mount_points;
+pub mod ownership;
+pub mod container;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
+pub mod support;
 #[cfg(test)]
 pub mod testing;
 
@@ -353,7 +357,7 @@ pub fn glob(files: &dyn Files, pattern: &str) -> Result<Vec<String>, NotRead> {
 
 /// Whether a name matches one pattern of glob(7): `*`, `?`, `[a-z]`, `[!a]`, `\` before a literal character.
 /// A leading dot must be matched by a dot. Quadratic at worst.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;
     }

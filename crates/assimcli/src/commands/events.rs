@@ -1,10 +1,10 @@
 //! `events`: what happened, oldest first; `--follow` waits for more.
 
 use crate::client::{encoded, get_within};
-use crate::output::{Format, Rows, color, print};
 use crate::{Context, Failure, Finding};
 use model::Timestamp;
 use model::text::printable;
+use output::{Format, Rows, color, print};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -61,10 +61,10 @@ fn last_sequence(events: &Value) -> Option<i64> {
 fn show(format: Format, events: &Value, first: bool) -> Result<(), Failure> {
     if format == Format::Table {
         let all = events.as_array().into_iter().flatten();
-        return print(&all.map(|entry| line(&entry["event"], color()) + "\n").collect::<String>());
+        return Ok(print(&all.map(|entry| line(&entry["event"], color()) + "\n").collect::<String>())?);
     }
     let rows = rows(format, events);
-    if first { rows.print(format) } else { rows.print_more(format) }
+    Ok(if first { rows.print(format) } else { rows.print_more(format) }?)
 }
 
 fn rows(format: Format, events: &Value) -> Rows {
@@ -124,7 +124,7 @@ fn line(event: &Value, color: bool) -> String {
 /// One sentence about an event.
 fn what(event: &Value) -> String {
     let (object, extra) = (&event["associatedobject"], &event["extrainfo"]);
-    let field = |value: &Value| crate::output::text(value);
+    let field = |value: &Value| output::text(value);
     match event["eventtype"].as_str().unwrap_or("") {
         kind @ ("warn" | "unwarn") if extra["ruleid"].is_string() => {
             let verb = if kind == "warn" { "fails" } else { "no longer fails" };

@@ -4,5 +4,6 @@ mod calls;
 mod hostile;
 mod ingest;
 mod process;
+mod rule_choice;
 mod site;
 mod writer;

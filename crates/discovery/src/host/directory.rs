@@ -170,6 +170,17 @@ impl<'a> Directory<'a> {
         stat.map(Attributes::from).map_err(|errno| self.failed(name, errno))
     }
 
+    /// Owner, mode and kind of what an entry names, a symlink followed within the host. Not recorded.
+    pub fn stat(&self, name: &CStr) -> Result<Attributes, ReadError> {
+        let stat = if self.host.is_running_system() {
+            rustix::fs::statat(&self.fd, name, AtFlags::empty())
+        } else {
+            let look = OFlags::PATH | OFlags::CLOEXEC;
+            self.host.resolver.open(&self.path_of(name), look).and_then(rustix::fs::fstat)
+        };
+        stat.map(Attributes::from).map_err(|errno| self.failed(name, errno))
+    }
+
     /// A regular file of this directory; a symlink is refused. Not recorded: whoever lists a directory watches it.
     pub fn open(&self, name: &CStr) -> Result<HostFile, ReadError> {
         let fd = rustix::fs::openat(&self.fd, name, READ | OFlags::NOFOLLOW, Mode::empty());
