@@ -15,6 +15,8 @@ pub mod mount_points;
 pub mod ownership;
 pub mod people;
 pub mod container;
+pub mod drop_ins;
+pub mod grub;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
 pub mod support;
@@ -380,6 +382,7 @@ pub fn glob(files: &dyn Files, pattern: &str) -> Result<Vec<String>, NotRead> {
 /// Whether a name matches one pattern of glob(7): `*`, `?`, `[a-z]`, `[!a]`, `\` before a literal character.
 /// A leading dot must be matched by a dot. Quadratic at worst.
 pub fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;
     }
