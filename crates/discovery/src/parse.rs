@@ -381,7 +381,6 @@ pub fn glob(files: &dyn Files, pattern: &str) -> Result<Vec<String>, NotRead> {
 
 /// Whether a name matches one pattern of glob(7): `*`, `?`, `[a-z]`, `[!a]`, `\` before a literal character.
 /// A leading dot must be matched by a dot. Quadratic at worst.
-pub fn matches(pattern: &str, name: &str) -> bool {
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;
