@@ -3,28 +3,24 @@
 //!
 //! Everything here takes text that may be hostile: all loops are linear in it, all results bounded.
 
+pub mod container;
+pub mod drop_ins;
+pub mod grub;
+pub mod ini;
+pub mod mount_points;
+pub mod ownership;
 pub mod pam_lines;
 pub mod pam_settings;
 pub mod pam_stack;
+pub mod people;
+pub mod presence;
 pub mod shadow;
 pub mod shell_words;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
-pub mod users;
-pub mod mount_points;
-pub mod ownership;
-pub mod people;
-pub mod container;
-pub mod drop_ins;
-pub mod grub;
-pub mod sshd_keywords;
-pub mod sudoers_lines;
 pub mod support;
-pub mod ini;
-pub mod presence;
-pub mod sshd_keywords;
-pub mod sudoers_lines;
 pub mod systemd_conf;
+pub mod users;
 #[cfg(test)]
 pub mod testing;
 
