@@ -183,7 +183,7 @@ struct Files<'a> {
 }
 
 /// What files alike have in common: directory, record of logins, kind, owner, group, mode.
-type Class = (String, bool, &'static str, u32, u32, u32);
+type Class = (String, bool, Kind, u32, u32, u32);
 
 impl Files<'_> {
     /// One word of the list.
@@ -314,8 +314,7 @@ impl Files<'_> {
                 } else {
                     String::new()
                 };
-                let kind = crate::parse::ownership::letter(attributes.kind);
-                let Attributes { uid, gid, mode, .. } = attributes;
+                let Attributes { kind, uid, gid, mode, .. } = attributes;
                 let class = (directory, is_login_record(name), kind, uid, gid, mode);
                 if samples.classes() < MAX_CLASSES || samples.has(&class) {
                     samples.add(class, path, alike);
@@ -334,26 +333,24 @@ impl Files<'_> {
         if left_out {
             self.problem(format!("{start}: more than {MAX_CLASSES} kinds of files: the rest was left out"));
         }
-        for ((_, _, _, uid, gid, mode), paths) in samples.into_classes() {
+        for ((_, _, kind, uid, gid, mode), paths) in samples.into_classes() {
+            let attributes = Attributes { kind, mode, uid, gid, size_bytes: 0 };
             for path in paths {
                 if !self.has_room(&path) {
                     return;
                 }
-                self.add_walked(path, uid, gid, mode);
+                self.add_walked(path, attributes);
             }
         }
     }
 
-    /// The class does not keep the kind as such, and the file may have extended attributes: it is looked at again.
-    fn add_walked(&mut self, path: String, uid: u32, gid: u32, mode: u32) {
-        if self.data.contains_key(&path) {
-            return;
-        }
+    fn add_walked(&mut self, path: String, attributes: Attributes) {
         if self.alike == 0 {
-            return self.name(&path);
+            self.name(&path);
         }
-        if let Ok(found) = self.host.lstat_unrecorded(&path) {
-            self.add_brief(path, Attributes { uid, gid, mode, ..found });
+        // Also for a name that is not UTF-8, which cannot be asked for by its text.
+        if !self.data.contains_key(&path) {
+            self.add_brief(path, attributes);
         }
     }
 
