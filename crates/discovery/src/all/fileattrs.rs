@@ -140,6 +140,8 @@ const MAX_FILES: usize = 30_000;
 /// In a list with `alike`: classes after which the directory no longer makes a difference, and most of them.
 const MANY_CLASSES: usize = 500;
 const MAX_CLASSES: usize = 2_000;
+/// Of the paths that one pattern with `**` gives; an eighth of it where those alike are represented.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// What one pattern with `**` may look at.
 const MAX_WALKED: u64 = 200_000;
 const MAX_WALK_SECONDS: u64 = 20;
@@ -296,11 +298,11 @@ impl Files<'_> {
 
     /// What matches below a directory at any depth; nothing is watched.
     fn walk(&mut self, start: &str, parts: &[String]) {
-        let alike = if self.alike == 0 { MAX_FILES } else { self.alike };
-        let mut samples: Samples<Class> = Samples::default();
+        let (alike, max_bytes) =
+            if self.alike == 0 { (MAX_FILES, MAX_BYTES) } else { (self.alike, MAX_BYTES / 8) };
+        let mut samples: Samples<Class> = Samples::new(MAX_CLASSES, max_bytes);
         let root_depth = start.split('/').filter(|part| !part.is_empty()).count();
         let crosses = patterns::crosses(parts);
-        let mut left_out = false;
         let mut visit = |visited: &Visited<'_>| {
             let path = visited.path();
             let components: Vec<&str> =
@@ -316,11 +318,7 @@ impl Files<'_> {
                 };
                 let Attributes { kind, uid, gid, mode, .. } = attributes;
                 let class = (directory, is_login_record(name), kind, uid, gid, mode);
-                if samples.classes() < MAX_CLASSES || samples.has(&class) {
-                    samples.add(class, path, alike);
-                } else {
-                    left_out = true;
-                }
+                samples.add(class, path, alike);
             }
             if crosses || visited.depth < parts.len() { Next::Go } else { Next::Skip }
         };
@@ -330,7 +328,7 @@ impl Files<'_> {
             Ok(outcome) => outcome.problems.into_iter().for_each(|problem| self.problem(problem)),
             Err(error) => return self.unless_no_directory(&error),
         }
-        if left_out {
+        if samples.is_cut() {
             self.problem(format!("{start}: more than {MAX_CLASSES} kinds of files: the rest was left out"));
         }
         for ((_, _, kind, uid, gid, mode), paths) in samples.into_classes() {

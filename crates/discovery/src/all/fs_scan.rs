@@ -132,6 +132,12 @@ fn scan_places(host: &Host, places: &Places, mut limits: Limits) -> Collected {
             }
         }
     }
+    for list in findings.cut() {
+        complete = false;
+        errors.push(format!(
+            "{list}: too many different owners, groups, modes or long names: some are not listed"
+        ));
+    }
     let mut data = findings.into_data();
     data.insert("file_systems".into(), json!(places.starts));
     data.insert("not_scanned".into(), json!(places.not_scanned));

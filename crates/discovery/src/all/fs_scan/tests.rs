@@ -146,6 +146,23 @@ fn what_was_left_out_is_told() {
     assert_eq!(skipped["complete"], true, "what was asked to be left out is not missing");
 }
 
+/// Anybody can make many directories with long names and odd modes to fill the lists; that must not look clean.
+#[test]
+fn lists_that_overflow_are_not_complete() {
+    let tree = tree();
+    for mode in 0..300 {
+        write(tree.path(), &format!("srv/{}/{mode}", "x".repeat(200)), 0o2 | (mode << 2));
+    }
+    let envelope = scan_of(tree.path(), &[]);
+    assert_eq!(envelope.data["complete"], Value::Null);
+    assert!(
+        envelope.errors.iter().any(|error| error.starts_with("world_writable_files: ")),
+        "{:?}",
+        envelope.errors
+    );
+    assert_eq!(envelope.data["counts"]["world_writable_files"], 300);
+}
+
 /// Containers mount single files (/etc/hosts), and a mount may be gone before it is its turn.
 #[test]
 fn a_mount_may_be_a_file_or_gone() {
