@@ -3,6 +3,23 @@
 //!
 //! Everything here takes text that may be hostile: all loops are linear in it, all results bounded.
 
+pub mod pam_lines;
+pub mod pam_settings;
+pub mod pam_stack;
+pub mod shadow;
+pub mod shell_words;
+pub mod sshd_keywords;
+pub mod sudoers_lines;
+pub mod users;
+pub mod mount_points;
+pub mod ownership;
+pub mod people;
+pub mod container;
+pub mod drop_ins;
+pub mod grub;
+pub mod sshd_keywords;
+pub mod sudoers_lines;
+pub mod support;
 pub mod ini;
 pub mod presence;
 pub mod sshd_keywords;
@@ -364,7 +381,7 @@ pub fn glob(files: &dyn Files, pattern: &str) -> Result<Vec<String>, NotRead> {
 
 /// Whether a name matches one pattern of glob(7): `*`, `?`, `[a-z]`, `[!a]`, `\` before a literal character.
 /// A leading dot must be matched by a dot. Quadratic at worst.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;
     }

@@ -73,17 +73,35 @@ pub struct RuleResult {
     pub note: String,
 }
 
-/// Runs the rules over the `data` of one discovery; results by rule id. A rule that is broken is NA, with the reason
-/// in its note; remarks (IGNORE rules of a category `comment...`) give no result.
+/// The host's other documents: discovery type → `data`, for `[applies]` that look there.
+pub type Documents<'a> = dyn Fn(&str) -> Option<Arc<Value>> + 'a;
+
+/// [`evaluate_with`] where no other document is known.
 pub fn evaluate(rules: &[Arc<Rule>], data: &Value, points: &Points) -> Vec<RuleResult> {
+    evaluate_with(rules, data, points, &|_| None)
+}
+
+/// Runs the rules over the `data` of one discovery; results by rule id. A rule that is broken or does not apply is
+/// NA, with the reason in its note; remarks (IGNORE rules of a category `comment...`) give no result.
+pub fn evaluate_with(
+    rules: &[Arc<Rule>],
+    data: &Value,
+    points: &Points,
+    documents: &Documents<'_>,
+) -> Vec<RuleResult> {
     let mut results: Vec<RuleResult> =
-        rules.iter().filter_map(|rule| evaluate_one(rule, data, points)).collect();
+        rules.iter().filter_map(|rule| evaluate_one(rule, data, points, documents)).collect();
     results.sort_by(|a, b| a.id.cmp(&b.id));
     results
 }
 
 /// One rule; `None` for a remark.
-pub fn evaluate_one(rule: &Rule, data: &Value, points: &Points) -> Option<RuleResult> {
+pub fn evaluate_one(
+    rule: &Rule,
+    data: &Value,
+    points: &Points,
+    documents: &Documents<'_>,
+) -> Option<RuleResult> {
     let mut result = RuleResult {
         id: rule.id.clone(),
         status: Status::NotApplicable,
@@ -98,13 +116,17 @@ pub fn evaluate_one(rule: &Rule, data: &Value, points: &Points) -> Option<RuleRe
         result.note = rule.ignored.clone().unwrap_or_else(|| rule.expression.text.clone());
         return (!rule.category.starts_with("comment")).then_some(result);
     }
-    let expression = match &rule.expression.parsed {
-        Ok(expression) => expression,
-        Err(error) => {
+    let expression = match (rule.problem(), &rule.expression.parsed) {
+        (None, Ok(expression)) => expression,
+        (Some(error), _) | (None, Err(error)) => {
             result.note = format!("the rule itself is wrong {error}");
             return Some(result);
         }
     };
+    if let Some(reason) = why_not(rule, data, documents) {
+        result.note = reason;
+        return Some(result);
+    }
     let evaluation = expression.evaluate(&[data]);
     match &evaluation.value {
         None => result.note = why_unknown(&evaluation),
@@ -119,6 +141,29 @@ pub fn evaluate_one(rule: &Rule, data: &Value, points: &Points) -> Option<RuleRe
     }
     result.values = evaluation.used.into_iter().collect();
     Some(result)
+}
+
+/// Why the rule is not judged on this host, if it is not: a document without data says why itself, otherwise the
+/// rule's own `[applies]` decides.
+fn why_not(rule: &Rule, data: &Value, documents: &Documents<'_>) -> Option<String> {
+    if let Some(reason) = data.get("NODATA").and_then(Value::as_str) {
+        return Some(shown(reason.strip_prefix("ERROR: ").unwrap_or(reason)));
+    }
+    let applies = rule.applies.as_ref()?;
+    let expression = applies.expression.parsed.as_ref().ok()?;
+    let holds = |data: &Value| expression.evaluate(&[data]).value == Some(Value::Bool(true));
+    let applicable = match applies.discovery.as_deref().filter(|other| *other != rule.discovery) {
+        None => holds(data),
+        Some(other) => match documents(other) {
+            Some(data) => holds(&data),
+            None => {
+                return Some(format!(
+                    "not known yet: it depends on {other}, which this host has not reported"
+                ));
+            }
+        },
+    };
+    (!applicable).then(|| applies.reason.clone())
 }
 
 /// Points of a failed rule. Comments are never scored; points that are negative or no number count 0.
@@ -161,5 +206,5 @@ fn why_unknown(evaluation: &crate::Evaluation) -> String {
 }
 
 fn shown(text: &str) -> String {
-    model::text::printable(&model::text::shortened(text, 80)).into_owned()
+    model::text::printable(&model::text::shortened(text, 160)).into_owned()
 }

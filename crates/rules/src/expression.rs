@@ -173,17 +173,23 @@ impl<'a> Evaluator<'a> {
         self.recorder.record(&self.prefix, name, value);
     }
 
-    /// Evaluates `predicate` with `member`, found under `key`, as the only object.
-    pub fn within(&mut self, key: &str, member: &'a Value, predicate: &'a Node) -> Operand<'a> {
-        let objects = std::mem::replace(&mut self.objects, vec![member]);
-        let outer_length = self.prefix.len();
+    /// Whether `predicate` holds with `member`, found under `key`, as the only object.
+    pub fn within<'b>(&mut self, key: &str, member: &'b Value, predicate: &'b Node) -> Option<bool>
+    where
+        'a: 'b,
+    {
+        let mut prefix = std::mem::take(&mut self.prefix);
+        let outer_length = prefix.len();
         if !key.is_empty() {
-            self.prefix.push_str(key);
-            self.prefix.push('.');
+            prefix.push_str(key);
+            prefix.push('.');
         }
-        let result = self.evaluate(predicate);
+        let recorder = std::mem::take(&mut self.recorder);
+        let mut inner = Evaluator { objects: vec![member], prefix, recorder };
+        let result = inner.evaluate(predicate).map(|value| operand::is_true(&value));
+        self.recorder = inner.recorder;
+        self.prefix = inner.prefix;
         self.prefix.truncate(outer_length);
-        self.objects = objects;
         result
     }
 }

@@ -14,8 +14,8 @@ pub mod status;
 pub mod transitions;
 pub mod vectors;
 
-pub use evaluate::{Points, RuleResult, Status, evaluate, points_of, scores};
+pub use evaluate::{Documents, Points, RuleResult, Status, evaluate, evaluate_with, points_of, scores};
 pub use expression::{Evaluation, Expression, ParseError};
-pub use rule::{Rule, RuleExpression, RuleProblem, Severity};
-pub use rule_set::{EffectiveSet, RuleSets};
+pub use rule::{Applies, Rule, RuleExpression, RuleProblem, Severity};
+pub use rule_set::{EffectiveSet, OperatingSystem, RuleSets};
 pub use transitions::{Transition, transitions};

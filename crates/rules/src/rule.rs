@@ -55,6 +55,17 @@ impl RuleExpression {
     }
 }
 
+/// On which hosts a rule makes sense.
+#[derive(Debug, Clone)]
+pub struct Applies {
+    /// Discovery type whose document decides; `None`: the rule's own.
+    pub discovery: Option<String>,
+    /// The rule is judged where this is true.
+    pub expression: RuleExpression,
+    /// Why it is not judged elsewhere, for people.
+    pub reason: String,
+}
+
 /// A rule as loaded.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -67,7 +78,10 @@ pub struct Rule {
     pub category: String,
     /// Instance name or discovery type whose `data` it reads.
     pub discovery: String,
+    /// What the rule is about, where several rules give it different values: a set keeps the nearest of them.
+    pub subject: Option<String>,
     pub expression: RuleExpression,
+    pub applies: Option<Applies>,
     pub why: String,
     pub check: String,
     pub fix_now: String,
@@ -103,16 +117,69 @@ impl Rule {
         std::iter::once(&self.id).chain(&self.aliases).chain(references).map(String::as_str)
     }
 
+    /// What is wrong with one of its expressions.
+    pub fn problem(&self) -> Option<&ParseError> {
+        let applies = self.applies.as_ref().map(|applies| &applies.expression);
+        std::iter::once(&self.expression)
+            .chain(applies)
+            .find_map(|expression| expression.parsed.as_ref().err())
+    }
+
     /// The rule as one object, for programs: all fields under their names, empty ones included.
     pub fn to_json(&self) -> Value {
         json!({
             "id": self.id, "title": self.title, "severity": self.severity, "category": self.category,
-            "discovery": self.discovery, "expression": self.expression.text,
-            "problem": self.expression.parsed.as_ref().err().map(ToString::to_string),
+            "discovery": self.discovery, "subject": self.subject, "expression": self.expression.text,
+            "problem": self.problem().map(ToString::to_string),
+            "applies": self.applies.as_ref().map(|applies| json!({
+                "discovery": applies.discovery.as_ref().unwrap_or(&self.discovery),
+                "expression": applies.expression.text, "reason": applies.reason,
+            })),
             "why": self.why, "check": self.check, "fix_now": self.fix_now, "fix_permanently": self.fix_permanently,
             "aliases": self.aliases, "references": self.references, "ignored": self.ignored,
             "set": self.set, "source": self.source,
         })
+    }
+
+    /// Everything about the rule as text for people, harmless on a terminal.
+    pub fn page(&self) -> String {
+        let mut page = format!(
+            "{}: {}\n{} severity, category {}, set {}\n",
+            self.id, self.title, self.severity, self.category, self.set
+        );
+        if let Some(why) = &self.ignored {
+            page += &format!("IGNORED in this set: {why}\n");
+        }
+        page += &format!("\nChecks, on the data of {}:\n    {}\n", self.discovery, self.expression.text);
+        if let Some(applies) = &self.applies {
+            let data = applies.discovery.as_ref().unwrap_or(&self.discovery);
+            page += &format!(
+                "\nOnly where this is true of {data}:\n    {}\n    otherwise: {}\n",
+                applies.expression.text, applies.reason
+            );
+        }
+        for (heading, body) in [
+            ("Why", &self.why),
+            ("Check by hand", &self.check),
+            ("Fix now", &self.fix_now),
+            ("Fix for good", &self.fix_permanently),
+        ] {
+            if !body.is_empty() {
+                let lines: Vec<String> =
+                    body.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
+                page += &format!("\n{heading}\n{}\n", lines.join("\n"));
+            }
+        }
+        let ids: Vec<String> = self
+            .references
+            .iter()
+            .map(|(benchmark, ids)| format!("    {:<16} {}", benchmark.replace('_', " "), ids.join(", ")))
+            .collect();
+        if !ids.is_empty() {
+            page += &format!("\nCalled in benchmarks\n{}\n", ids.join("\n"));
+        }
+        page += &format!("\nFrom {}\n", self.source);
+        page.lines().map(|line| model::text::printable(line).into_owned() + "\n").collect()
     }
 
     /// What is wrong with the rule for its readers: examples that do not do what they must, missing texts.
@@ -125,15 +192,18 @@ impl Rule {
             hint: hint.to_string(),
         };
         let mut problems = Vec::new();
-        let expression = match &self.expression.parsed {
-            Ok(expression) => expression,
-            Err(error) => {
+        let expression = match (self.problem(), &self.expression.parsed) {
+            (None, Ok(expression)) => expression,
+            (Some(error), _) | (None, Err(error)) => {
                 return vec![problem(
                     format!("expression: at character {}: {}", error.position, error.message),
                     &error.hint,
                 )];
             }
         };
+        if self.applies.as_ref().is_some_and(|applies| applies.reason.is_empty()) {
+            problems.push(problem("[applies] has no reason".into(), "say why the rule makes no sense there"));
+        }
         if expression.is_ignore() {
             return problems;
         }
@@ -147,6 +217,18 @@ impl Rule {
                 ));
                 continue;
             };
+            if let Some(Applies {
+                discovery: None,
+                expression: RuleExpression { parsed: Ok(applies), .. },
+                ..
+            }) = &self.applies
+                && applies.evaluate(&[data]).value != Some(Value::Bool(true))
+            {
+                problems.push(problem(
+                    format!("the rule does not apply to [example.{name}]"),
+                    "correct the expression under [applies] or the example",
+                ));
+            }
             let evaluation = expression.evaluate(&[data]);
             if evaluation.value != Some(Value::Bool(expected)) {
                 let got = evaluation.value.map_or_else(|| "NA".to_string(), |value| value.to_string());

@@ -1,6 +1,6 @@
 //! Rules as text: one rule in TOML, or one discovery's rules in the original project's JSON.
 
-use crate::rule::{Rule, RuleExpression, RuleProblem, Severity};
+use crate::rule::{Applies, Rule, RuleExpression, RuleProblem, Severity};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -19,9 +19,30 @@ pub struct SetFile {
     /// The set whose rules this one takes over; empty for none.
     #[serde(default)]
     pub based_on: String,
+    /// Benchmarks: rules of the catalogue that have an id in one of them (a name under `[references]`) belong to the set.
+    #[serde(default)]
+    pub select: Vec<String>,
+    /// Further rules of the catalogue, by id.
+    #[serde(default)]
+    pub rules: Vec<String>,
     /// Rule id → why it is switched off here.
     #[serde(default)]
     pub ignore: BTreeMap<String, String>,
+    /// Sets for particular operating systems, the first that fits: hosts with this set get that one instead.
+    #[serde(default)]
+    pub pick: Vec<Pick>,
+}
+
+/// `[[pick]]`: which operating system gets which set.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pick {
+    /// `ID` of os-release(5), or one of its `ID_LIKE`.
+    pub os: String,
+    /// Versions whose first part (or first two) read so; empty: all.
+    #[serde(default)]
+    pub versions: Vec<String>,
+    pub set: String,
 }
 
 /// Reads `set.toml`.
@@ -49,6 +70,14 @@ pub fn parse_toml(text: &str, set: &str, file: &str) -> Result<(Rule, Vec<RulePr
         Ok(_) => {}
         Err(error) => problems.push(expression_problem(file, &id, error).line(line)),
     }
+    let applies = raw.applies.map(|applies| {
+        let line = line_of(text, applies.expression.span().start);
+        let expression = RuleExpression::new(applies.expression.get_ref());
+        if let Err(error) = &expression.parsed {
+            problems.push(expression_problem(file, &id, error).line(line));
+        }
+        Applies { discovery: applies.discovery, expression, reason: applies.reason.trim().to_string() }
+    });
     let trim = |text: String| text.trim().to_string();
     let rule = Rule {
         id,
@@ -56,7 +85,9 @@ pub fn parse_toml(text: &str, set: &str, file: &str) -> Result<(Rule, Vec<RulePr
         severity: raw.severity,
         category: raw.category,
         discovery: raw.discovery,
+        subject: raw.subject,
         expression,
+        applies,
         why: trim(raw.why),
         check: trim_block(&raw.check),
         fix_now: trim_block(&raw.fix_now),
@@ -136,7 +167,9 @@ pub fn parse_json(
             severity: Severity::of(field("severity")),
             category: category.to_string(),
             discovery: discovery.to_string(),
+            subject: None,
             expression,
+            applies: None,
             why: field("why").to_string(),
             check: field("check").to_string(),
             fix_now: field("fix_now").to_string(),
@@ -171,7 +204,9 @@ struct TomlRule {
     severity: Severity,
     category: String,
     discovery: String,
+    subject: Option<String>,
     expression: Spanned<String>,
+    applies: Option<TomlApplies>,
     why: String,
     check: String,
     fix_now: String,
@@ -182,6 +217,14 @@ struct TomlRule {
     references: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     example: TomlExamples,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TomlApplies {
+    discovery: Option<String>,
+    expression: Spanned<String>,
+    reason: String,
 }
 
 #[derive(Default, Deserialize)]

@@ -8,7 +8,9 @@ mod host;
 mod lists;
 mod logic;
 mod modes;
+mod packages;
 mod search;
+mod sets;
 
 use super::Call;
 use super::operand::Operand;
@@ -48,6 +50,8 @@ pub(crate) enum Check {
     },
     /// The last argument is an expression of its own.
     Predicate,
+    /// All arguments are patterns of names.
+    Globs,
     /// Argument index of a file mode.
     OctalMode(usize),
 }
@@ -59,10 +63,12 @@ pub fn functions() -> impl Iterator<Item = &'static Function> {
         compare::FUNCTIONS,
         lists::FUNCTIONS,
         search::FUNCTIONS,
+        sets::FUNCTIONS,
         arguments::FUNCTIONS,
         bits::FUNCTIONS,
         modes::FUNCTIONS,
         host::FUNCTIONS,
+        packages::FUNCTIONS,
     ]
     .into_iter()
     .flatten()

@@ -4,7 +4,7 @@ use serde_json::{Number, Value};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// `None` = unknown. Lists and maps are always borrowed, from the data or the expression; only scalars are made.
+/// `None` = unknown. Lists and maps are borrowed from the data or the expression, but for what GLOB chooses.
 pub(crate) type Operand<'a> = Option<Cow<'a, Value>>;
 
 /// JSON null is unknown.

@@ -269,6 +269,19 @@ impl<'t> Parser<'t> {
                 // Flags that only the data tell: compiled at each evaluation.
                 Ok(known_flags.map_or(Prepared::Nothing, |_| Prepared::Pattern(compiled)))
             }
+            Check::Globs => {
+                let literal = |argument: &Argument<'t>| match &argument.node {
+                    Node::Constant(value) => Some(operand::as_text(value).into_owned()),
+                    _ => None,
+                };
+                let Some(patterns) = arguments.iter().map(literal).collect::<Option<Vec<String>>>() else {
+                    return Ok(Prepared::Nothing);
+                };
+                let compiled = Pattern::globs(&patterns).map_err(|message| {
+                    self.error(arguments.first().map_or(start, |first| first.start), &message, "")
+                })?;
+                Ok(Prepared::Pattern(compiled))
+            }
             Check::OctalMode(index) => match arguments.get(index) {
                 Some(argument) if is_decimal_mode(argument) => {
                     let word = argument.literal.unwrap_or_default();

@@ -34,6 +34,19 @@ impl Pattern {
         build(&format!("\\A(?:{translated}{end})"), flags).map(Pattern)
     }
 
+    /// Names that match one of the patterns as a whole: `?` and `*` stay within a part of a path, `**` does not,
+    /// `[a-z]` is one of the characters, `{a,b}` one of the choices, a backslash takes the next character literally.
+    pub fn globs<T: AsRef<str>>(patterns: &[T]) -> Result<Pattern, String> {
+        let mut alternatives = Vec::with_capacity(patterns.len());
+        for pattern in patterns {
+            if pattern.as_ref().len() > MAXIMUM_PATTERN_BYTES {
+                return Err(format!("the pattern is longer than {MAXIMUM_PATTERN_BYTES} bytes"));
+            }
+            alternatives.push(glob(pattern.as_ref())?);
+        }
+        build(&format!(r"\A(?:{})\z", alternatives.join("|")), "S").map(Pattern)
+    }
+
     pub fn is_match(&self, text: &str) -> bool {
         self.0.is_match(text.as_bytes())
     }
@@ -65,6 +78,52 @@ fn build(pattern: &str, flags: &str) -> Result<Regex, String> {
                 text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_string();
             format!("the regular expression cannot be used: {reason}")
         })
+}
+
+/// A glob as a regular expression.
+fn glob(pattern: &str) -> Result<String, String> {
+    let mut translated = String::with_capacity(pattern.len() * 2);
+    let mut characters = pattern.chars().peekable();
+    let mut choices = 0usize;
+    while let Some(character) = characters.next() {
+        match character {
+            '*' if characters.next_if_eq(&'*').is_some() => translated.push_str(".*"),
+            '*' => translated.push_str("[^/]*"),
+            '?' => translated.push_str("[^/]"),
+            '{' => {
+                choices += 1;
+                translated.push_str("(?:");
+            }
+            ',' if choices > 0 => translated.push('|'),
+            '}' if choices > 0 => {
+                choices -= 1;
+                translated.push(')');
+            }
+            '[' => {
+                let mut class = String::new();
+                let closed = characters.by_ref().any(|next| {
+                    let end = next == ']';
+                    class.extend((!end).then_some(next));
+                    end
+                });
+                let (negated, members) = match class.strip_prefix('!') {
+                    Some(rest) => ("^", rest),
+                    None => ("", class.as_str()),
+                };
+                if !closed || members.is_empty() || members.contains(['[', '\\', '^', '&', '~']) {
+                    return Err(format!("[{class}] is no class of characters in a pattern of names"));
+                }
+                translated.push_str(&format!("[{negated}{members}]"));
+            }
+            '\\' => translated.push_str(&regex::escape(&characters.next().unwrap_or('\\').to_string())),
+            other => translated.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    if choices > 0 {
+        Err(format!("a brace is not closed in the pattern {pattern:?}"))
+    } else {
+        Ok(translated)
+    }
 }
 
 /// `\Z` is the end of the text, and inside a class `[`, `&&`, `--` and `~~` are plain characters.
@@ -123,6 +182,34 @@ mod tests {
         assert_eq!(anchored.first_group("x"), Some(None));
         assert_eq!(anchored.first_group("ax"), None);
         assert_eq!(Pattern::new("x # end", "X", true).unwrap().first_group("xz"), Some(Some("x".into())));
+    }
+
+    #[test]
+    fn patterns_of_names() {
+        let matches = |pattern: &str, name: &str| Pattern::globs(&[pattern]).unwrap().is_match(name);
+        for (pattern, name) in [
+            ("/etc/*.d/?", "/etc/cron.d/x"),
+            ("/lib/**/*.so*", "/lib/a/b/libc.so.6"),
+            ("/{b,sb}in/*", "/sbin/init"),
+            ("/var/log/[bw]tmp*", "/var/log/wtmp.1"),
+            ("/a/[!b]", "/a/c"),
+            ("/a+(b)", "/a+(b)"),
+            ("/a\\*", "/a*"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("/etc/*", "/etc/a/b"),
+            ("/etc/a", "/etc/ab"),
+            ("/etc/a", "x/etc/a"),
+            ("/a\\*", "/ab"),
+            ("/a?", "/a/"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+        for pattern in ["/{a", "/[]", "/[a", "/[[:alpha:]]"] {
+            assert!(Pattern::globs(&[pattern]).is_err(), "{pattern}");
+        }
     }
 
     #[test]

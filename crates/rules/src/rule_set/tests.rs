@@ -146,3 +146,121 @@ fn directories_are_read_and_win_over_built_in_rules() {
     assert!(files.iter().all(|file| file.set == "SITE") && files.len() == 2, "{files:?} {problems:?}");
     assert_eq!(read_set(&at("absent"), "SITE").1.len(), 1);
 }
+
+fn toml(set: &str, id: &str, expression: &str, more: &str) -> SourceFile {
+    let text = format!(
+        "id = \"{id}\"\ntitle = \"t\"\nseverity = \"low\"\ncategory = \"security\"\ndiscovery = \"d\"\n\
+         expression = '{expression}'\nwhy = \"w\"\ncheck = \"c\"\nfix_now = \"f\"\nfix_permanently = \"p\"\n{more}"
+    );
+    SourceFile {
+        set: set.into(),
+        file: format!("built-in/{set}/d/{id}.toml"),
+        layer: "built-in".into(),
+        text,
+    }
+}
+
+/// A catalogue with two values for one subject, sets that select one each, and a set that picks.
+fn picking() -> RuleSets {
+    let (sets, problems) = RuleSets::from_files(&[
+        toml("catalogue", "loose", "LE($x, 90)", "subject = \"d x\"\n[references]\none = [\"1.1\"]\n"),
+        toml("catalogue", "strict", "LE($x, 10)", "subject = \"d x\"\n[references]\ntwo = [\"V-2\"]\n"),
+        toml("catalogue", "both", "EQ($y, 1)", "[references]\none = [\"1.2\"]\ntwo = [\"V-3\"]\n"),
+        toml("catalogue", "old", "EQ($z, 1)", ""),
+        set_toml("one", "select = [\"one\"]"),
+        set_toml("two", "select = [\"two\"]"),
+        set_toml("old", "rules = [\"old\", \"strict\"]"),
+        set_toml(
+            "BASE",
+            "based_on = \"old\"\n[[pick]]\nos = \"debian\"\nversions = [\"12\"]\nset = \"one\"\n[[pick]]\nos = \"rhel\"\nset = \"two\"",
+        ),
+        set_toml("SITE", "based_on = \"BASE\"\n[ignore]\nboth = \"not here\""),
+    ]);
+    assert_eq!(problems, []);
+    sets
+}
+
+fn os(id: &str, version: &str) -> OperatingSystem {
+    OperatingSystem { id: id.into(), like: vec!["rhel".into()], version: version.into() }
+}
+
+#[test]
+fn a_set_selects_by_benchmark_and_by_id() {
+    let sets = picking();
+    assert_eq!(ids(sets.effective("one").unwrap().rules_for("d", "d")), ["both", "loose"]);
+    assert_eq!(ids(sets.effective("two").unwrap().rules_for("d", "d")), ["both", "strict"]);
+    assert_eq!(ids(sets.effective("old").unwrap().rules_for("d", "d")), ["old", "strict"]);
+    let (_, problems) = RuleSets::from_files(&[set_toml("x", "rules = [\"nowhere\"]")]);
+    assert!(problems[0].to_string().contains("\"nowhere\""), "{problems:?}");
+    assert_eq!(
+        sets.find("V-3").len(),
+        1,
+        "a rule is found where it is defined, not in each set that selects it"
+    );
+}
+
+#[test]
+fn the_operating_system_picks_and_the_nearest_rule_of_a_subject_stays() {
+    let sets = picking();
+    let chosen = |set: &str, system: Option<&OperatingSystem>| {
+        let set = sets.effective_for(set, system).unwrap();
+        ids(set.rules_for("d", "d")).join(" ")
+    };
+    assert_eq!(chosen("BASE", None), "old strict");
+    assert_eq!(chosen("BASE", Some(&os("debian", "12.5"))), "both loose old", "strict gives way to loose");
+    let relative = os("rocky", "9");
+    assert_eq!(chosen("BASE", Some(&relative)), "both old strict");
+    assert_eq!(chosen("one", Some(&relative)), "both loose", "only sets that pick differ by host");
+    let site = sets.effective_for("SITE", Some(&relative)).unwrap();
+    assert_eq!(site.chain(), ["SITE", "BASE", "two", "old"]);
+    assert!(site.rule("both").unwrap().is_ignored() && !site.rule("old").unwrap().is_ignored());
+    let (_, problems) = RuleSets::from_files(&[set_toml("x", "[[pick]]\nos = \"a\"\nset = \"lost\"")]);
+    assert!(problems.iter().any(|problem| problem.to_string().contains("\"lost\"")), "{problems:?}");
+}
+
+#[test]
+fn a_change_in_a_picked_set_changes_the_fingerprint() {
+    let print = |value: u32| {
+        let (sets, _) = RuleSets::from_files(&[
+            toml("one", "a", &format!("EQ($x, {value})"), ""),
+            set_toml("BASE", "[[pick]]\nos = \"debian\"\nset = \"one\""),
+        ]);
+        sets.effective("BASE").unwrap().fingerprint()
+    };
+    assert_eq!(print(1), print(1));
+    assert_ne!(print(1), print(2));
+}
+
+#[test]
+fn where_a_rule_does_not_apply_it_is_not_judged_and_says_why() {
+    use serde_json::json;
+    let applies = "[applies]\nexpression = 'PRESENT($program)'\nreason = \"the program is not in use\"\n";
+    let elsewhere =
+        "[applies]\ndiscovery = \"os\"\nexpression = 'ABSENT($container)'\nreason = \"in a container\"\n";
+    let (sets, problems) = RuleSets::from_files(&[
+        toml("S", "own", "MUST(EQ($x, 1))", applies),
+        toml("S", "other", "MUST(EQ($x, 1))", elsewhere),
+        toml("S", "broken", "EQ($x, 1)", "[applies]\nexpression = 'XYZ($x)'\nreason = \"r\"\n"),
+    ]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let set = sets.effective("S").unwrap();
+    assert_eq!(set.depending_on("os"), ["d"]);
+    assert!(set.depending_on("d").is_empty());
+    let judged = |data: serde_json::Value, os: Option<serde_json::Value>| {
+        let os = os.map(Arc::new);
+        let results =
+            crate::evaluate::evaluate_with(set.rules_for("d", "d"), &data, &Default::default(), &|name| {
+                os.clone().filter(|_| name == "os")
+            });
+        results.into_iter().map(|r| format!("{} {} {}", r.id, r.status, r.note)).collect::<Vec<_>>()
+    };
+    let told = judged(json!({"x": 2}), Some(json!({"container": "docker"})));
+    assert!(told[0].starts_with("broken NA the rule itself is wrong"), "{told:?}");
+    assert_eq!(told[1..], ["other NA in a container", "own NA the program is not in use"]);
+    let told = judged(json!({"x": 2, "program": 1}), Some(json!({})));
+    assert_eq!(told[1..], ["other fail ", "own fail "]);
+    let told = judged(json!({"x": 2, "program": 1}), None);
+    assert!(told[1].starts_with("other NA not known yet") && told[1].contains("os"), "{told:?}");
+    let told = judged(json!({"NODATA": "ERROR: Cannot read /etc/d"}), None);
+    assert_eq!(told[1..], ["other NA Cannot read /etc/d", "own NA Cannot read /etc/d"]);
+}

@@ -4,6 +4,7 @@ use super::super::operand::{is_true, truth};
 use super::super::{Call, Operand, Prepared};
 use super::{Check, Function, example};
 use serde_json::Value;
+use std::borrow::Cow;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
@@ -112,21 +113,14 @@ fn or<'a>(call: &mut Call<'_, 'a>) -> Operand<'a> {
 
 fn for_each<'a>(call: &mut Call<'_, 'a>) -> Operand<'a> {
     let Prepared::Predicate(predicate) = call.prepared else { return None };
-    let subjects: Vec<Option<&'a Value>> = match call.arguments.split_last()?.1 {
-        [] => call.evaluator.objects.iter().copied().map(Some).collect(),
-        // Lists and maps are always borrowed; what a function made is a scalar, which has no members.
-        given => given
-            .iter()
-            .map(|subject| match subject {
-                Some(std::borrow::Cow::Borrowed(value)) => Some(*value),
-                _ => None,
-            })
-            .collect(),
-    };
     let mut unknown = false;
     let start = call.evaluator.recorder.mark();
-    for subject in subjects {
-        let members: Vec<(&'a str, &'a Value)> = match subject {
+    let subjects: Vec<Option<Cow<'a, Value>>> = match call.arguments.split_last()?.1 {
+        [] => call.evaluator.objects.iter().map(|object| Some(Cow::Borrowed(*object))).collect(),
+        given => given.to_vec(),
+    };
+    for subject in &subjects {
+        let members: Vec<(&str, &Value)> = match subject.as_deref() {
             Some(Value::Object(map)) => map.iter().map(|(key, value)| (key.as_str(), value)).collect(),
             Some(list @ Value::Array(_)) => vec![("", list)],
             _ => {
@@ -138,13 +132,13 @@ fn for_each<'a>(call: &mut Call<'_, 'a>) -> Operand<'a> {
             for (number, object) in walked(member) {
                 let before = call.evaluator.recorder.mark();
                 let key = number.map_or_else(|| key.to_string(), |number| format!("{key}[{number}]"));
-                match call.evaluator.within(&key, object, predicate).as_deref() {
-                    Some(value) if is_true(value) => {
+                match call.evaluator.within(&key, object, predicate) {
+                    Some(true) => {
                         // Good members are of little interest: keep a few, so that a bad one finds room.
                         let recorded = call.evaluator.recorder.mark();
                         call.evaluator.recorder.forget((start + 8).max(before), recorded);
                     }
-                    Some(_) => {
+                    Some(false) => {
                         // This member decides; the others before it do not matter.
                         call.evaluator.recorder.forget(start, before);
                         return truth(false);
