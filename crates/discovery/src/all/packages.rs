@@ -6,7 +6,7 @@
 //! | type | entries | from |
 //! |---|---|---|
 //! | `deb` | `"<name>::<arch>":"<version>"` | /var/lib/dpkg/status (deb-status, dpkg-query(1)), /var/lib/dpkg/status.d |
-//! | `rpm` | `"<name>::<arch>":"<version>-<release>"` | rpm(8): its databases are for that program alone to read; `--root` for a file tree |
+//! | `rpm` | `"<name>::<arch>":"<version>-<release>"` | rpmdb.sqlite in /usr/lib/sysimage/rpm or /var/lib/rpm; older databases by way of rpm(8), with `--root` for a file tree |
 //! | `apk` | `"<name>":"<version>"` | /lib/apk/db/installed (apk-tools(8)) |
 //! | `pip` | `"<name>":"<version>"` | `*.dist-info` and `*.egg-info` in the system's site-packages and dist-packages directories |
 //! | `npm` | `"<name>":"<version>"` | package.json in the global node_modules and in /usr/share/nodejs |
@@ -34,6 +34,8 @@ mod npm;
 mod pip;
 #[path = "packages/rpm.rs"]
 mod rpm;
+#[path = "packages/rpm_sqlite.rs"]
+mod rpm_sqlite;
 #[path = "packages/snap.rs"]
 mod snap;
 
