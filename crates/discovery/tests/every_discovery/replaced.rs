@@ -1,49 +1,10 @@
-//! What holds for every discovery, whatever the host: it ends, it does not panic, its document is bounded and its
-//! meaning for the graph can be told. New discoveries are included without a line here.
+//! Something unexpected in the place of every file that a discovery asks for.
 
-use discovery::{Discovery, Envelope, Host, Instance, Parameters, all, run};
-use model::envelope::MAX_DOCUMENT_BYTES;
+use crate::{checked, instances};
+use discovery::Envelope;
 use rustix::fs::{CWD, FileType, Mode};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
-
-const TOO_LONG: Duration = Duration::from_secs(60);
-
-fn instances() -> impl Iterator<Item = (&'static Discovery, &'static Instance)> {
-    all().iter().flat_map(|discovery| discovery.instances.iter().map(|instance| (*discovery, instance)))
-}
-
-/// Runs an instance on a tree and checks what must hold for every document. Returns it with the files looked at,
-/// as paths within the tree.
-fn checked(
-    discovery: &'static Discovery,
-    instance: &'static Instance,
-    root: &Path,
-) -> (Envelope, Vec<PathBuf>) {
-    let name = instance.name;
-    let (sender, receiver) = mpsc::channel();
-    let host = Host::at(root);
-    std::thread::spawn(move || {
-        let envelope = run(discovery, name, &host, &Parameters::new());
-        // Nobody listens any more if this took too long.
-        let _ = sender.send((envelope, host.touched()));
-    });
-    let (envelope, touched) =
-        receiver.recv_timeout(TOO_LONG).unwrap_or_else(|_| panic!("{name} does not end"));
-    assert!(envelope.data.is_object(), "{name}: {:?}", envelope.data);
-    assert!(envelope.canonical().len() <= MAX_DOCUMENT_BYTES, "{name}");
-    for error in &envelope.errors {
-        assert!(!error.contains("defect"), "{name}: {error}");
-        assert_eq!(model::text::printable(error), *error, "{name}");
-        assert!(error.len() < 4096, "{name}: an error of {} bytes", error.len());
-    }
-    (discovery.graph)("host", &envelope);
-    let root = fs::canonicalize(root).unwrap();
-    let files = touched.files.iter().map(|file| file.strip_prefix(&root).unwrap().to_owned()).collect();
-    (envelope, files)
-}
+use std::path::Path;
 
 /// Puts something in the place of each file that the instance asks an empty host for, and runs it again. What is
 /// found then may lead to further files: those are replaced too, a few times over.
@@ -121,4 +82,35 @@ fn binary_junk_in_the_place_of_every_file() {
 fn one_endless_line_in_the_place_of_every_file() {
     let line = "key = value ".repeat(100_000);
     with_files_replaced(|path| fs::write(path, &line).unwrap());
+}
+
+#[test]
+fn a_symlink_to_itself_in_the_place_of_every_file() {
+    with_files_replaced(|path| {
+        std::os::unix::fs::symlink(path.file_name().unwrap(), path).unwrap();
+    });
+}
+
+#[test]
+fn a_device_in_the_place_of_every_file_is_not_read() {
+    // The numbers of /dev/zero, which never ends; only root may make one.
+    let device = rustix::fs::makedev(1, 5);
+    let probe = tempfile::tempdir().unwrap();
+    let may = rustix::fs::mknodat(
+        CWD,
+        probe.path().join("zero"),
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o644),
+        device,
+    );
+    let documents = with_files_replaced(|path| match may {
+        Ok(()) => {
+            rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(0o644), device)
+                .unwrap()
+        }
+        // Without root a socket has to do: it cannot be read either.
+        Err(_) => rustix::fs::mknodat(CWD, path, FileType::Socket, Mode::from_raw_mode(0o644), 0).unwrap(),
+    });
+    let told = documents.iter().filter(|(_, envelope, _)| !envelope.errors.is_empty()).count();
+    assert!(told > 5, "only {told} discoveries told of it");
 }
