@@ -242,6 +242,16 @@ impl HostFile {
         Ok(HostFile { path: path.to_owned(), file: File::from(fd), size_bytes: attributes.size_bytes })
     }
 
+    /// How large the file was when it was opened; 0 for files of /proc.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Fills `buffer` with what stands at `offset`; an error when the file ends before.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
+    }
+
     /// The whole content; more than `limit_bytes` is an error. Files of /proc have a size of 0 and a content.
     pub fn bytes(self, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
         let too_large = || ReadError::new(&self.path, Problem::TooLarge { limit_bytes });
