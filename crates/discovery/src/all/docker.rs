@@ -16,7 +16,9 @@
 mod http;
 
 use crate::parse::mask_secrets;
-use crate::{Collected, Discovery, Host, Instance, Kind, Parameters, Schedule, Trigger, documentation, no_graph};
+use crate::{
+    Collected, Discovery, Host, Instance, Kind, Parameters, Schedule, Trigger, documentation, no_graph,
+};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -44,12 +46,27 @@ const TIME: Duration = Duration::from_secs(30);
 
 /// What changes by itself, at any depth of a container.
 const VOLATILE: &[&str] = &[
-    "ExecIDs", "FinishedAt", "Health", "LastTagTime", "Pid", "RestartCount", "SandboxID", "SandboxKey", "StartedAt",
+    "ExecIDs",
+    "FinishedAt",
+    "Health",
+    "LastTagTime",
+    "Pid",
+    "RestartCount",
+    "SandboxID",
+    "SandboxKey",
+    "StartedAt",
 ];
 /// The same in what the daemon says about itself.
 const VOLATILE_INFO: &[&str] = &[
-    "Containers", "ContainersPaused", "ContainersRunning", "ContainersStopped", "Images", "NEventsListener", "NFd",
-    "NGoroutines", "SystemTime",
+    "Containers",
+    "ContainersPaused",
+    "ContainersRunning",
+    "ContainersStopped",
+    "Images",
+    "NEventsListener",
+    "NFd",
+    "NGoroutines",
+    "SystemTime",
 ];
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
@@ -77,7 +94,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
 fn document(ask: impl Fn(&str) -> Result<Value, String>) -> Collected {
     let mut collected = Collected::new(json!({}));
     let failed = |path: &str, why: &str| format!("{SOCKET} {path}: {why}: look at docker info");
-    let mut get = |path: &str, errors: &mut Vec<String>| match ask(path) {
+    let get = |path: &str, errors: &mut Vec<String>| match ask(path) {
         Ok(answer) => answer,
         Err(why) => {
             errors.push(failed(path, &why));
@@ -94,7 +111,8 @@ fn document(ask: impl Fn(&str) -> Result<Value, String>) -> Collected {
     let mut containers = Map::new();
     let ids = listed.as_array().into_iter().flatten().filter_map(|container| container["Id"].as_str());
     // What becomes part of a path is checked.
-    let ids: Vec<&str> = ids.filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).collect();
+    let ids: Vec<&str> =
+        ids.filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).collect();
     if ids.len() > MAX_CONTAINERS {
         collected.errors.push(format!("more than {MAX_CONTAINERS} containers run: the rest is left out"));
     }
@@ -126,7 +144,8 @@ fn info(version: &Value, info: Value) -> Value {
 fn container(mut container: Value) -> Value {
     if let Some(environment) = container.pointer_mut("/Config/Env").and_then(Value::as_array_mut) {
         for variable in environment {
-            let name = variable.as_str().and_then(|text| text.split('=').next()).unwrap_or_default().to_owned();
+            let name =
+                variable.as_str().and_then(|text| text.split('=').next()).unwrap_or_default().to_owned();
             *variable = name.into();
         }
     }
@@ -138,7 +157,13 @@ fn cleaned(value: Value, name: &str) -> Value {
     match value {
         Value::Object(map) => {
             let kept = map.into_iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str()));
-            Value::Object(kept.map(|(name, value)| { let value = cleaned(value, &name); (name, value) }).collect())
+            Value::Object(
+                kept.map(|(name, value)| {
+                    let value = cleaned(value, &name);
+                    (name, value)
+                })
+                .collect(),
+            )
         }
         Value::Array(list) => {
             let mut is_secret = false;
@@ -173,9 +198,11 @@ mod tests {
                     "DriverStatus": [["Backing Filesystem", "extfs"], "junk"], "IndexServerAddress": "https://r/v1/",
                     "HttpProxy": "http://u:geheim@proxy/"}),
                 "/containers/json" => json!([{"Id": id}, {"Id": "../../evil"}, {"Id": other}, 7]),
-                path if path.contains(&id) => json!({"Name": "/web", "State": {"Status": "running", "Pid": 7, "StartedAt": "t"},
+                path if path.contains(&id) => {
+                    json!({"Name": "/web", "State": {"Status": "running", "Pid": 7, "StartedAt": "t"},
                     "Args": ["--password", "geheim", "-v"], "Config": {"Env": ["PATH=/bin", "DB_PASSWORD=geheim", "X"],
-                    "Labels": {"admin.token": "geheim", "a": "b"}, "Cmd": ["app", "--secret=geheim"]}}),
+                    "Labels": {"admin.token": "geheim", "a": "b"}, "Cmd": ["app", "--secret=geheim"]}})
+                }
                 _ => return Err("gone".into()),
             })
         });
@@ -195,7 +222,8 @@ mod tests {
         let collected = document(|_| Err("timed out".into()));
         assert_eq!(collected.data, json!({"NODATA": "ERROR: Cannot read /run/docker.sock"}));
         assert!(collected.errors.len() == 1 && collected.errors[0].contains("timed out"));
-        let partial = document(|path| if path == "/version" { Ok(json!({"Version": "1"})) } else { Err("no".into()) });
+        let partial =
+            document(|path| if path == "/version" { Ok(json!({"Version": "1"})) } else { Err("no".into()) });
         assert_eq!(partial.data, json!({"info": {"version": "1"}, "containers": {}}));
         assert_eq!(partial.errors.len(), 2);
     }

@@ -75,9 +75,12 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let version = VERSIONS.iter().flat_map(|pattern| glob(host, pattern).unwrap_or_default());
     let version = version.filter_map(|path| version_of(&path)).max();
     let mut collected = match (is_used, version) {
-        (false, None) => Collected::new(json!({ "NODATA": "Vagrant is not used here: no user has a directory ~/.vagrant.d" })),
+        (false, None) => Collected::new(
+            json!({ "NODATA": "Vagrant is not used here: no user has a directory ~/.vagrant.d" }),
+        ),
         (_, version) => {
-            let info: BTreeMap<&str, String> = version.into_iter().map(|version| ("version", version)).collect();
+            let info: BTreeMap<&str, String> =
+                version.into_iter().map(|version| ("version", version)).collect();
             Collected::new(json!({ "info": info, "containers": containers }))
         }
     };
@@ -95,7 +98,8 @@ fn version_of(path: &str) -> Option<String> {
 
 /// The home directories of passwd(5), each once, without those that many programs share.
 fn homes(passwd: &str) -> BTreeSet<&str> {
-    let homes = passwd.lines().filter_map(|line| line.split(':').nth(5)).map(|home| home.trim_end_matches('/'));
+    let homes =
+        passwd.lines().filter_map(|line| line.split(':').nth(5)).map(|home| home.trim_end_matches('/'));
     homes.filter(|home| home.starts_with('/') && home.len() > 1).take(MAX_HOMES).collect()
 }
 
@@ -104,7 +108,9 @@ fn names(text: &str) -> HashMap<u32, &str> {
     let mut names = HashMap::new();
     for line in text.lines() {
         let mut fields = line.split(':');
-        if let (Some(name), Some(number)) = (fields.next(), fields.nth(1).and_then(|number| number.parse().ok())) {
+        if let (Some(name), Some(number)) =
+            (fields.next(), fields.nth(1).and_then(|number| number.parse().ok()))
+        {
             names.entry(number).or_insert(name);
         }
     }
@@ -116,7 +122,11 @@ fn machines(bytes: &[u8], path: &str, errors: &mut Errors) -> Vec<(String, Map<S
     let index: Value = match serde_json::from_slice(bytes) {
         Ok(index) => index,
         Err(error) => {
-            errors.add(format!("{} line {}: no JSON: run vagrant global-status --prune", printable(path), error.line()));
+            errors.add(format!(
+                "{} line {}: no JSON: run vagrant global-status --prune",
+                printable(path),
+                error.line()
+            ));
             return Vec::new();
         }
     };
@@ -138,7 +148,8 @@ mod tests {
     use super::*;
     use crate::parse::testing;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/bash\njoe:x:4294967294:7::/home/joe:/bin/sh\nbad\nx:x:1:1::/:/bin/sh\n";
+    const PASSWD: &[u8] =
+        b"root:x:0:0:root:/root:/bin/bash\njoe:x:4294967294:7::/home/joe:/bin/sh\nbad\nx:x:1:1::/:/bin/sh\n";
 
     #[test]
     fn running_machines_of_every_user() {

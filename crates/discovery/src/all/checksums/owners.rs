@@ -11,8 +11,12 @@ use std::time::Duration;
 const DPKG_LISTS: &str = "/var/lib/dpkg/info";
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
 const APK_DATABASES: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
-const RPM_DATABASES: [&str; 4] =
-    ["/usr/lib/sysimage/rpm", "/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages.db", "/var/lib/rpm/Packages"];
+const RPM_DATABASES: [&str; 4] = [
+    "/usr/lib/sysimage/rpm",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/Packages.db",
+    "/var/lib/rpm/Packages",
+];
 const RPM_PROGRAMS: [&str; 2] = ["/usr/bin/rpm", "/bin/rpm"];
 /// One line for each file of each package: path, tab, name, blank, version.
 const RPM_FORMAT: &str = "[%{FILENAMES}\\t%{=NAME} %{=VERSION}-%{=RELEASE}\\n]";
@@ -37,7 +41,8 @@ pub fn of<'a>(host: &Host, paths: impl Iterator<Item = &'a str>, errors: &mut Ve
                     let name = entry.name();
                     let Some(package) = name.strip_suffix(".list") else { continue };
                     let Some(version) = versions.get(package) else { continue };
-                    let Ok(list) = directory.open(entry.raw()).and_then(|file| file.bytes(MAX_LIST_BYTES)) else {
+                    let Ok(list) = directory.open(entry.raw()).and_then(|file| file.bytes(MAX_LIST_BYTES))
+                    else {
                         continue;
                     };
                     let name = package.split(':').next().unwrap_or(package);
@@ -98,7 +103,8 @@ impl<'a> Wanted<'a> {
         let name = name_of(path);
         let Some(first) = self.first.get(name) else { return };
         let start = self.others.partition_point(|(other, _)| *other < name);
-        let others = self.others[start..].iter().take_while(|(other, _)| *other == name).map(|(_, path)| path);
+        let others =
+            self.others[start..].iter().take_while(|(other, _)| *other == name).map(|(_, path)| path);
         for path in others.chain([first]) {
             owners.entry(path).or_insert_with(&owner);
         }
@@ -119,7 +125,9 @@ fn dpkg_versions(host: &Host) -> HashMap<String, String> {
             (name, version) = (String::new(), String::new());
             return;
         }
-        for (field, place) in [("Package: ", &mut name), ("Architecture: ", &mut arch), ("Version: ", &mut version)] {
+        for (field, place) in
+            [("Package: ", &mut name), ("Architecture: ", &mut arch), ("Version: ", &mut version)]
+        {
             if let Some(value) = line.strip_prefix(field.as_bytes()) {
                 *place = String::from_utf8_lossy(value.trim_ascii()).into_owned();
             }
@@ -174,7 +182,11 @@ fn rpm<'a>(program: &str, wanted: &Wanted<'a>, owners: &mut Owners<'a>) -> Resul
         guard.join().map_err(|_| format!("{program}: cannot be watched"))
     })?;
     let status = child.wait().map_err(failed)?;
-    if status.success() { Ok(()) } else { Err(format!("{program} ended with {status}: check its database with rpm --verifydb")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{program} ended with {status}: check its database with rpm --verifydb"))
+    }
 }
 
 fn rpm_lines<'a>(reader: impl BufRead, wanted: &Wanted<'a>, owners: &mut Owners<'a>) {

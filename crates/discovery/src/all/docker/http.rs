@@ -28,7 +28,9 @@ pub fn get(socket: &str, path: &str, deadline: Instant, limit_bytes: usize) -> R
     }
     connect(&descriptor, &SocketAddrUnix::new(socket).map_err(failed)?).map_err(failed)?;
     let mut stream = UnixStream::from(descriptor);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
     answer(BufReader::new(Slow { stream, deadline }), limit_bytes)
 }
@@ -73,7 +75,8 @@ pub(super) fn answer(mut reader: impl BufRead, limit_bytes: usize) -> Result<Vec
         }
         let Some((name, value)) = line.split_once(':') else { continue };
         if name.eq_ignore_ascii_case("content-length") {
-            length = Some(value.trim().parse::<u64>().map_err(|_| "the answer has no proper length".to_owned())?);
+            length =
+                Some(value.trim().parse::<u64>().map_err(|_| "the answer has no proper length".to_owned())?);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             is_chunked = value.trim().eq_ignore_ascii_case("chunked");
         }
@@ -87,7 +90,8 @@ pub(super) fn answer(mut reader: impl BufRead, limit_bytes: usize) -> Result<Vec
         line.clear();
         (&mut reader).take(1024).read_line(&mut line).map_err(|error| error.to_string())?;
         let digits = line.trim().split(';').next().unwrap_or_default();
-        let size = u64::from_str_radix(digits, 16).map_err(|_| "a piece of the answer has no size".to_owned())?;
+        let size =
+            u64::from_str_radix(digits, 16).map_err(|_| "a piece of the answer has no size".to_owned())?;
         if size == 0 {
             return Ok(body);
         }
