@@ -124,7 +124,7 @@ fn checksums(host: &Host, parameters: &Parameters, now_seconds: i64, deadline: I
         errors.add(error);
     }
     let mut problems = Vec::new();
-    let owners = owners::of(host, data.keys().map(String::as_str), &mut problems);
+    let owners = owners::remembered(host, data.keys().map(String::as_str), &mut problems);
     problems.into_iter().for_each(|problem| errors.add(problem));
     unread.iter().for_each(|(path, why)| errors.add(format!("{path}: {why}")));
     let mut extras = Map::from_iter([("sumcmd".to_owned(), json!("/usr/bin/sha256sum"))]);
@@ -224,7 +224,7 @@ impl Work<'_> {
     }
 }
 
-fn hexadecimal(sum: &Sum) -> String {
+fn hexadecimal(sum: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     sum.iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
