@@ -52,7 +52,12 @@ pub struct Host {
 impl Host {
     /// The system this program runs on.
     pub fn running() -> Host {
-        Host { root: PathBuf::from("/"), resolver: Resolver::running(), touched: RefCell::default(), state: None }
+        Host {
+            root: PathBuf::from("/"),
+            resolver: Resolver::running(),
+            touched: RefCell::default(),
+            state: None,
+        }
     }
 
     /// The file tree below `root`; `/` is the running system. A root that does not exist shows in every read.
