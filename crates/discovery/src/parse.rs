@@ -3,6 +3,9 @@
 //!
 //! Everything here takes text that may be hostile: all loops are linear in it, all results bounded.
 
+pub mod container;
+pub mod mount_points;
+pub mod ownership;
 pub mod pam_lines;
 pub mod pam_settings;
 pub mod pam_stack;
@@ -10,13 +13,8 @@ pub mod shadow;
 pub mod shell_words;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
-pub mod users;
-pub mod mount_points;
-pub mod ownership;
-pub mod container;
-pub mod sshd_keywords;
-pub mod sudoers_lines;
 pub mod support;
+pub mod users;
 #[cfg(test)]
 pub mod testing;
 
