@@ -3,6 +3,7 @@
 mod bench;
 mod compare_openscap;
 mod demo;
+mod fuzz;
 mod new;
 mod packages;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Bench(bench::Options),
     /// Judge one host by one benchmark with OpenSCAP and with `nanoprobe audit`: agreement, processor time, memory.
     CompareOpenscap(compare_openscap::Options),
+    /// Every discovery that reads files, under libFuzzer.
+    Fuzz(fuzz::Options),
     /// Check what no compiler checks: file sizes, licences, that every extension is registered.
     Tidy,
     /// Start a new extension from a template.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::CompareOpenscap(options) => compare_openscap::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Tidy => tidy::run(),
         Command::New(options) => new::run(&options),
     };

@@ -27,6 +27,7 @@ mod owners;
 #[path = "checksums/wanted.rs"]
 mod wanted;
 
+use crate::host::Identity;
 use crate::parse::Errors;
 use crate::{
     Collected, Discovery, Host, Instance, Kind, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
@@ -34,7 +35,7 @@ use crate::{
 use cache::{Cache, Sum};
 use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -108,12 +109,10 @@ fn checksums(host: &Host, parameters: &Parameters, now_seconds: i64, deadline: I
         buffer: vec![0; PIECE_BYTES],
         unread: BTreeMap::new(),
     };
-    let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
-    let mut paths = BTreeSet::new();
-    for path in wanted {
-        if let Some(sum) = work.sum(&path) {
-            sums.insert(path.clone(), sum);
-            paths.insert(path);
+    let mut data = Map::new();
+    for (path, identity) in wanted {
+        if let Some(sum) = work.sum(&path, identity) {
+            data.insert(path, hexadecimal(&sum).into());
         }
     }
     let unread = std::mem::take(&mut work.unread);
@@ -124,16 +123,12 @@ fn checksums(host: &Host, parameters: &Parameters, now_seconds: i64, deadline: I
         errors.add(error);
     }
     let mut problems = Vec::new();
-    let owners = owners::of(host, &paths, &mut problems);
+    let owners = owners::of(host, data.keys().map(String::as_str), &mut problems);
     problems.into_iter().for_each(|problem| errors.add(problem));
     unread.iter().for_each(|(path, why)| errors.add(format!("{path}: {why}")));
-    let mut data = Map::new();
-    for (path, sum) in sums {
-        data.insert(path, hexadecimal(&sum).into());
-    }
     let mut extras = Map::from_iter([("sumcmd".to_owned(), json!("/usr/bin/sha256sum"))]);
     if !owners.is_empty() {
-        let owners = owners.into_iter().map(|(path, owner)| (path, Value::from(owner)));
+        let owners = owners.into_iter().map(|(path, owner)| (path.to_owned(), Value::from(owner)));
         extras.insert("packages".into(), Value::Object(owners.collect()));
     }
     if !unread.is_empty() {
@@ -155,8 +150,8 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// `None` for a file that is not there, and for one that cannot be read, which is noted.
-    fn sum(&mut self, path: &str) -> Option<Sum> {
-        match self.try_sum(path) {
+    fn sum(&mut self, path: &str, identity: Option<Identity>) -> Option<Sum> {
+        match self.try_sum(path, identity) {
             Ok(sum) => sum,
             Err(why) => {
                 if self.unread.len() < MAX_UNREAD {
@@ -167,8 +162,8 @@ impl Work<'_> {
         }
     }
 
-    fn try_sum(&mut self, path: &str) -> Result<Option<Sum>, String> {
-        let identity = match self.host.identity(path) {
+    fn try_sum(&mut self, path: &str, identity: Option<Identity>) -> Result<Option<Sum>, String> {
+        let identity = match identity.map_or_else(|| self.host.identity(path), Ok) {
             Ok(identity) => identity,
             Err(error) if error.is_missing() || *error.problem() == crate::Problem::NotADirectory => return Ok(None),
             Err(_) => return Err("cannot be looked at: run nanoprobe as root".into()),

@@ -14,8 +14,8 @@
 //! ```
 
 use crate::{
-    Collected, Directory, Discovery, Host, Instance, Kind, Parameter, Parameters, Problem, ReadError, Schedule,
-    Trigger, documentation, no_graph,
+    Collected, Directory, Discovery, Host, Instance, Kind, Parameter, Parameters, Problem, ReadError,
+    Schedule, Trigger, documentation, no_graph,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -127,9 +127,7 @@ fn services(host: &Host) -> BTreeSet<String> {
                 continue;
             }
             let is_masked = entry.kind() == Kind::Symlink
-                && host
-                    .read_link(&directory.path_of(entry.raw()))
-                    .is_ok_and(|target| target == "/dev/null");
+                && host.read_link(&directory.path_of(entry.raw())).is_ok_and(|target| target == "/dev/null");
             if !is_masked {
                 names.insert(name.to_owned());
             }

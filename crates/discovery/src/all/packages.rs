@@ -23,7 +23,7 @@
 //! ```
 
 #[path = "packages/deb.rs"]
-mod deb;
+pub(crate) mod deb;
 #[path = "packages/flatpak.rs"]
 mod flatpak;
 #[path = "packages/gem.rs"]
@@ -69,9 +69,9 @@ const MAX_LINE_BYTES: usize = 4096;
 const MAX_DATABASE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Key (name or `name::arch`) and version of each package, before doubles are numbered.
-type Packages = BTreeSet<(String, String)>;
+pub(crate) type Packages = BTreeSet<(String, String)>;
 /// `None`: there is no such database.
-type Found = Result<Option<Packages>, String>;
+pub(crate) type Found = Result<Option<Packages>, String>;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut data = Map::new();
@@ -201,7 +201,7 @@ fn is_absent(error: &ReadError) -> bool {
 }
 
 /// The lines of a file of any size in bounded memory: long lines are cut, line ends and invalid UTF-8 are gone.
-struct Lines<R> {
+pub(crate) struct Lines<R> {
     path: String,
     reader: R,
     line: Vec<u8>,
@@ -210,7 +210,7 @@ struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    fn new(path: &str, reader: R) -> Self {
+    pub(crate) fn new(path: &str, reader: R) -> Self {
         Self { path: path.to_owned(), reader, line: Vec::new(), text: String::new(), bytes: 0 }
     }
 

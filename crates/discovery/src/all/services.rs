@@ -86,9 +86,13 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     }
     periodic(host, &mut data);
     match manager::states(host) {
-        Some(Known::All(states)) => set_active(&mut data, |name| Some(states.get(name).unwrap_or(&"inactive"))),
+        Some(Known::All(states)) => {
+            set_active(&mut data, |name| Some(states.get(name).unwrap_or(&"inactive")))
+        }
         Some(Known::Services(states, why)) => {
-            errors.add(format!("{why}: only of services is told whether they are active: run nanoprobe as root"));
+            errors.add(format!(
+                "{why}: only of services is told whether they are active: run nanoprobe as root"
+            ));
             set_active(&mut data, |name| {
                 name.ends_with(".service").then(|| *states.get(name).unwrap_or(&"inactive"))
             });

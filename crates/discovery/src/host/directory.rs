@@ -86,7 +86,7 @@ pub struct Directory<'a> {
     host: &'a Host,
     /// Without `/` at the end: empty for the root.
     path: String,
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
 }
 
 /// A name in a directory.

@@ -1,8 +1,9 @@
 //! What tells whether a file is still the one that was read before, and access that is not recorded for watching: for
 //! discoveries that look at thousands of files, and for the state that they keep between runs.
 
-use super::{Attributes, Host, HostFile, Kind, Problem, READ, ReadError};
+use super::{Attributes, Directory, Host, HostFile, Kind, Problem, READ, ReadError};
 use rustix::fs::{Advice, AtFlags, CWD, OFlags, Stat};
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
 /// A file at a moment. Equal means: the same content, for as long as nobody turns the clock back to deceive.
@@ -65,6 +66,14 @@ impl Host {
     }
 }
 
+impl Directory<'_> {
+    /// The identity of an entry, a symlink not followed. `None` when it vanished meanwhile or cannot be looked at.
+    pub(crate) fn identity(&self, name: &CStr) -> Option<Identity> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT);
+        stat.ok().map(|stat| Identity::from(&stat))
+    }
+}
+
 impl HostFile {
     /// The identity of the open file.
     pub(crate) fn identity(&self) -> Result<Identity, ReadError> {
@@ -99,6 +108,7 @@ mod tests {
         let first = host.identity("/a").unwrap();
         assert_eq!(host.open_unrecorded("/a").unwrap().identity().unwrap(), first);
         assert_eq!((first.size_bytes, first.kind), (3, Kind::Regular));
+        assert_eq!(host.unwatched().directory("/").unwrap().identity(c"a"), Some(first));
         std::thread::sleep(std::time::Duration::from_millis(20));
         std::fs::write(&path, "two").unwrap();
         let second = host.identity("/a").unwrap();

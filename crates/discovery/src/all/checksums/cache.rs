@@ -121,7 +121,9 @@ impl Cache {
 /// Replaces a file of the state directory, readable by its owner only.
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     if !directory.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        // Others may have their own beside it, so only this one is closed to them.
+        directory.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        DirBuilder::new().mode(0o700).create(directory)?;
     }
     let temporary = directory.join(format!("{name}.new.{}", std::process::id()));
     // What an earlier run left behind under this name.

@@ -1,7 +1,8 @@
 //! Which package a file belongs to: the lists of dpkg(1), rpm(8), the database of apk(8).
 
 use crate::Host;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -22,10 +23,12 @@ const MAX_LISTS: usize = 50_000;
 const MAX_LINE_BYTES: u64 = 8192;
 const MAX_STREAM_BYTES: u64 = 1 << 30;
 
+pub type Owners<'a> = BTreeMap<&'a str, String>;
+
 /// Path → `name version` for those of `paths` that a package owns.
-pub fn of(host: &Host, paths: &BTreeSet<String>, errors: &mut Vec<String>) -> BTreeMap<String, String> {
+pub fn of<'a>(host: &Host, paths: impl Iterator<Item = &'a str>, errors: &mut Vec<String>) -> Owners<'a> {
     let wanted = Wanted::new(paths);
-    let mut owners = BTreeMap::new();
+    let mut owners = Owners::new();
     if let Ok(directory) = host.directory(DPKG_LISTS) {
         let versions = dpkg_versions(host);
         match directory.entries() {
@@ -62,40 +65,42 @@ pub fn of(host: &Host, paths: &BTreeSet<String>, errors: &mut Vec<String>) -> BT
     owners
 }
 
-/// The paths asked for, by the names under which packages may have them.
-struct Wanted<'a>(HashMap<&'a [u8], Vec<&'a str>>);
+/// The paths asked for, by [`name_of`]; of the few that share one, the others.
+struct Wanted<'a> {
+    first: HashMap<&'a [u8], &'a str>,
+    others: Vec<(&'a [u8], &'a str)>,
+}
+
+/// Where /bin is a link to /usr/bin, some packages still say /bin/bash, and the kernel says /usr/bin/bash.
+fn name_of(path: &[u8]) -> &[u8] {
+    let short = path.strip_prefix(b"/usr").unwrap_or_default();
+    let is_merged = [&b"/bin/"[..], b"/sbin/", b"/lib"].iter().any(|start| short.starts_with(start));
+    if is_merged { short } else { path }
+}
 
 impl<'a> Wanted<'a> {
-    fn new(paths: &'a BTreeSet<String>) -> Self {
-        let mut names: HashMap<&[u8], Vec<&str>> = HashMap::with_capacity(paths.len() * 2);
+    fn new(paths: impl Iterator<Item = &'a str>) -> Self {
+        let mut wanted = Wanted { first: HashMap::new(), others: Vec::new() };
         for path in paths {
-            names.entry(path.as_bytes()).or_default().push(path);
-            // Where /bin is a link to /usr/bin, packages still say /bin/bash, and the kernel /usr/bin/bash.
-            let short = path.strip_prefix("/usr").filter(|short| {
-                ["/bin/", "/sbin/", "/lib"].iter().any(|start| short.starts_with(start))
-            });
-            if let Some(short) = short {
-                names.entry(short.as_bytes()).or_default().push(path);
+            let name = name_of(path.as_bytes());
+            match wanted.first.entry(name) {
+                Entry::Vacant(place) => {
+                    place.insert(path);
+                }
+                Entry::Occupied(_) => wanted.others.push((name, path)),
             }
         }
-        Wanted(names)
+        wanted.others.sort_unstable();
+        wanted
     }
 
-    fn owned(&self, name: &[u8], owner: impl Fn() -> String, owners: &mut BTreeMap<String, String>) {
-        let long = [b"/usr", name].concat();
-        // A path asked for as /bin/bash that its package has as /usr/bin/bash.
-        for name in [name, &long] {
-            for path in self.0.get(name).into_iter().flatten() {
-                owners.entry((*path).to_owned()).or_insert_with(&owner);
-            }
-            if name.starts_with(b"/usr/") {
-                if let Some(paths) = self.0.get(&name[4..]).filter(|_| !name.starts_with(b"/usr/usr/")) {
-                    for path in paths.iter().filter(|path| !path.starts_with("/usr")) {
-                        owners.entry((*path).to_owned()).or_insert_with(&owner);
-                    }
-                }
-                break;
-            }
+    fn owned(&self, path: &[u8], owner: impl Fn() -> String, owners: &mut Owners<'a>) {
+        let name = name_of(path);
+        let Some(first) = self.first.get(name) else { return };
+        let start = self.others.partition_point(|(other, _)| *other < name);
+        let others = self.others[start..].iter().take_while(|(other, _)| *other == name).map(|(_, path)| path);
+        for path in others.chain([first]) {
+            owners.entry(path).or_insert_with(&owner);
         }
     }
 }
@@ -128,7 +133,7 @@ fn dpkg_versions(host: &Host) -> HashMap<String, String> {
 }
 
 /// Stanzas of lines `<letter>:<value>`: `P` name, `V` version, `F` a directory and `R` a file in it.
-fn apk(reader: impl BufRead, wanted: &Wanted<'_>, owners: &mut BTreeMap<String, String>) {
+fn apk<'a>(reader: impl BufRead, wanted: &Wanted<'a>, owners: &mut Owners<'a>) {
     let (mut name, mut version, mut directory) = (String::new(), String::new(), String::new());
     each_line(reader, |line| {
         let Some((letter, value)) = line.split_first_chunk::<2>() else { return };
@@ -147,7 +152,7 @@ fn apk(reader: impl BufRead, wanted: &Wanted<'_>, owners: &mut BTreeMap<String, 
 }
 
 /// Asks rpm, line by line, so that the names of half a million files need no memory.
-fn rpm(program: &str, wanted: &Wanted<'_>, owners: &mut BTreeMap<String, String>) -> Result<(), String> {
+fn rpm<'a>(program: &str, wanted: &Wanted<'a>, owners: &mut Owners<'a>) -> Result<(), String> {
     let mut command = Command::new(program);
     command.args(["-qa", "--queryformat", RPM_FORMAT]);
     command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
@@ -172,7 +177,7 @@ fn rpm(program: &str, wanted: &Wanted<'_>, owners: &mut BTreeMap<String, String>
     if status.success() { Ok(()) } else { Err(format!("{program} ended with {status}: check its database with rpm --verifydb")) }
 }
 
-fn rpm_lines(reader: impl BufRead, wanted: &Wanted<'_>, owners: &mut BTreeMap<String, String>) {
+fn rpm_lines<'a>(reader: impl BufRead, wanted: &Wanted<'a>, owners: &mut Owners<'a>) {
     each_line(reader, |line| {
         if let Some(tab) = line.iter().position(|byte| *byte == b'\t') {
             wanted.owned(&line[..tab], || String::from_utf8_lossy(&line[tab + 1..]).into_owned(), owners);
@@ -201,12 +206,8 @@ fn each_line(mut reader: impl BufRead, mut each: impl FnMut(&[u8])) {
 mod tests {
     use super::*;
 
-    fn paths(paths: &[&str]) -> BTreeSet<String> {
-        paths.iter().map(|path| (*path).to_owned()).collect()
-    }
-
-    fn told(owners: &BTreeMap<String, String>) -> Vec<(&str, &str)> {
-        owners.iter().map(|(path, owner)| (path.as_str(), owner.as_str())).collect()
+    fn told<'a>(owners: &'a Owners<'a>) -> Vec<(&'a str, &'a str)> {
+        owners.iter().map(|(path, owner)| (*path, owner.as_str())).collect()
     }
 
     #[test]
@@ -226,7 +227,7 @@ mod tests {
         std::fs::write(info.join("new.list"), "/usr/bin/dash").unwrap();
         std::fs::write(info.join("gone.list"), "/usr/bin/gone\n").unwrap();
         let mut errors = Vec::new();
-        let asked = paths(&[
+        let asked = [
             "/bin/bash",
             "/usr/bin/bash",
             "/usr/lib/x86_64-linux-gnu/libc.so.6",
@@ -234,8 +235,8 @@ mod tests {
             "/bin/dash",
             "/usr/bin/gone",
             "/usr/local/bin/own",
-        ]);
-        let owners = of(&Host::at(tree.path()), &asked, &mut errors);
+        ];
+        let owners = of(&Host::at(tree.path()), asked.into_iter(), &mut errors);
         let expected = [
             ("/bin/bash", "bash 5.2"),
             ("/bin/dash", "new 1"),
@@ -249,9 +250,8 @@ mod tests {
 
     #[test]
     fn apk_and_rpm() {
-        let asked = paths(&["/bin/busybox", "/usr/sbin/sshd"]);
-        let wanted = Wanted::new(&asked);
-        let mut owners = BTreeMap::new();
+        let wanted = Wanted::new(["/bin/busybox", "/usr/sbin/sshd"].into_iter());
+        let mut owners = Owners::new();
         apk("P:busybox\nV:1.36\nF:bin\nR:busybox\nZ:x\n\nP:x\n".as_bytes(), &wanted, &mut owners);
         rpm_lines("/usr/sbin/sshd\topenssh-server 8.7p1-38\njunk\n".as_bytes(), &wanted, &mut owners);
         let expected = [("/bin/busybox", "busybox 1.36"), ("/usr/sbin/sshd", "openssh-server 8.7p1-38")];
@@ -260,10 +260,9 @@ mod tests {
 
     #[test]
     fn endless_lines_and_junk_end() {
-        let asked = paths(&["/x"]);
-        let mut owners = BTreeMap::new();
-        rpm_lines(&vec![b'x'; 1 << 20][..], &Wanted::new(&asked), &mut owners);
-        apk(&b"\xff\n:\nR\nR:"[..], &Wanted::new(&asked), &mut owners);
+        let mut owners = Owners::new();
+        rpm_lines(&vec![b'x'; 1 << 20][..], &Wanted::new(["/x"].into_iter()), &mut owners);
+        apk(&b"\xff\n:\nR\nR:"[..], &Wanted::new(["/x"].into_iter()), &mut owners);
         assert!(owners.is_empty());
     }
 }

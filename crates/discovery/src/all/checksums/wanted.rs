@@ -3,6 +3,7 @@
 use super::{MAX_FILES, cache, elf};
 use crate::all::tcpdiscovery::{self, Process, sockets};
 use crate::parse::Errors;
+use crate::host::Identity;
 use crate::{Host, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +25,10 @@ const NETWORK_FILE_SYSTEMS: [&str; 17] = [
     "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
 ];
 
-/// The paths to look at; some may not exist.
-pub fn of(host: &Host, files: &str, directories: &str, now_seconds: i64, errors: &mut Errors) -> BTreeSet<String> {
+/// The paths to look at, with what is known of them already; some may not exist.
+pub type Wanted = BTreeMap<String, Option<Identity>>;
+
+pub fn of(host: &Host, files: &str, directories: &str, now_seconds: i64, errors: &mut Errors) -> Wanted {
     let remote = network_mounts(host);
     let mut named: BTreeSet<String> = files
         .split_ascii_whitespace()
@@ -49,11 +52,14 @@ pub fn of(host: &Host, files: &str, directories: &str, now_seconds: i64, errors:
         }
         is_local
     });
-    let mut paths = elf::libraries(host, &named);
-    paths.extend(named);
+    let mut singles = elf::libraries(host, &named);
+    singles.extend(named);
     if host.is_running_system() {
-        paths.extend(facing(host, now_seconds, errors));
+        singles.extend(facing(host, now_seconds, errors));
     }
+    // Libraries and files of processes may be on such a file system too, where nobody asked for them.
+    singles.retain(|path| !is_below(path, &remote));
+    let mut paths = Wanted::new();
     for directory in directories.split_ascii_whitespace() {
         if directory.starts_with('/') {
             below(host, directory, &remote, &mut paths, errors);
@@ -61,12 +67,18 @@ pub fn of(host: &Host, files: &str, directories: &str, now_seconds: i64, errors:
             errors.add(format!("directories: {directory:?} is no absolute path"));
         }
     }
-    // Libraries and files of processes may be on such a file system too, where nobody asked for them.
-    paths.retain(|path| !is_below(path, &remote));
-    if paths.len() > MAX_FILES {
+    // What is named one by one goes before what directories hold.
+    let room = MAX_FILES.saturating_sub(singles.len());
+    if paths.len() > room {
         errors.add(format!("more than {MAX_FILES} files: the rest is left out, name fewer directories"));
+        while paths.len() > room {
+            paths.pop_last();
+        }
     }
-    paths.into_iter().take(MAX_FILES).collect()
+    for path in singles.into_iter().take(MAX_FILES) {
+        paths.entry(path).or_insert(None);
+    }
+    paths
 }
 
 /// The files that programs with sockets consist of, now or in the last days.
@@ -189,7 +201,7 @@ fn class_path(host: &Host, element: &str) -> Vec<String> {
 }
 
 /// All regular files below a directory, symlinks not followed.
-fn below(host: &Host, start: &str, remote: &BTreeSet<String>, paths: &mut BTreeSet<String>, errors: &mut Errors) {
+fn below(host: &Host, start: &str, remote: &BTreeSet<String>, paths: &mut Wanted, errors: &mut Errors) {
     let start = start.trim_end_matches('/');
     if is_below(start, remote) {
         errors.add(format!("{start}: on a network file system: look at it where it is stored"));
@@ -223,7 +235,7 @@ fn below(host: &Host, start: &str, remote: &BTreeSet<String>, paths: &mut BTreeS
             };
             match kind {
                 Kind::Regular => {
-                    paths.insert(below);
+                    paths.insert(below, directory.identity(entry.raw()));
                 }
                 Kind::Directory if depth < MAX_DEPTH && !is_mounted(&below, remote) => {
                     match directory.subdirectory_unrecorded(entry.raw()) {

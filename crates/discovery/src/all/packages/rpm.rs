@@ -30,18 +30,23 @@ pub(super) fn installed(host: &Host) -> Found {
     let (directory, _) = database.rsplit_once('/').unwrap_or(("/", database));
     // The program of this machine reads a tree too: never the one in the tree.
     let running = Host::running();
-    let there = |path: &&&str| if host.is_running_system() { host.stat(path) } else { running.stat(path) }.is_ok();
+    let there =
+        |path: &&&str| if host.is_running_system() { host.stat(path) } else { running.stat(path) }.is_ok();
     let program = PROGRAMS.iter().find(there);
     let Some(program) = program else {
         // A system without rpm that keeps its database is one whose packages cannot be told.
-        return Err(format!("{database}: only rpm can read it, and rpm is not installed on this machine: install it"));
+        return Err(format!(
+            "{database}: only rpm can read it, and rpm is not installed on this machine: install it"
+        ));
     };
     let mut command = Command::new(program);
     command.args(["-qa", "--queryformat", FORMAT]);
     if !host.is_running_system() {
         // rpm would follow a symbolic link of the tree to the database of this machine.
         if let Some(link) = link_on_the_way(host, directory) {
-            return Err(format!("{database}: {link} is a symbolic link, so rpm would leave the file tree: unpack it"));
+            return Err(format!(
+                "{database}: {link} is a symbolic link, so rpm would leave the file tree: unpack it"
+            ));
         }
         command.arg("--root").arg(host.root()).args(["--dbpath", directory]);
     }
@@ -57,7 +62,7 @@ fn is_database(attributes: crate::Attributes) -> bool {
 }
 
 /// The first symbolic link among the directories of a path.
-fn link_on_the_way<'a>(host: &Host, path: &'a str) -> Option<&'a str> {
+pub(super) fn link_on_the_way<'a>(host: &Host, path: &'a str) -> Option<&'a str> {
     let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
     ends.map(|end| &path[..end])
         .find(|part| host.lstat(part).is_ok_and(|attributes| attributes.kind == crate::Kind::Symlink))

@@ -63,7 +63,8 @@ pub(super) fn list_units(socket: &Path) -> Result<States, String> {
     let mut stream = UnixStream::connect(socket).map_err(told)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(told)?;
     stream.set_write_timeout(Some(LIMIT)).map_err(told)?;
-    let uid: String = rustix::process::geteuid().as_raw().to_string().bytes().map(|b| format!("{b:02x}")).collect();
+    let uid: String =
+        rustix::process::geteuid().as_raw().to_string().bytes().map(|b| format!("{b:02x}")).collect();
     stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).map_err(told)?;
     let answer = line(&mut stream).map_err(told)?;
     if !answer.starts_with("OK") {

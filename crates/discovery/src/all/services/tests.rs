@@ -37,7 +37,9 @@ fn states_are_those_of_systemctl() {
     let tree = tempfile::tempdir().unwrap();
     let root = tree.path();
     let vendor = |name: &str, text: &str| put(root, &format!("usr/lib/systemd/system/{name}"), text);
-    for name in ["on.service", "off.service", "masked.service", "empty.service", "local.service", "tty@.service"] {
+    for name in
+        ["on.service", "off.service", "masked.service", "empty.service", "local.service", "tty@.service"]
+    {
         vendor(name, WANTED);
     }
     vendor("plain.service", STATIC);
@@ -60,8 +62,16 @@ fn states_are_those_of_systemctl() {
     link(root, "etc/systemd/system/a.service", "b.service");
     link(root, "etc/systemd/system/b.service", "a.service");
     link(root, "etc/systemd/system/multi-user.target.wants/on.service", "/usr/lib/systemd/system/on.service");
-    link(root, "etc/systemd/system/multi-user.target.wants/gone.service", "/usr/lib/systemd/system/gone.service");
-    link(root, "etc/systemd/system/getty.target.wants/tty@tty1.service", "/usr/lib/systemd/system/tty@.service");
+    link(
+        root,
+        "etc/systemd/system/multi-user.target.wants/gone.service",
+        "/usr/lib/systemd/system/gone.service",
+    );
+    link(
+        root,
+        "etc/systemd/system/getty.target.wants/tty@tty1.service",
+        "/usr/lib/systemd/system/tty@.service",
+    );
     let enabled = json!({"enabled": "enabled"});
     let (data, errors) = of(root);
     assert_eq!(
@@ -145,7 +155,8 @@ fn a_host_without_services_says_so() {
 #[test]
 fn the_shell_on_the_console_asks_for_a_password_or_not() {
     let program = |texts: &[&str]| rescue_program(texts.iter().copied());
-    let vendor = "[Service]\nEnvironment=HOME=/root\nExecStart=-/usr/lib/systemd/systemd-sulogin-shell rescue\n";
+    let vendor =
+        "[Service]\nEnvironment=HOME=/root\nExecStart=-/usr/lib/systemd/systemd-sulogin-shell rescue\n";
     assert_eq!(program(&[vendor]).unwrap(), "sulogin");
     let open = "[Service]\nExecStart=\nExecStart=-/bin/sh -c \\\n  '/bin/bash'\n";
     assert_eq!(program(&[vendor, open]).unwrap(), "sh");
@@ -193,10 +204,20 @@ fn body(units: &[(&str, &str)], is_big_endian: bool) -> Vec<u8> {
 
 #[test]
 fn the_answer_of_systemd_is_read_in_both_byte_orders() {
-    let units = [("ssh.service", "active"), ("x.service", "failed"), ("y.timer", "activating"), ("z.socket", "reloading")];
+    let units = [
+        ("ssh.service", "active"),
+        ("x.service", "failed"),
+        ("y.timer", "activating"),
+        ("z.socket", "reloading"),
+    ];
     for is_big_endian in [false, true] {
         let states = manager::parse(&body(&units, is_big_endian), is_big_endian).unwrap();
-        let expected = [("ssh.service", "active"), ("x.service", "failed"), ("y.timer", "inactive"), ("z.socket", "active")];
+        let expected = [
+            ("ssh.service", "active"),
+            ("x.service", "failed"),
+            ("y.timer", "inactive"),
+            ("z.socket", "active"),
+        ];
         assert_eq!(states, expected.map(|(name, state)| (name.to_owned(), state)).into());
         let whole = body(&units, is_big_endian);
         for end in 0..whole.len() {

@@ -176,9 +176,11 @@ impl UnitFiles {
 
     /// All units that have a file, and the instances of templates that are enabled.
     pub fn units(&self) -> BTreeMap<String, Unit> {
-        let instances = self.wanted.iter().map(|(name, _)| name).filter(|name| {
-            template_of(name).is_some_and(|template| self.files.contains_key(&template))
-        });
+        let instances = self
+            .wanted
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| template_of(name).is_some_and(|template| self.files.contains_key(&template)));
         let names: BTreeSet<&String> = self.files.keys().chain(instances).collect();
         names.into_iter().filter_map(|name| Some((name.clone(), self.unit(name)?))).collect()
     }
@@ -196,7 +198,8 @@ impl UnitFiles {
 
     fn unit(&self, name: &str) -> Option<Unit> {
         let resolved = self.resolved(name)?;
-        let alias_of = (resolved != name && template_of(name).as_ref() != Some(&resolved)).then(|| resolved.clone());
+        let alias_of =
+            (resolved != name && template_of(name).as_ref() != Some(&resolved)).then(|| resolved.clone());
         let file = self.files.get(&resolved)?;
         let state = match &file.content {
             Content::Masked if file.path.starts_with("/run/") => "masked-runtime",

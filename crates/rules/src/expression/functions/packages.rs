@@ -59,3 +59,57 @@ fn find<'a>(list: &'a Map<String, Value>, name: &str) -> Option<(&'a String, &'a
         list.iter().find(|(key, _)| key.strip_prefix(name).is_some_and(|rest| rest.starts_with("::")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Expression;
+    use serde_json::{Value, json};
+
+    fn of(expression: &str, data: &Value) -> (Option<Value>, Vec<(String, Value)>) {
+        let evaluation = Expression::parse(expression).unwrap().evaluate(&[data]);
+        (evaluation.value, evaluation.used)
+    }
+
+    #[test]
+    fn names_are_whole_and_any_architecture_will_do() {
+        let data = json!({
+            "deb": {"bash::amd64": "5.2", "libc6-dev::amd64": "2.36", "libc6::i386": "2.36", "x::amd64": "1", "x::amd64#2": "2"},
+            "apk": {"musl": "1.2"}, "npm": {"left-pad": "1.3"},
+        });
+        for (name, expected) in [
+            ("bash", true),
+            ("bas", false),
+            ("libc6", true),
+            ("libc6-dev", true),
+            ("libc", false),
+            ("x", true),
+            ("musl", true),
+            ("left-pad", false),
+            ("deb", false),
+            ("\"\"", false),
+            ("amd64", false),
+        ] {
+            assert_eq!(of(&format!("HASPACKAGE({name})"), &data).0, Some(json!(expected)), "{name}");
+        }
+        assert_eq!(of("HASPACKAGE(none, bash)", &data).0, Some(json!(true)));
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_recorded() {
+        let data = json!({"rpm": {"bash::x86_64": "5.1", "audit::x86_64": "3.0"}});
+        let (_, used) = of("HASPACKAGE(auditd, audit)", &data);
+        assert_eq!(
+            used,
+            [("rpm.auditd".to_owned(), Value::Null), ("rpm.audit::x86_64".to_owned(), json!("3.0"))]
+        );
+    }
+
+    #[test]
+    fn without_lists_nothing_is_known() {
+        for data in [json!({}), json!({"deb": {}}), json!({"rpm": "text"}), json!({"NODATA": "no packages"})]
+        {
+            assert_eq!(of("HASPACKAGE(bash)", &data).0, None, "{data}");
+        }
+        assert_eq!(of("HASPACKAGE($unknown)", &json!({"deb": {"bash::amd64": "1"}})).0, None);
+    }
+}
