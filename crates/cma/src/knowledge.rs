@@ -3,7 +3,7 @@
 use model::config::{AgentConfig, CmaConfig};
 use model::paths::SitePaths;
 use model::{Designation, DocumentHash};
-use rules::{EffectiveSet, Rule, RuleProblem, RuleSets};
+use rules::{EffectiveSet, OperatingSystem, Rule, RuleProblem, RuleSets};
 use std::sync::Arc;
 use store::query::{Queries, QueryProblem};
 use tokio::sync::watch;
@@ -56,15 +56,17 @@ impl Knowledge {
         Self::new(config, sets, problems)
     }
 
-    /// The rule set of a domain. A set that does not exist is a problem and must not make every rule pass: BASE
-    /// counts instead.
-    pub fn effective(&self, domain: &str) -> Option<Arc<EffectiveSet>> {
-        self.sets.effective(self.config.rules.set_of(domain)).or_else(|| self.sets.effective(LAST_RESORT))
+    /// The rule set of hosts of a domain that have this operating system. A set that does not exist is a problem and
+    /// must not make every rule pass: BASE counts instead.
+    pub fn effective(&self, domain: &str, os: Option<&OperatingSystem>) -> Option<Arc<EffectiveSet>> {
+        let set = self.config.rules.set_of(domain);
+        self.sets.effective_for(set, os).or_else(|| self.sets.effective_for(LAST_RESORT, os))
     }
 
-    /// The rules that read a document.
-    pub fn rules_for(&self, domain: &str, instance: &str, discovertype: &str) -> Vec<Arc<Rule>> {
-        self.effective(domain).map(|set| set.rules_for(instance, discovertype).to_vec()).unwrap_or_default()
+    /// A rule of a domain, for its texts.
+    pub fn rule(&self, domain: &str, id: &str) -> Option<&Arc<Rule>> {
+        let set = self.config.rules.set_of(domain);
+        self.sets.rule(set, id).or_else(|| self.sets.rule(LAST_RESORT, id))
     }
 
     /// What a nanoprobe is told, as JSON text. Settings of other hosts are left out.
@@ -153,6 +155,7 @@ mod tests {
     fn a_missing_rule_set_is_told_and_does_not_pass_everything() {
         let knowledge = knowledge("[rules.by_domain]\nglobal = \"BSE\"\n");
         assert!(knowledge.problems().iter().any(|p| p.contains("\"BSE\"")), "{:?}", knowledge.problems());
-        assert!(!knowledge.rules_for("global", "_auto_proc_sys", "proc_sys").is_empty());
+        let set = knowledge.effective("global", None).unwrap();
+        assert!(!set.rules_for("_auto_proc_sys", "proc_sys").is_empty());
     }
 }

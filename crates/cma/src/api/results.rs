@@ -24,22 +24,27 @@ pub struct ResultsQuery {
 /// Current results, the most points first.
 pub async fn results(site: Shared, query: Result<Query<ResultsQuery>, QueryRejection>) -> Answer {
     let Query(query) = query?;
-    let mut conditions = vec!["1 = 1"];
+    let mut conditions = vec!["1 = 1".to_owned()];
     let mut parameters = Vec::new();
     if let Some(host) = &query.host {
-        conditions.push("host = :host");
+        conditions.push("host = :host".to_owned());
         parameters.push(("host".to_owned(), json!(designation(host)?.as_str())));
     }
     if let Some(status) = &query.status {
         let status: rules::Status = status
             .parse()
             .map_err(|error: String| Failure::bad(error, "choose one of pass, fail, ignore and NA"))?;
-        conditions.push("status = :status");
+        conditions.push("status = :status".to_owned());
         parameters.push(("status".to_owned(), json!(status.as_str())));
     }
     if let Some(rule) = &query.rule {
-        conditions.push("rule_id = :rule");
-        parameters.push(("rule".to_owned(), json!(rule)));
+        // Any of its ids will do: former ones and those of the benchmarks.
+        let knowledge = site.knowledge.get();
+        let mut ids: Vec<String> = knowledge.sets.find(rule).iter().map(|rule| rule.id.clone()).collect();
+        ids.push(rule.clone());
+        let names: Vec<String> = (0..ids.len()).map(|number| format!(":rule{number}")).collect();
+        conditions.push(format!("rule_id IN ({})", names.join(", ")));
+        parameters.extend(ids.into_iter().enumerate().map(|(number, id)| (format!("rule{number}"), json!(id))));
     }
     let statement = format!(
         "SELECT host, domain, instance, discovertype, rule_id, category, severity, status, score, used_values, note, since \
@@ -55,8 +60,7 @@ pub async fn results(site: Shared, query: Result<Query<ResultsQuery>, QueryRejec
         };
         row.insert("values".into(), values);
         let domain = row.get("domain").and_then(Value::as_str).unwrap_or("");
-        let set = knowledge.effective(domain);
-        let rule = row.get("rule_id").and_then(Value::as_str).and_then(|id| set.as_ref()?.rule(id));
+        let rule = row.get("rule_id").and_then(Value::as_str).and_then(|id| knowledge.rule(domain, id));
         let texts =
             rule.map(|rule| [&rule.title, &rule.why, &rule.check, &rule.fix_now, &rule.fix_permanently]);
         for (i, name) in ["title", "why", "check", "fix_now", "fix_permanently"].into_iter().enumerate() {

@@ -5,14 +5,18 @@ use super::events::about_host;
 use super::{Context, LogLine};
 use model::envelope::Envelope;
 use model::{Designation, Timestamp};
-use rules::{Rule, RuleResult, Severity, Status, Transition};
+use rules::{
+    Documents, EffectiveSet, OperatingSystem, Rule, RuleResult, Severity, Status, Transition,
+};
 use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{DocumentRow, HostRow, Result, RuleResultRow, Transaction};
 
-/// Evaluates the rules that read a document that has just become current.
+/// Evaluates the rules that read a document that has just become current, and those that read others of the host's
+/// documents but depend on this one.
 pub fn document(
     tx: &mut dyn Transaction,
     context: &mut Context<'_>,
@@ -20,8 +24,81 @@ pub fn document(
     row: &DocumentRow,
     envelope: &Envelope,
 ) -> Result<()> {
-    let rules = context.knowledge.rules_for(&host.domain, &row.instance, &row.discovertype);
-    let new = results(context, host, &rules, &envelope.data);
+    let system = System::of(tx, host, Some(envelope))?;
+    let Some(set) = context.knowledge.effective(&host.domain, system.os.as_ref()) else { return Ok(()) };
+    judge(tx, context, host, row, envelope, &set, &system)?;
+    // The operating system decides which rules there are at all.
+    let depending = set.depending_on(&row.discovertype);
+    let concerns_all = row.discovertype == OS;
+    if !concerns_all && depending.is_empty() {
+        return Ok(());
+    }
+    for other in tx.documents(&host.designation)? {
+        let depends = concerns_all || depending.contains(&other.discovertype) || depending.contains(&other.instance);
+        if depends && other.instance != row.instance {
+            let Some(envelope) = body(tx, context, host, &other)? else { continue };
+            // Nothing of its own changed: what decides came with the other document.
+            let other = DocumentRow { changed_after: row.changed_after, seen: row.seen, ..other };
+            judge(tx, context, host, &other, &envelope, &set, &system)?;
+        }
+    }
+    Ok(())
+}
+
+/// The discovery type that tells the operating system.
+const OS: &str = "os";
+/// The instance under which every nanoprobe reports it.
+const OS_INSTANCE: &str = "_init_os";
+
+/// What the choice of rules depends on besides the document that they read.
+struct System {
+    os: Option<OperatingSystem>,
+    /// `data` of the os document.
+    data: Option<Arc<Value>>,
+}
+
+impl System {
+    /// As far as the host has told; `present` is a document that may be the os document itself.
+    fn of(tx: &mut dyn Transaction, host: &HostRow, present: Option<&Envelope>) -> Result<System> {
+        let data = match present.filter(|envelope| envelope.discovertype == OS) {
+            Some(envelope) => Some(envelope.data.clone()),
+            None => match tx.document(&host.designation, OS_INSTANCE)? {
+                Some(row) => {
+                    let envelope = tx.body(&row.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok());
+                    envelope.map(|envelope| envelope.data)
+                }
+                None => None,
+            },
+        };
+        Ok(System { os: data.as_ref().and_then(OperatingSystem::of), data: data.map(Arc::new) })
+    }
+}
+
+fn judge(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    row: &DocumentRow,
+    envelope: &Envelope,
+    set: &EffectiveSet,
+    system: &System,
+) -> Result<()> {
+    let rules = set.rules_for(&row.instance, &row.discovertype);
+    let mut others: BTreeMap<String, Arc<Value>> = BTreeMap::new();
+    if let Some(data) = &system.data {
+        others.insert(OS.to_owned(), data.clone());
+    }
+    let wanted = rules.iter().filter_map(|rule| rule.applies.as_ref()?.discovery.as_deref());
+    let wanted: BTreeSet<&str> = wanted.filter(|other| *other != OS && *other != row.discovertype).collect();
+    for other in wanted {
+        let Some((_, instance)) = discovery::find(other) else { continue };
+        if let Some(found) = tx.document(&host.designation, instance.name)?
+            && let Some(envelope) = body(tx, context, host, &found)?
+        {
+            others.insert(other.to_owned(), Arc::new(envelope.data));
+        }
+    }
+    let new = results(context, host, rules, &envelope.data, &|name| others.get(name).cloned());
     let about = About {
         instance: row.instance.clone(),
         discovertype: row.discovertype.clone(),
@@ -29,11 +106,28 @@ pub fn document(
         changed_after: row.changed_after,
         seen: row.seen,
     };
-    replace(tx, context, host, &about, &rules, new)
+    replace(tx, context, host, &about, rules, new)
 }
 
-/// Evaluates a current document again (if there is one of that name) and the host's domain, because the rules or the host's domain changed. The host did not change, so
-/// the times in events are the CMA's.
+/// A document as it was stored.
+fn body(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    row: &DocumentRow,
+) -> Result<Option<Envelope>> {
+    let envelope = tx.body(&row.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok());
+    if envelope.is_none() {
+        context.warn(format!(
+            "{}: the document of {} cannot be read back, so its rules keep their results",
+            host.designation, row.instance
+        ));
+    }
+    Ok(envelope)
+}
+
+/// Evaluates a current document again (if there is one of that name) and the host's domain, because the rules or the
+/// host's domain changed. The host did not change, so the times in events are the CMA's.
 pub fn again(
     tx: &mut dyn Transaction,
     context: &mut Context<'_>,
@@ -47,15 +141,11 @@ pub fn again(
         tx.put_host(&host)?;
     }
     let Some(row) = tx.document(designation, instance)? else { return Ok(()) };
-    let Some(envelope) = tx.body(&row.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok())
-    else {
-        context.warn(format!(
-            "{designation}: the document of {instance} cannot be read back, so its rules keep their results"
-        ));
-        return Ok(());
-    };
+    let Some(envelope) = body(tx, context, &host, &row)? else { return Ok(()) };
     let row = DocumentRow { changed_after: context.now, seen: context.now, ..row };
-    document(tx, context, &host, &row, &envelope)
+    let system = System::of(tx, &host, Some(&envelope))?;
+    let Some(set) = context.knowledge.effective(&host.domain, system.os.as_ref()) else { return Ok(()) };
+    judge(tx, context, &host, &row, &envelope, &set, &system)
 }
 
 /// An instance is gone from the host: its results end, and rules that failed no longer do.
@@ -73,8 +163,9 @@ pub fn instance_is_gone(
         changed_after: incoming.changed_after,
         seen: incoming.seen,
     };
-    let rules = context.knowledge.rules_for(&host.domain, &old.instance, &old.discovertype);
-    replace(tx, context, host, &about, &rules, Vec::new())
+    let system = System::of(tx, host, None)?;
+    let Some(set) = context.knowledge.effective(&host.domain, system.os.as_ref()) else { return Ok(()) };
+    replace(tx, context, host, &about, set.rules_for(&old.instance, &old.discovertype), Vec::new())
 }
 
 /// The document that results come from.
@@ -87,14 +178,20 @@ struct About {
 }
 
 /// Runs each rule. One that panics (a defect of the rule language) is NA and harms no other.
-fn results(context: &mut Context<'_>, host: &HostRow, rules: &[Arc<Rule>], data: &Value) -> Vec<RuleResult> {
+fn results(
+    context: &mut Context<'_>,
+    host: &HostRow,
+    rules: &[Arc<Rule>],
+    data: &Value,
+    documents: &Documents<'_>,
+) -> Vec<RuleResult> {
     let points = &context.knowledge.config.rules.points;
-    if let Ok(results) = catch_unwind(AssertUnwindSafe(|| rules::evaluate(rules, data, points))) {
+    if let Ok(results) = catch_unwind(AssertUnwindSafe(|| rules::evaluate_with(rules, data, points, documents))) {
         return results;
     }
     let mut results = Vec::new();
     for rule in rules {
-        match catch_unwind(AssertUnwindSafe(|| rules::evaluate(std::slice::from_ref(rule), data, points))) {
+        match catch_unwind(AssertUnwindSafe(|| rules::evaluate_with(std::slice::from_ref(rule), data, points, documents))) {
             Ok(one) => results.extend(one),
             Err(_) => {
                 context.produced.log.push(LogLine {

@@ -20,15 +20,15 @@ const OTHER_KEY: PublicKey = PublicKey([2; 32]);
 const INSTANCE: &str = "_auto_proc_sys";
 const MARTIANS: &str = "net.ipv4.conf.all.log_martians";
 
-struct Rig {
-    store: SqliteStore,
+pub struct Rig {
+    pub store: SqliteStore,
     knowledge: Knowledge,
     now: Timestamp,
     ids: u32,
-    sequence: u64,
+    pub sequence: u64,
 }
 
-fn name(text: &str) -> Designation {
+pub fn name(text: &str) -> Designation {
     Designation::new(text).unwrap()
 }
 
@@ -37,7 +37,7 @@ fn rig() -> Rig {
     rig_with(Knowledge::new(CmaConfig::default(), sets, problems))
 }
 
-fn rig_with(knowledge: Knowledge) -> Rig {
+pub fn rig_with(knowledge: Knowledge) -> Rig {
     let store = SqliteStore::open(Path::new(":memory:")).unwrap();
     Rig { store, knowledge, now: Timestamp(1_795_000_000_000_000), ids: 0, sequence: 0 }
 }
@@ -92,14 +92,14 @@ impl Rig {
         (registration, events(produced))
     }
 
-    fn registered(&mut self) -> Sender {
+    pub fn registered(&mut self) -> Sender {
         match self.register(applicant("web1", KEY)).0 {
             Registration::Welcome { sender, .. } => sender,
             other => panic!("{other:?}"),
         }
     }
 
-    fn take(&mut self, sender: &Sender, incoming: &Incoming) -> (Outcome, Vec<Event>) {
+    pub fn take(&mut self, sender: &Sender, incoming: &Incoming) -> (Outcome, Vec<Event>) {
         let (outcome, produced) = self.step(|tx, context| report(tx, context, sender, incoming));
         (outcome, events(produced))
     }
@@ -126,7 +126,7 @@ fn events(produced: Produced) -> Vec<Event> {
 }
 
 /// Type and rule, category score or reason of each event.
-fn told(events: &[Event]) -> Vec<String> {
+pub fn told(events: &[Event]) -> Vec<String> {
     let what = |event: &Event| {
         let extra = &event.extrainfo;
         let name = ["ruleid", "newscore", "reason"].into_iter().find(|name| extra.contains_key(*name));
@@ -154,13 +154,13 @@ fn applicant(designation: &str, key: PublicKey) -> Applicant {
     }
 }
 
-fn envelope(instance: &str, data: Value) -> String {
+pub fn envelope(instance: &str, data: Value) -> String {
     json!({"discovertype": "proc_sys", "description": "kernel settings", "host": "whatever", "source": "nanoprobe",
         "instance": instance, "proxy": "local/local", "data": data})
     .to_string()
 }
 
-fn incoming(sequence: u64, instance: &str, text: &str) -> Incoming {
+pub fn incoming(sequence: u64, instance: &str, text: &str) -> Incoming {
     let report = Report {
         sequence,
         instance: instance.into(),

@@ -7,15 +7,22 @@
 //! | `processor`, `hardware-platform` | the same as `machine`: Linux has nothing better |
 //! | `Distributor ID`, `Description`, `Release`, `Codename` | os-release(5), with the names of lsb_release(1) |
 //! | `os-release` | everything that os-release(5) says, name → text |
+//! | `id`, `id_like`, `version_id` | `ID` (lower case), the words of `ID_LIKE` as a list, `VERSION_ID` of os-release(5) |
+//! | `container` | `docker`, `podman`, `lxc`, `systemd-nspawn`, `openvz`, `kubernetes` ...; absent on a machine |
+//! | `support_end`, `support_status` | last day of the maker's support, and `supported` or `ended`; absent when not known |
+//! | `rtc_in_utc` | whether the hardware clock keeps UTC: `false` when `/etc/adjtime` (hwclock(8)) says `LOCAL` |
 //!
-//! Looking at a file tree instead of the running system, the fields of uname(2) are absent.
+//! Looking at a file tree instead of the running system, the fields of uname(2) are absent. `rtc_in_utc` is absent in
+//! a container, which has no clock of its own.
 //! ```json
 //! {"Description":"Debian GNU/Linux 12 (bookworm)","Release":"12","kernel-name":"Linux","kernel-release":"6.1.0-18-amd64"}
 //! ```
 
+use crate::parse::container::container_of;
+use crate::parse::support::support_end;
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
-use model::Envelope;
 use model::graph::GraphFacts;
+use model::{Envelope, Timestamp};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -34,6 +41,8 @@ pub static DISCOVERY: Discovery = Discovery {
 
 /// os-release(5): the first that exists counts.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
+
+const ADJTIME: &str = "/etc/adjtime";
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut data = Map::new();
@@ -56,6 +65,26 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         errors.push(format!("{}: no such file, so the distribution is unknown: install it", OS_RELEASE[0]));
     }
     data.extend(lsb_fields(&release));
+    data.extend(distribution_fields(&release));
+    if let Some(end) = support_end(host, &release) {
+        data.insert("support_status".into(), support_status(&end, Timestamp::now()).into());
+        data.insert("support_end".into(), end.into());
+    }
+    match container_of(host) {
+        Some(kind) => {
+            data.insert("container".into(), kind.into());
+        }
+        None => match host.read_text(ADJTIME) {
+            Ok(text) => {
+                data.insert("rtc_in_utc".into(), keeps_utc(&text).into());
+            }
+            // hwclock(8) takes UTC for granted when nothing is written down.
+            Err(error) if error.is_missing() => {
+                data.insert("rtc_in_utc".into(), true.into());
+            }
+            Err(error) => errors.push(error.to_string()),
+        },
+    }
     if !release.is_empty() {
         data.insert("os-release".into(), release.into_iter().map(|(k, v)| (k, Value::from(v))).collect());
     }
@@ -107,6 +136,30 @@ fn lsb_fields(release: &BTreeMap<String, String>) -> impl Iterator<Item = (Strin
     ]
     .into_iter()
     .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))))
+}
+
+/// What chooses a rule set: short names, always spelled alike.
+fn distribution_fields(release: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
+    let get = |name: &str| release.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+    let like = get("ID_LIKE").map(|words| words.split_whitespace().map(str::to_ascii_lowercase).collect());
+    [
+        ("id", get("ID").map(|id| Value::from(id.to_ascii_lowercase()))),
+        ("id_like", like.map(|words: Vec<String>| Value::from(words))),
+        ("version_id", get("VERSION_ID").map(Value::from)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+}
+
+/// Compared as texts: both are `YYYY-MM-DD`.
+fn support_status(end: &str, now: Timestamp) -> &'static str {
+    let today = now.to_utc_text();
+    if today.get(..10).is_some_and(|today| today > end) { "ended" } else { "supported" }
+}
+
+/// The third line of adjtime: `UTC` or `LOCAL`; UTC when there is none.
+fn keeps_utc(adjtime: &str) -> bool {
+    adjtime.lines().nth(2).is_none_or(|line| line.trim() != "LOCAL")
 }
 
 /// Shell-like assignments: `NAME=value`, quoted or not, with backslash escapes; comments and anything else skipped.
@@ -175,7 +228,7 @@ mod tests {
     fn a_tree_without_os_release_still_gives_a_document() {
         let tree = tempfile::tempdir().unwrap();
         let envelope = run(&DISCOVERY, "_init_os", &Host::at(tree.path()), &Parameters::new());
-        assert_eq!(envelope.data, serde_json::json!({}));
+        assert_eq!(envelope.data, serde_json::json!({"rtc_in_utc": true}));
         assert!(envelope.errors[0].contains("/etc/os-release"), "{:?}", envelope.errors);
     }
 
@@ -190,10 +243,41 @@ mod tests {
         assert_eq!(envelope.data["Description"], "Alpine Linux v3.20");
         assert_eq!(envelope.data["Distributor ID"], "Alpine Linux");
         assert_eq!(envelope.data["os-release"]["ID"], "alpine");
+        assert_eq!(envelope.data["id"], "alpine");
+        assert_eq!(envelope.data["version_id"], "3.20.1");
+        assert_eq!(envelope.data["support_end"], "2026-04-01");
+        assert!(envelope.data.get("container").is_none() && envelope.data.get("id_like").is_none());
         assert!(envelope.data.get("kernel-release").is_none());
         let facts = graph("h", &envelope);
         assert_eq!(facts.host_properties["os_description"], "Alpine Linux v3.20");
         assert!(!facts.host_properties.contains_key("kernel_release"));
+    }
+
+    #[test]
+    fn distributions_that_derive_from_others_name_them() {
+        let release = parse_os_release("ID=Rocky\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=\"9.4\"\n");
+        let fields: Map<String, Value> = distribution_fields(&release).collect();
+        let expected =
+            serde_json::json!({"id": "rocky", "id_like": ["rhel", "centos", "fedora"], "version_id": "9.4"});
+        assert_eq!(Value::Object(fields), expected);
+    }
+
+    #[test]
+    fn support_ends_after_its_last_day() {
+        let at = |text: &str| Timestamp::parse(text).unwrap();
+        assert_eq!(support_status("2026-04-01", at("2026-04-01T12:00:00Z")), "supported");
+        assert_eq!(support_status("2026-04-01", at("2026-04-02T00:00:00Z")), "ended");
+    }
+
+    #[test]
+    fn a_hardware_clock_in_local_time_is_told() {
+        assert!(!keeps_utc("0.0 0 0.0\n0\nLOCAL\n"));
+        assert!(keeps_utc("0.0 0 0.0\n0\nUTC\n") && keeps_utc("") && keeps_utc("junk"));
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tree.path().join("run/systemd")).unwrap();
+        std::fs::write(tree.path().join("run/systemd/container"), "docker\n").unwrap();
+        let envelope = run(&DISCOVERY, "_init_os", &Host::at(tree.path()), &Parameters::new());
+        assert_eq!(envelope.data, serde_json::json!({"container": "docker"}));
     }
 
     proptest! {

@@ -188,7 +188,7 @@ fn is_readable_by_somebody(directory: &Directory<'_>, entry: &DirectoryEntry) ->
     directory.lstat(entry.raw()).is_ok_and(|attributes| attributes.mode & 0o444 != 0)
 }
 
-fn is_skipped(path: &str) -> bool {
+pub(crate) fn is_skipped(path: &str) -> bool {
     SKIPPED.iter().any(|(pattern, _)| match pattern.split_once('*') {
         None => path == *pattern,
         // Most paths fail at the first letters: no need for the general matcher.
@@ -197,7 +197,7 @@ fn is_skipped(path: &str) -> bool {
 }
 
 /// sysctl.d(5): `/` and `.` change places.
-fn dotted(path: &str) -> String {
+pub(crate) fn dotted(path: &str) -> String {
     path.chars()
         .map(|c| match c {
             '/' => '.',
@@ -207,7 +207,7 @@ fn dotted(path: &str) -> String {
         .collect()
 }
 
-fn value_of(path: &str, text: &str) -> Option<Value> {
+pub(crate) fn value_of(path: &str, text: &str) -> Option<Value> {
     if text.is_empty() {
         return None;
     }
