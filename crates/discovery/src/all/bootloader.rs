@@ -212,7 +212,10 @@ mod tests {
     fn what_the_administrator_added_counts() {
         let files = [
             ("/boot/grub/grub.cfg", b"menuentry 'x' {\n}\n".as_slice()),
-            ("/boot/grub/custom.cfg", b"set superusers=\"boss\"\npassword_pbkdf2 boss grub.pbkdf2.sha512.1.A.B\n"),
+            (
+                "/boot/grub/custom.cfg",
+                b"set superusers=\"boss\"\npassword_pbkdf2 boss grub.pbkdf2.sha512.1.A.B\n",
+            ),
         ];
         assert_eq!(collect(&DISCOVERY, &files).data["superuser_name"], "boss");
         assert!(collect(&DISCOVERY, &files[..1]).data.get("superuser_name").is_none());
