@@ -161,7 +161,7 @@ fn collect(host: &Host, parameters: &Parameters) -> Collected {
     let mut errors = Vec::new();
     let get = |name: &str| parameters.get(name).map_or("", String::as_str);
     let names = Names::of(host, &mut errors);
-    let barriers = mount_points::barriers(&mount_points::current());
+    let barriers = mount_points::barriers(host, &mount_points::current());
     let alike = get(ALIKE).trim().parse().unwrap_or_default();
     let once = get(ONCE) == "yes";
     let mut files = Files { host, names, barriers, alike, once, data: Map::new(), errors };

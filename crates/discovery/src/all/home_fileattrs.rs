@@ -84,7 +84,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut look = Look {
         host,
         names,
-        barriers: mount_points::barriers(&mounts),
+        barriers: mount_points::barriers(host, &mounts),
         mounts,
         deadline: Instant::now() + Duration::from_secs(MAX_SECONDS),
         lists: Map::new(),
@@ -360,7 +360,7 @@ mod tests {
         let mut look = Look {
             host: &host,
             names: Names::default(),
-            barriers: mount_points::barriers(&mounts),
+            barriers: mount_points::barriers(&host, &mounts),
             mounts,
             deadline: Instant::now() + Duration::from_secs(10),
             lists: Map::from_iter([("remote_homes".to_owned(), json!({})), ("homes".to_owned(), json!({}))]),

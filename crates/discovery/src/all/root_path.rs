@@ -111,7 +111,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut unread = Vec::new();
     let names = Names::of(host, &mut unread);
     unread.into_iter().for_each(|why| errors.add(why));
-    let barriers = mount_points::barriers(&mount_points::current());
+    let barriers = mount_points::barriers(host, &mount_points::current());
     let mut listed = Map::new();
     for (entry, (sources, always_tested)) in &entries {
         let form = form(entry);

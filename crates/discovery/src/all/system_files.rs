@@ -57,7 +57,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut errors = Vec::new();
     let mut look = Look {
         host,
-        barriers: mount_points::barriers(&mount_points::current()),
+        barriers: mount_points::barriers(host, &mount_points::current()),
         deadline: Instant::now() + Duration::from_secs(MAX_SECONDS),
         errors: Vec::new(),
     };

@@ -41,19 +41,25 @@ pub fn current() -> Vec<Mount> {
     parse(&Host::running().read("/proc/self/mountinfo").unwrap_or_default())
 }
 
-/// The mounts that a walk must leave alone because they may not answer.
-pub fn barriers(mounts: &[Mount]) -> Barriers {
+/// The mounts that must be left alone because they may not answer. Those which hold the tree itself are none: whoever
+/// names a tree there wants it looked at.
+pub fn barriers(host: &Host, mounts: &[Mount]) -> Barriers {
+    let root = host.path_outside("/");
     let mut barriers = Barriers::default();
-    mounts.iter().filter(|mount| mount.reach() != Reach::Local).for_each(|mount| barriers.add(&mount.point));
+    let in_the_way =
+        |mount: &&Mount| mount.reach() == Reach::Elsewhere && !is_at_or_below(&root, &mount.point);
+    mounts.iter().filter(in_the_way).for_each(|mount| barriers.add(&mount.point));
     barriers
+}
+
+fn is_at_or_below(path: &[u8], point: &[u8]) -> bool {
+    let point = point.strip_suffix(b"/").unwrap_or(point);
+    path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// The mount that holds `path`; of several at one point the last one, which covers the others.
 pub fn holding<'a>(mounts: &'a [Mount], path: &[u8]) -> Option<&'a Mount> {
-    let holds = |mount: &&Mount| {
-        let point = mount.point.strip_suffix(b"/").unwrap_or(&mount.point);
-        path.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    };
+    let holds = |mount: &&Mount| is_at_or_below(path, &mount.point);
     // `max_by_key` gives the last of equals.
     mounts.iter().filter(holds).max_by_key(|mount| mount.point.len())
 }
@@ -136,9 +142,18 @@ mod tests {
         assert_eq!(holding(&mounts, b"/bind/file").unwrap().kind, "tmpfs");
         assert_eq!(holding(&mounts, b"/binding").unwrap().kind, "ext4");
         assert!(holding(&[], b"/x").is_none());
-        let barriers = barriers(&mounts);
-        assert!(barriers.hides(b"/srv/with blank/x") && barriers.hides(b"/proc"));
-        assert!(!barriers.hides(b"/srv") && !barriers.hides(b"/bind"));
+        let of_running = barriers(&Host::running(), &mounts);
+        assert!(of_running.hides(b"/srv/with blank/x") && !of_running.hides(b"/proc/1"));
+        assert!(!of_running.hides(b"/srv") && !of_running.hides(b"/bind"));
+        // A tree on a server, and in it another mount.
+        let tree = tempfile::tempdir().unwrap();
+        let host = Host::at(tree.path());
+        let outside = String::from_utf8(host.path_outside("/")).unwrap();
+        let around = outside.trim_end_matches('/');
+        let table =
+            format!("1 0 0:9 / {around} rw - nfs4 a:/ rw\n2 1 0:10 / {around}/srv rw - nfs4 b:/ rw\n");
+        let of_tree = barriers(&host, &parse(table.as_bytes()));
+        assert!(!of_tree.hides(&host.path_outside("/etc")) && of_tree.hides(&host.path_outside("/srv/x")));
     }
 
     #[test]

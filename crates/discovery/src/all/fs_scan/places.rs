@@ -32,9 +32,10 @@ pub fn of(host: &Host, skip: &[&str]) -> Option<Places> {
 
 /// A tree is scanned across the local mounts in it.
 fn tree(host: &Host, mounts: &[Mount], skipped: &[Vec<u8>]) -> Places {
-    let mut barriers = mount_points::barriers(mounts);
+    let mut barriers = mount_points::barriers(host, mounts);
+    let pseudo = mounts.iter().filter(|mount| mount.reach() == Reach::Pseudo);
+    pseudo.for_each(|mount| barriers.add(&mount.point));
     skipped.iter().for_each(|path| barriers.add(path));
-    // In the namespace of a container or image the pseudo file systems of a tree may be ordinary directories.
     let kind = mount_points::holding(mounts, &host.path_outside("/")).map_or("", |mount| mount.kind.as_str());
     Places {
         starts: BTreeMap::from([("/".to_owned(), kind.to_owned())]),
