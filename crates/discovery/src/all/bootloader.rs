@@ -11,7 +11,7 @@
 //! | `files` | the files that hold the configuration or the password; who may read them is told by `sysfile_fileattrs` |
 //! | `editor` | systemd-boot lets anyone at the console change the kernel's arguments (loader.conf) |
 //!
-//! Read are grub.cfg and user.cfg in `/boot/grub`, `/boot/grub2` and `/boot/efi/EFI/*`, and loader.conf. Hashes are never
+//! Read are grub.cfg, custom.cfg and user.cfg in `/boot/grub`, `/boot/grub2` and `/boot/efi/EFI/*`, and loader.conf. Hashes are never
 //! delivered. In a container and where no boot loader is known there is no data.
 //! ```json
 //! {"loader":"grub2","firmware":"uefi","uefi":{"config":"/boot/grub/grub.cfg","superuser_password":"pbkdf2"},
@@ -117,22 +117,27 @@ impl Grub {
             }
         };
         let user_cfg = read("user.cfg");
+        // GRUB reads it after its own file (/etc/grub.d/41_custom).
+        let custom = read("custom.cfg");
         let Some((file, text)) = read("grub.cfg") else {
             self.user_cfg |= user_cfg.is_some_and(|(_, text)| user_cfg_has_password(&text));
             return;
         };
         self.user_cfg |= user_cfg.is_some_and(|(_, text)| user_cfg_has_password(&text));
         let found = configuration(&text, &file, errors);
+        let custom = custom.map(|(file, text)| configuration(&text, &file, errors)).unwrap_or_default();
         // The file on an EFI partition often only leads to the one in /boot.
         if self.config.is_none() || (self.entries == 0 && found.all_entries > 0) {
             self.config = Some(file);
         }
-        if !found.superusers.is_empty() {
-            self.superusers = found.superusers;
+        for found in [found, custom] {
+            if !found.superusers.is_empty() {
+                self.superusers = found.superusers;
+            }
+            self.passwords.extend(found.passwords);
+            self.entries += found.all_entries;
+            self.unrestricted += found.unrestricted_entries;
         }
-        self.passwords.extend(found.passwords);
-        self.entries += found.all_entries;
-        self.unrestricted += found.unrestricted_entries;
     }
 
     fn document(self, config: &str, uefi: bool) -> Map<String, Value> {
@@ -201,6 +206,19 @@ mod tests {
             assert!(found.get("superuser_name").is_none(), "{text}");
         }
         assert_eq!(of("set superusers=a\npassword a geheim\n")["bios"]["superuser_password"], "plain");
+    }
+
+    #[test]
+    fn what_the_administrator_added_counts() {
+        let files = [
+            ("/boot/grub/grub.cfg", b"menuentry 'x' {\n}\n".as_slice()),
+            (
+                "/boot/grub/custom.cfg",
+                b"set superusers=\"boss\"\npassword_pbkdf2 boss grub.pbkdf2.sha512.1.A.B\n",
+            ),
+        ];
+        assert_eq!(collect(&DISCOVERY, &files).data["superuser_name"], "boss");
+        assert!(collect(&DISCOVERY, &files[..1]).data.get("superuser_name").is_none());
     }
 
     #[test]

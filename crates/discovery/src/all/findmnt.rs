@@ -8,16 +8,16 @@
 //! | member | meaning |
 //! |---|---|
 //! | `/...` | what is mounted there; for a file tree what fstab and systemd would mount |
-//! | `local` | mount points on disks other than `/` → `{"options", "encrypted"?}` |
+//! | `local` | mount points on disks other than `/` → `{"options"}` |
 //! | `remote` | mount points of network file systems, also those of fstab that are not mounted → `{"fstype", "options"}` |
 //! | `removable` | the same for removable media: the device says so, is a CD or floppy, or is mounted below /media |
 //! | `fstab` | mount point → `{"source", "fstype", "options"}` as it stands in fstab |
 //!
-//! `local`, `remote` and `removable` are absent when there is none. `encrypted`: dm-crypt lies beneath (running system
-//! only). Passwords in options are `***`.
+//! `local`, `remote` and `removable` are absent when there is none. Mounts of disks also tell `encrypted`, whether dm-crypt
+//! lies beneath (running system only, not for what the boot loader reads). Passwords in options are `***`.
 //! ```json
 //! {"/tmp":{"source":"tmpfs","fstype":"tmpfs","options":{"rw":true,"nosuid":true,"nodev":true,"mode":1023}},
-//!  "/srv":{"source":"/dev/sdb1","fstype":"ext4","options":{"rw":true}},"local":{"/srv":{"options":{"rw":true},"encrypted":false}}}
+//!  "/srv":{"source":"/dev/sdb1","fstype":"ext4","options":{"rw":true},"encrypted":false},"local":{"/srv":{"options":{"rw":true}}}}
 //! ```
 
 use crate::parse::{self, Errors, Files, collected, integer, is_secret_name, mask_secrets, no_data, quoted};
@@ -63,6 +63,8 @@ const REMOTE: [&str; 12] = [
     "fuse.sshfs",
     "9p",
 ];
+/// What boot loaders and firmware read, and so cannot be encrypted as a rule.
+const READ_AT_BOOT: [&str; 3] = ["/boot", "/boot/efi", "/efi"];
 const MAX_MOUNTS: usize = 2000;
 /// dm-crypt below LVM below RAID and the like.
 const MAX_LAYERS: usize = 5;
@@ -130,6 +132,7 @@ fn document(
     facts: Option<&Facts<'_>>,
 ) -> Map<String, Value> {
     let (mut data, mut local, mut remote, mut removable) = (Map::new(), Map::new(), Map::new(), Map::new());
+    let mut encrypted = BTreeMap::new();
     let not_mounted = fstab.iter().filter(|(point, _)| !mounted.contains_key(*point));
     for (point, mount) in mounted.iter().chain(not_mounted) {
         let told = json!({"fstype": mount.fstype, "options": mount.options});
@@ -141,12 +144,15 @@ fn document(
             facts.is_some_and(|facts| !mount.device.is_empty() && (facts.removable)(&mount.device));
         if device_says || looks_removable(point, mount) {
             removable.insert(point.clone(), told);
-        } else if mounted.contains_key(point) && point != "/" && is_on_disk(mount) {
-            let mut about = Map::from_iter([("options".to_owned(), Value::Object(mount.options.clone()))]);
-            if let Some(facts) = facts.filter(|_| !mount.device.is_empty()) {
-                about.insert("encrypted".into(), (facts.encrypted)(&mount.device).into());
+        } else if mounted.contains_key(point) && is_on_disk(mount) {
+            if let Some(facts) =
+                facts.filter(|_| !mount.device.is_empty() && !READ_AT_BOOT.contains(&point.as_str()))
+            {
+                encrypted.insert(point.as_str(), (facts.encrypted)(&mount.device));
             }
-            local.insert(point.clone(), Value::Object(about));
+            if point != "/" {
+                local.insert(point.clone(), json!({ "options": mount.options }));
+            }
         }
     }
     for (name, group) in [("local", local), ("remote", remote), ("removable", removable)] {
@@ -156,7 +162,13 @@ fn document(
     }
     let about =
         |mount: &Mount| json!({"source": mount.source, "fstype": mount.fstype, "options": mount.options});
-    data.extend(mounted.iter().map(|(point, mount)| (point.clone(), about(mount))));
+    for (point, mount) in mounted {
+        let mut told = about(mount);
+        if let Some(encrypted) = encrypted.get(point.as_str()) {
+            told["encrypted"] = (*encrypted).into();
+        }
+        data.insert(point.clone(), told);
+    }
     if !fstab.is_empty() {
         data.insert(
             "fstab".into(),
@@ -464,7 +476,9 @@ mod tests {
             fstab("/dev/sr0 /media/cdrom iso9660 noauto,ro\ns:/y /y cifs noauto,nodev\n", FSTAB, &mut errors);
         let facts = Facts { encrypted: &|device| device == "8:2", removable: &|device| device == "8:17" };
         let data = Value::Object(document(&mounted(text).0, &table, Some(&facts)));
-        assert_eq!(data["local"], json!({"/srv": {"options": {"rw": true}, "encrypted": true}}));
+        assert_eq!(data["local"], json!({"/srv": {"options": {"rw": true}}}));
+        assert_eq!((&data["/srv"]["encrypted"], &data["/"]["encrypted"]), (&json!(true), &json!(false)));
+        assert!(data["/net"].get("encrypted").is_none());
         let names = |group: &str| data[group].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(names("removable"), ["/media/cdrom", "/mnt"]);
         assert_eq!(names("remote"), ["/net", "/y"]);

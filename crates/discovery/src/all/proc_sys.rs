@@ -10,7 +10,7 @@
 //! | `sunrpc.transports` | object name → port or size |
 //! | `fs.binfmt_misc.<format>` | object with `enabled`, `interpreter`, `flags`, `offset`, `magic`, `mask`, `extension` |
 //!
-//! Left out: empty and write-only files, values that change by themselves, and secrets (the constant `SKIPPED`
+//! Left out: empty (but for `kernel.core_pattern`) and write-only files, values that change by themselves, and secrets (the constant `SKIPPED`
 //! gives the reason for each). The directories are watched, so a `sysctl -w` is seen at once.
 //! ```json
 //! {"kernel.randomize_va_space":2,"net.ipv4.tcp_rmem":[4096,131072,6291456],"vm.overcommit_ratio":50}
@@ -209,7 +209,8 @@ pub(crate) fn dotted(path: &str) -> String {
 
 pub(crate) fn value_of(path: &str, text: &str) -> Option<Value> {
     if text.is_empty() {
-        return None;
+        // No other setting means something when it is empty: then nothing writes core files.
+        return (path == "kernel/core_pattern").then(|| "".into());
     }
     Some(match path {
         "net/core/flow_limit_cpu_bitmap" | "net/core/rps_default_mask" => {

@@ -89,7 +89,8 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
                 host.read_link(&format!("{directory}/99-sysctl.conf"))
                     .is_ok_and(|target| target.ends_with("sysctl.conf"))
             });
-            if !linked && !(alone.plain.is_empty() && alone.patterns.is_empty()) {
+            let says_something = !alone.plain.is_empty() || !alone.patterns.is_empty();
+            if !linked && says_something {
                 not_read = Some(SYSCTL_CONF);
             }
         }
@@ -140,6 +141,9 @@ fn running_value(host: &Host, path: &str) -> Option<String> {
     }
 }
 
+/// Tells the value that a setting has in the running kernel, by its path.
+type Running<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 impl Settings {
     fn add(&mut self, text: &str, file: &str, errors: &mut Errors) {
         for (number, line) in parse::lines(text, file, errors) {
@@ -188,14 +192,14 @@ impl Settings {
         self.plain.extend(expanded);
     }
 
-    fn document(&self, running: Option<&dyn Fn(&str) -> Option<String>>) -> Map<String, Value> {
+    fn document(&self, running: Option<Running<'_>>) -> Map<String, Value> {
         let (mut data, mut from, mut differs, mut unknown) = (Map::new(), Map::new(), Map::new(), Vec::new());
         for (path, assignment) in &self.plain {
             let key = dotted(path);
             let value = |text: &str| value_of(path, text).unwrap_or_else(|| "".into());
-            // Secrets and values that the kernel itself changes cannot be told and need not be compared.
+            // What the kernel itself changes, and what it hides, need not be compared.
             let comparable = !is_skipped(path);
-            data.insert(key.clone(), if comparable { value(&assignment.value) } else { "***".into() });
+            data.insert(key.clone(), if is_secret(path) { "***".into() } else { value(&assignment.value) });
             from.insert(key.clone(), assignment.file.as_str().into());
             let Some(now) = running.map(|running| running(path)) else { continue };
             match now {
@@ -218,6 +222,11 @@ impl Settings {
         }
         data
     }
+}
+
+/// Keys that the kernel keeps to itself; `proc_sys` leaves them out.
+fn is_secret(path: &str) -> bool {
+    ["stable_secret", "tcp_fastopen_key", "netdev_rss_key"].iter().any(|name| path.ends_with(name))
 }
 
 /// A name as path below /proc/sys. The first separator decides which of `/` and `.` separates; the other one is then
@@ -322,6 +331,13 @@ mod tests {
             document("net.ipv4.tcp_fastopen_key = 1-2-3-4\n", &[("net/ipv4/tcp_fastopen_key", "5-6-7-8")]);
         assert_eq!(data["net.ipv4.tcp_fastopen_key"], "***");
         assert!(!data.to_string().contains("5-6"), "{data}");
+        // Changed by the kernel under load, but nothing to hide.
+        let (data, _) =
+            document("kernel.perf_event_max_sample_rate=1\n", &[("kernel/perf_event_max_sample_rate", "9")]);
+        assert_eq!(
+            data,
+            json!({"kernel.perf_event_max_sample_rate": 1, "from": {"kernel.perf_event_max_sample_rate": "/etc/sysctl.d/a.conf"}})
+        );
     }
 
     #[test]

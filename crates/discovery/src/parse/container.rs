@@ -2,16 +2,18 @@
 //!
 //! Software that starts a container leaves a mark: systemd keeps the name in `/run/systemd/container` (see
 //! "Container Interface" of systemd), the variable `container` stands in the environment of process 1, Podman and
-//! Docker put a file into the root directory, and the control groups of process 1 tell the rest.
+//! Docker put a file into the root directory, and the control groups of process 1 tell the rest. The kernel knows best:
+//! a process in the first PID namespace, on the same root as process 1, is in no container whatever lies about.
 
 use crate::Host;
 
-/// The first process namespace, which the machine itself has: the kernel numbers it so (include/linux/proc_ns.h,
-/// PROC_PID_INIT_INO). Files may have stayed from an image that was a container once; this cannot.
-const OF_THE_MACHINE: &str = "pid:[4026531836]";
-
 /// The largest environment and list of control groups that is looked at.
 const MAX_BYTES: u64 = 64 * 1024;
+
+/// A host with thousands of containers has as many lines.
+const MAX_MOUNTINFO_BYTES: u64 = 4 * 1024 * 1024;
+/// PROC_PID_INIT_INO of the kernel: the number of the namespace that is there from the start.
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Parts of a control group's path by which container managers are known.
 const IN_CGROUP: [(&str, &str); 8] = [
@@ -28,10 +30,10 @@ const IN_CGROUP: [(&str, &str); 8] = [
 /// The kind of container as its manager calls itself: `docker`, `podman`, `lxc`, `systemd-nspawn`, `openvz`,
 /// `kubernetes`; `None` for a machine, real or virtual.
 pub fn container_of(host: &Host) -> Option<String> {
-    if host.read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == OF_THE_MACHINE) {
+    let read = |path: &str| host.read_at_most(path, MAX_BYTES).ok();
+    if host.is_running_system() && is_beside_init(host) {
         return None;
     }
-    let read = |path: &str| host.read_at_most(path, MAX_BYTES).ok();
     if let Some(bytes) = read("/run/systemd/container") {
         let text = String::from_utf8_lossy(&bytes);
         return Some(kind(text.lines().next().unwrap_or("")));
@@ -49,6 +51,29 @@ pub fn container_of(host: &Host) -> Option<String> {
         return Some("openvz".to_owned());
     }
     from_cgroups(&String::from_utf8_lossy(&read("/proc/1/cgroup")?))
+}
+
+/// Whether this process lives where the machine's own first process does. Then marks in the file system mean
+/// nothing: virtual machines are made from the images of containers, with everything that is in them.
+fn is_beside_init(host: &Host) -> bool {
+    if host.read_link("/proc/self/ns/pid").as_deref() != Ok(FIRST_PID_NAMESPACE) {
+        return false;
+    }
+    // A container may share the processes of the machine, but has a root directory of its own.
+    let root_device = |process: &str| {
+        let bytes = host.read_at_most(&format!("/proc/{process}/mountinfo"), MAX_MOUNTINFO_BYTES).ok()?;
+        root_device(&String::from_utf8_lossy(&bytes))
+    };
+    match (root_device("1"), root_device("self")) {
+        (Some(of_init), Some(ours)) => of_init == ours,
+        _ => true,
+    }
+}
+
+/// The `major:minor` of what is mounted on `/`, from the last such line of mountinfo.
+fn root_device(mountinfo: &str) -> Option<String> {
+    let on_root = |line: &&str| line.split(' ').nth(4) == Some("/");
+    mountinfo.lines().rfind(on_root)?.split(' ').nth(2).map(str::to_owned)
 }
 
 fn from_environment(environment: &[u8]) -> Option<String> {
@@ -104,15 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_made_from_an_image_is_no_container() {
-        let tree = tempfile::tempdir().unwrap();
-        std::fs::write(tree.path().join(".dockerenv"), "").unwrap();
-        std::fs::create_dir_all(tree.path().join("proc/self/ns")).unwrap();
-        std::os::unix::fs::symlink("pid:[4026531836]", tree.path().join("proc/self/ns/pid")).unwrap();
-        assert_eq!(container_of(&Host::at(tree.path())), None);
-        std::fs::remove_file(tree.path().join("proc/self/ns/pid")).unwrap();
-        std::os::unix::fs::symlink("pid:[4026532200]", tree.path().join("proc/self/ns/pid")).unwrap();
-        assert_eq!(container_of(&Host::at(tree.path())).as_deref(), Some("docker"));
+    fn the_root_tells_whether_a_container_shares_the_processes_of_the_machine() {
+        let host = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:5 / /proc rw - proc proc rw\n";
+        assert_eq!(root_device(host).as_deref(), Some("8:1"));
+        assert_eq!(root_device("9 8 0:52 / / rw - overlay overlay rw\n").as_deref(), Some("0:52"));
+        assert_eq!(root_device("junk\n"), None);
     }
 
     #[test]
