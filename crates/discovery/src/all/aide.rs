@@ -43,7 +43,8 @@ pub static DISCOVERY: Discovery = Discovery {
 
 const PROGRAMS: [&str; 2] = ["/usr/bin/aide", "/usr/sbin/aide"];
 const CONFIGS: [&str; 2] = ["/etc/aide/aide.conf", "/etc/aide.conf"];
-const AUDIT_TOOLS: [&str; 7] = ["auditctl", "auditd", "ausearch", "aureport", "autrace", "augenrules", "audisp-syslog"];
+const AUDIT_TOOLS: [&str; 7] =
+    ["auditctl", "auditd", "ausearch", "aureport", "autrace", "augenrules", "audisp-syslog"];
 const WANTED: [&str; 10] = ["p", "i", "n", "u", "g", "s", "b", "acl", "xattrs", "sha512"];
 const CRON_DIRECTORIES: [&str; 5] =
     ["/etc/cron.d", "/etc/cron.daily", "/etc/cron.hourly", "/etc/cron.weekly", "/etc/cron.monthly"];
@@ -60,7 +61,9 @@ const EXAMPLES: usize = 10;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if PROGRAMS.iter().all(|program| host.stat(program).is_err()) {
-        return Collected::new(json!({"NODATA": "AIDE is not installed: there is no /usr/bin/aide or /usr/sbin/aide"}));
+        return Collected::new(
+            json!({"NODATA": "AIDE is not installed: there is no /usr/bin/aide or /usr/sbin/aide"}),
+        );
     }
     let mut errors = Errors::default();
     let found = CONFIGS.into_iter().find_map(|path| match host.text(path) {
@@ -79,7 +82,8 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         }
         return parse::collected((parse::no_data(CONFIGS[0]), errors));
     };
-    let is_program = |path: &str| host.stat(path).is_ok_and(|file| file.kind == Kind::Regular && file.mode & 0o111 != 0);
+    let is_program =
+        |path: &str| host.stat(path).is_ok_and(|file| file.kind == Kind::Regular && file.mode & 0o111 != 0);
     let config = config::read(host, &is_program, path, &text, &mut errors);
     let mut data = Map::new();
     data.insert("config".into(), path.into());
@@ -113,7 +117,8 @@ fn database(host: &Host, config: &Config, main: &str, data: &mut Map<String, Val
 }
 
 fn selections(config: &Config, data: &mut Map<String, Value>) {
-    let selecting: Vec<_> = config.selections.iter().filter(|selection| selection.mark != Mark::Not).collect();
+    let selecting: Vec<_> =
+        config.selections.iter().filter(|selection| selection.mark != Mark::Not).collect();
     data.insert("selections".into(), selecting.len().into());
     for attribute in ["acl", "xattrs"] {
         let without: Vec<&str> = selecting
@@ -125,7 +130,8 @@ fn selections(config: &Config, data: &mut Map<String, Value>) {
             .collect();
         data.insert(format!("selections_without_{attribute}"), without.len().into());
         if !without.is_empty() {
-            let examples: Vec<String> = without.iter().take(EXAMPLES).map(|p| p.chars().take(200).collect()).collect();
+            let examples: Vec<String> =
+                without.iter().take(EXAMPLES).map(|p| p.chars().take(200).collect()).collect();
             data.insert(format!("selections_without_{attribute}_examples"), json!(examples));
         }
     }
@@ -141,7 +147,9 @@ fn audit_tools(host: &Host, config: &Config) -> Map<String, Value> {
         let kept = present.iter().find_map(|path| Some((path, config.attributes_of(path)?)));
         let missing: Vec<&str> = match kept {
             None => WANTED.to_vec(),
-            Some((_, attributes)) => WANTED.into_iter().filter(|wanted| !attributes.contains(*wanted)).collect(),
+            Some((_, attributes)) => {
+                WANTED.into_iter().filter(|wanted| !attributes.contains(*wanted)).collect()
+            }
         };
         let path = kept.map_or(first.as_str(), |(path, _)| path.as_str());
         let tool = json!({"selected": kept.is_some(), "covered": missing.is_empty(), "missing": missing});
@@ -199,14 +207,18 @@ mod tests {
     fn databases_and_tools() {
         let text = b"@@define DBDIR /var/lib/aide\r\ndatabase_in=file:@@{DBDIR}/x.gz\r\nG = p+i+n+u+g+s+b+acl+xattrs+sha512\r\n\
             /usr/sbin/auditctl G\r\n/usr/sbin/auditd G-acl\r\n/etc p\r\n";
-        let tools = [("/usr/sbin/auditctl", b"".as_slice()), ("/usr/sbin/auditd", b""), ("/usr/sbin/aureport", b"")];
+        let tools =
+            [("/usr/sbin/auditctl", b"".as_slice()), ("/usr/sbin/auditd", b""), ("/usr/sbin/aureport", b"")];
         let mut files = vec![AIDE, (CONFIG, text.as_slice())];
         files.extend(tools);
         let found = collect(&DISCOVERY, &files);
         assert_eq!(found.errors, [""; 0]);
         let data = found.data;
         assert_eq!((&data["database_in"], data.get("database")), (&json!("/var/lib/aide/x.gz"), None));
-        assert_eq!(data["audit_tools"]["/usr/sbin/auditctl"], json!({"selected": true, "covered": true, "missing": []}));
+        assert_eq!(
+            data["audit_tools"]["/usr/sbin/auditctl"],
+            json!({"selected": true, "covered": true, "missing": []})
+        );
         assert_eq!(data["audit_tools"]["/usr/sbin/auditd"]["missing"], json!(["acl"]));
         assert_eq!(data["audit_tools"]["/usr/sbin/aureport"]["selected"], false);
         assert_eq!((&data["selections"], &data["selections_without_acl"]), (&json!(3), &json!(2)));
@@ -241,13 +253,17 @@ mod tests {
         assert!(found.data["NODATA"].as_str().unwrap().starts_with("AIDE is not installed"));
         assert!(found.errors.is_empty());
         let odd = collect(&DISCOVERY, &[AIDE, ("/etc/aide/aide.conf/x", b"")]);
-        assert_eq!((odd.data, odd.errors.len()), (json!({"NODATA": "ERROR: Cannot read /etc/aide/aide.conf"}), 1));
+        assert_eq!(
+            (odd.data, odd.errors.len()),
+            (json!({"NODATA": "ERROR: Cannot read /etc/aide/aide.conf"}), 1)
+        );
         assert_eq!(collect(&DISCOVERY, &[AIDE]).data, json!({"config_missing": true}));
     }
 
     #[test]
     fn any_text() {
-        let tokens = &["/etc", " ", "p+u", "\n", "!", "=", "@@define A ", "@@{A}", "@@if", "@@endif", "R-", "ä", "$"];
+        let tokens =
+            &["/etc", " ", "p+u", "\n", "!", "=", "@@define A ", "@@{A}", "@@if", "@@endif", "R-", "ä", "$"];
         check_any_text(CONFIG, tokens, |text| {
             let mut errors = Errors::default();
             let config = config::read(&Tree::of(&[]), &|_| false, CONFIG, text, &mut errors);
@@ -255,7 +271,8 @@ mod tests {
             selections(&config, &mut data);
             config.attributes_of("/usr/sbin/auditctl");
             // An included file that is not there names itself.
-            let named = |error: String| if error.contains(CONFIG) { error } else { format!("{CONFIG}: {error}") };
+            let named =
+                |error: String| if error.contains(CONFIG) { error } else { format!("{CONFIG}: {error}") };
             (data.into(), errors.into_list().into_iter().map(named).collect())
         });
     }

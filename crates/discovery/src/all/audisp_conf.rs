@@ -12,9 +12,7 @@
 //! ```
 
 use crate::parse::{self, Errors, Files, is_plausible_key, quoted, scalar};
-use crate::{
-    Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph,
-};
+use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 
 pub static DISCOVERY: Discovery = Discovery {
@@ -31,7 +29,8 @@ pub static DISCOVERY: Discovery = Discovery {
 
 const PLUGIN_DIRECTORIES: [&str; 2] = ["/etc/audit/plugins.d", "/etc/audisp/plugins.d"];
 const SENDERS: [&str; 2] = ["/etc/audit/audisp-remote.conf", "/etc/audisp/audisp-remote.conf"];
-const JOBS: [&str; 5] = ["/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/cron.d"];
+const JOBS: [&str; 5] =
+    ["/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/cron.d"];
 const CRONTABS: [&str; 3] = ["/etc/crontab", "/var/spool/cron/crontabs/root", "/var/spool/cron/root"];
 const MAX_FILES: usize = 128;
 const MAX_JOB_BYTES: u64 = 256 * 1024;
@@ -212,7 +211,8 @@ mod tests {
 
     #[test]
     fn any_text() {
-        let tokens = &["active", " = ", "yes", "\n", "=", "#", "type", "_action", "ä", "path", "/x", "password"];
+        let tokens =
+            &["active", " = ", "yes", "\n", "=", "#", "type", "_action", "ä", "path", "/x", "password"];
         check_any_text(FILE, tokens, |text| {
             let (mut data, mut errors) = (Map::new(), Errors::default());
             parse_file(text, FILE, "syslog", &mut data, &mut errors);

@@ -15,9 +15,7 @@
 //! ```
 
 use crate::parse::{self, Errors, Files, integer};
-use crate::{
-    Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph,
-};
+use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,12 +52,17 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         }
     };
     let settings = settings(&config);
-    let setting = |name: &str| settings.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let log_file = setting("log_file").filter(|path| path.starts_with('/')).unwrap_or("/var/log/audit/audit.log");
+    let setting =
+        |name: &str| settings.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let log_file =
+        setting("log_file").filter(|path| path.starts_with('/')).unwrap_or("/var/log/audit/audit.log");
     let directory = log_file.rsplit_once('/').map(|(directory, _)| directory).filter(|d| !d.is_empty());
     let path = directory.unwrap_or("/");
-    let (table, format) =
-        if host.is_running_system() { ("/proc/self/mountinfo", Format::Mountinfo) } else { ("/etc/fstab", Format::Fstab) };
+    let (table, format) = if host.is_running_system() {
+        ("/proc/self/mountinfo", Format::Mountinfo)
+    } else {
+        ("/etc/fstab", Format::Fstab)
+    };
     let mut data = Map::new();
     data.insert("path".into(), path.into());
     match host.text(table) {
@@ -73,7 +76,9 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         data.insert("configured_megabytes".into(), (size * count.max(1)).into());
     }
     if host.is_running_system() {
-        data.extend(size_bytes(host, path).map(|bytes| ("size_megabytes".to_owned(), (bytes / MEGABYTE).into())));
+        data.extend(
+            size_bytes(host, path).map(|bytes| ("size_megabytes".to_owned(), (bytes / MEGABYTE).into())),
+        );
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let week = week_megabytes(host, log_file, now);
         data.extend(week.map(|megabytes| ("week_megabytes".to_owned(), megabytes.into())));
@@ -81,12 +86,14 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     parse::collected((data.into(), errors.into_list()))
 }
 
-/// The size of the file system of a directory in bytes. `None` for a tree, which has no file system of its own.
+/// The size in bytes of the file system of a directory, or of the nearest above it that exists. `None` for a tree,
+/// which has no file system of its own.
 pub(super) fn size_bytes(host: &Host, directory: &str) -> Option<u64> {
     if !host.is_running_system() {
         return None;
     }
-    let found = rustix::fs::statvfs(directory).ok()?;
+    let found =
+        std::path::Path::new(directory).ancestors().find_map(|path| rustix::fs::statvfs(path).ok())?;
     found.f_blocks.checked_mul(found.f_frsize).filter(|bytes| *bytes > 0)
 }
 
@@ -98,7 +105,12 @@ fn settings(text: &str) -> Vec<(String, String)> {
         let (key, value) = line.split_once('=')?;
         Some((key.trim().to_ascii_lowercase(), value.split_whitespace().next()?.to_owned()))
     };
-    lines.into_iter().map(|(_, line)| line.trim()).filter(|line| !line.starts_with('#')).filter_map(pair).collect()
+    lines
+        .into_iter()
+        .map(|(_, line)| line.trim())
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(pair)
+        .collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +136,12 @@ fn mounted(text: &str, format: Format, path: &str, data: &mut Map<String, Value>
                 }
             }
         };
-        let Some((point, device, kind)) = entry.filter(|(point, ..)| point.starts_with('/')) else { continue };
+        let Some((point, device, kind)) = entry.filter(|(point, ..)| point.starts_with('/')) else {
+            continue;
+        };
         let point = unescaped(point);
-        let is_above = point == "/" || path == point || path.strip_prefix(&point).is_some_and(|r| r.starts_with('/'));
+        let is_above =
+            point == "/" || path == point || path.strip_prefix(&point).is_some_and(|r| r.starts_with('/'));
         if is_above && best.as_ref().is_none_or(|(other, ..)| point.len() >= other.len()) {
             best = Some((point, device, kind));
         }
@@ -199,7 +214,8 @@ mod tests {
         let log = json!({"own": false, "mount_point": "/var/log", "device": "/dev/sda2", "fstype": "xfs"});
         assert_eq!(on("/var/log/audit"), log);
         assert_eq!(on("/var/logs")["device"], "/dev/sda1");
-        let own = json!({"own": true, "mount_point": "/var/log/audit x", "device": "/dev/sda3", "fstype": "xfs"});
+        let own =
+            json!({"own": true, "mount_point": "/var/log/audit x", "device": "/dev/sda3", "fstype": "xfs"});
         assert_eq!(on("/var/log/audit x"), own);
     }
 
@@ -226,11 +242,28 @@ mod tests {
         assert_eq!(odd.data, json!({"NODATA": "ERROR: Cannot read /etc/audit/auditd.conf"}));
         let running = (DISCOVERY.collect)(&Host::running(), &Parameters::new());
         assert!(running.data.get("NODATA").is_some() || running.data["size_megabytes"].is_u64());
+        assert_eq!(size_bytes(&Host::running(), "/not/there"), size_bytes(&Host::running(), "/"));
+        assert!(
+            size_bytes(&Host::running(), "/").is_some()
+                && size_bytes(&Host::at(&std::env::temp_dir()), "/").is_none()
+        );
     }
 
     #[test]
     fn any_text() {
-        let tokens = &["/", "/var/log", " ", "\n", "-", "#", "\\040", "max_log_file = ", "9", "num_logs=", "log_file=/"];
+        let tokens = &[
+            "/",
+            "/var/log",
+            " ",
+            "\n",
+            "-",
+            "#",
+            "\\040",
+            "max_log_file = ",
+            "9",
+            "num_logs=",
+            "log_file=/",
+        ];
         check_any_text("", tokens, |text| {
             let mut data = Map::new();
             settings(text);

@@ -45,9 +45,7 @@ mod rule;
 mod syscalls;
 
 use crate::parse::{Errors, Files};
-use crate::{
-    Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph,
-};
+use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use document::Facts;
 use places::HostPlaces;
 use rule::Loaded;
@@ -150,7 +148,10 @@ fn permanent_rules(
         rule::compiled(&files, errors)
     } else {
         let text = files.first().map_or("", |(_, text)| text);
-        crate::parse::lines(text, RULES_FILE, errors).into_iter().map(|(n, line)| (RULES_FILE, n, line)).collect()
+        crate::parse::lines(text, RULES_FILE, errors)
+            .into_iter()
+            .map(|(n, line)| (RULES_FILE, n, line))
+            .collect()
     };
     if is_compiled && let Ok(text) = &compiled_file {
         let own = |line: &&str| !line.is_empty() && !line.starts_with('#');
@@ -172,8 +173,12 @@ fn permanent_rules(
 fn loads_the_one_file(host: &Host) -> bool {
     let (mut direct, mut generated) = (false, false);
     for unit in UNITS {
-        let Some(text) = unit.into_iter().find_map(|path| host.read_at_most(path, 64 * 1024).ok()) else { continue };
-        for line in String::from_utf8_lossy(&text).lines().filter(|line| line.trim_start().starts_with("ExecStart")) {
+        let Some(text) = unit.into_iter().find_map(|path| host.read_at_most(path, 64 * 1024).ok()) else {
+            continue;
+        };
+        for line in
+            String::from_utf8_lossy(&text).lines().filter(|line| line.trim_start().starts_with("ExecStart"))
+        {
             generated |= line.contains("augenrules");
             direct |= line.contains("auditctl") && line.contains("-R");
         }

@@ -45,7 +45,8 @@ fn collect(host: &Host, parameters: &Parameters) -> Collected {
         let log_file = data.get("log_file").and_then(Value::as_str).unwrap_or("/var/log/audit/audit.log");
         let directory = log_file.rsplit_once('/').map_or("/", |(directory, _)| directory).to_owned();
         let has_megabytes = LIMITS.iter().any(|(limit, _)| data.get(*limit).is_some_and(Value::is_i64));
-        let size_bytes = has_megabytes.then(|| super::audit_partition::size_bytes(host, &directory)).flatten();
+        let size_bytes =
+            has_megabytes.then(|| super::audit_partition::size_bytes(host, &directory)).flatten();
         percentages(data, size_bytes);
     }
     collected
@@ -59,10 +60,12 @@ fn percentages(data: &mut Map<String, Value>, size_bytes: Option<u64>) {
     for (limit, percent) in LIMITS {
         let found = match data.get(limit) {
             Some(Value::String(text)) => text.strip_suffix('%').and_then(|number| number.parse::<u64>().ok()),
-            Some(Value::Number(megabytes)) => megabytes.as_u64().zip(size_bytes).and_then(|(megabytes, size)| {
-                let size_megabytes = (size >> 20).max(1);
-                Some(megabytes.checked_mul(100)? / size_megabytes)
-            }),
+            Some(Value::Number(megabytes)) => {
+                megabytes.as_u64().zip(size_bytes).and_then(|(megabytes, size)| {
+                    let size_megabytes = (size >> 20).max(1);
+                    Some(megabytes.checked_mul(100)? / size_megabytes)
+                })
+            }
             _ => None,
         };
         data.extend(found.map(|found| (percent.to_owned(), found.into())));
@@ -171,8 +174,14 @@ mod tests {
             data.get("space_left_percent").and_then(Value::as_u64)
         };
         assert_eq!(percent("25%", None), Some(25));
-        assert_eq!((percent("250", Some(1000 << 20)), percent("249", Some(1000 << 20))), (Some(25), Some(24)));
-        assert_eq!((percent("250", None), percent("x%", Some(1)), percent("-5", Some(1 << 20))), (None, None, None));
+        assert_eq!(
+            (percent("250", Some(1000 << 20)), percent("249", Some(1000 << 20))),
+            (Some(25), Some(24))
+        );
+        assert_eq!(
+            (percent("250", None), percent("x%", Some(1)), percent("-5", Some(1 << 20))),
+            (None, None, None)
+        );
         assert_eq!(percent("9223372036854775807", Some(1 << 20)), None);
     }
 

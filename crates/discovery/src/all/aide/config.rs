@@ -56,7 +56,13 @@ pub struct Config {
 }
 
 /// Reads a file with what it includes. `is_program` tells which included files AIDE would run.
-pub fn read(files: &dyn Files, is_program: &dyn Fn(&str) -> bool, path: &str, text: &str, errors: &mut Errors) -> Config {
+pub fn read(
+    files: &dyn Files,
+    is_program: &dyn Fn(&str) -> bool,
+    path: &str,
+    text: &str,
+    errors: &mut Errors,
+) -> Config {
     let mut config = Config::default();
     for (name, value) in BUILT_IN {
         let attributes = config.expression(value).unwrap_or_default();
@@ -102,7 +108,10 @@ fn take(
                 _ if open.contains(&false) => {}
                 "define" => {
                     let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-                    if config.macros.len() < MAX_DEFINITIONS && name.len() <= 64 && value.len() <= MAX_VALUE_BYTES {
+                    if config.macros.len() < MAX_DEFINITIONS
+                        && name.len() <= 64
+                        && value.len() <= MAX_VALUE_BYTES
+                    {
                         let value = config.substituted(value.trim());
                         config.macros.insert(name.to_owned(), value);
                     }
@@ -115,7 +124,11 @@ fn take(
                     include(config, files, is_program, &rest, errors, depth);
                 }
                 "x_include_setenv" => {}
-                other => errors.at(path, number, format_args!("{} is not understood", quoted(&format!("@@{other}")))),
+                other => errors.at(
+                    path,
+                    number,
+                    format_args!("{} is not understood", quoted(&format!("@@{other}"))),
+                ),
             }
             if open.len() > 100 {
                 errors.at(path, number, "more than 100 nested conditions, the rest is left out");
@@ -189,7 +202,8 @@ impl Config {
             return Err(format!("{} is not the name of a setting", quoted(name)));
         }
         let setting = name.to_ascii_lowercase();
-        let is_setting = name == setting && (name.contains('_') || matches!(name, "database" | "verbose" | "config"));
+        let is_setting =
+            name == setting && (name.contains('_') || matches!(name, "database" | "verbose" | "config"));
         if is_setting {
             self.settings.insert(setting, value.to_owned());
         } else if self.groups.len() < MAX_DEFINITIONS {
@@ -235,7 +249,8 @@ impl Config {
             let end = rest.find(['+', '-']).unwrap_or(rest.len());
             let name = rest[..end].trim();
             let name = SYNONYMS.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| long);
-            let is_word = name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_>".contains(&b));
+            let is_word =
+                name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_>".contains(&b));
             if !is_word {
                 return Err(format!("{} is no list of attributes", quoted(text)));
             }
@@ -243,7 +258,8 @@ impl Config {
             let members = match self.groups.get(name) {
                 Some(group) => group,
                 None => {
-                    own = if name.is_empty() { Attributes::new() } else { Attributes::from([name.to_owned()]) };
+                    own =
+                        if name.is_empty() { Attributes::new() } else { Attributes::from([name.to_owned()]) };
                     &own
                 }
             };
@@ -307,7 +323,9 @@ impl Config {
                 best = Some((plain.text.len(), selection));
             }
         }
-        best.map(|(_, selection)| selection).filter(|selection| selection.mark != Mark::Not).map(|s| &s.attributes)
+        best.map(|(_, selection)| selection)
+            .filter(|selection| selection.mark != Mark::Not)
+            .map(|s| &s.attributes)
     }
 }
 
@@ -343,7 +361,9 @@ mod tests {
     }
 
     fn attributes(config: &Config, path: &str) -> String {
-        config.attributes_of(path).map_or("-".into(), |found| found.iter().cloned().collect::<Vec<_>>().join("+"))
+        config
+            .attributes_of(path)
+            .map_or("-".into(), |found| found.iter().cloned().collect::<Vec<_>>().join("+"))
     }
 
     #[test]
@@ -369,9 +389,15 @@ mod tests {
     fn macros_conditions_and_includes() {
         let text = "@@define D /var\n@@ifdef D\n/@@{D}x p\n@@else\n/no p\n@@endif\n@@if not defined E\n@@define E 1\n@@endif\n\
                     @@ifndef E\n/no2 p\n@@endif\n@@x_include /d ^[a-zA-Z0-9_-]+$\n@@include /e/one.conf\n@@what\n";
-        let further = [("/d/b", "@@{D}/b u\n"), ("/d/a.old", "/old u\n"), ("/d/run", "x"), ("/e/one.conf", "/e g\n@@include /e/one.conf\n")];
+        let further = [
+            ("/d/b", "@@{D}/b u\n"),
+            ("/d/a.old", "/old u\n"),
+            ("/d/run", "x"),
+            ("/e/one.conf", "/e g\n@@include /e/one.conf\n"),
+        ];
         let (config, errors) = parsed(text, &further);
-        let patterns: Vec<&str> = config.selections.iter().map(|selection| selection.pattern.as_str()).collect();
+        let patterns: Vec<&str> =
+            config.selections.iter().map(|selection| selection.pattern.as_str()).collect();
         assert_eq!(patterns[..3], ["//varx", "/var/b", "/e"]);
         assert_eq!(config.programs, ["/d/run"]);
         assert!(errors.iter().any(|error| error.contains("'@@what' is not understood")), "{errors:?}");
@@ -387,7 +413,10 @@ mod tests {
             (" = x", "not the name"),
         ] {
             let (_, errors) = parsed(line, &[]);
-            assert!(errors.len() == 1 && errors[0].starts_with("/a line 1: ") && errors[0].contains(part), "{errors:?}");
+            assert!(
+                errors.len() == 1 && errors[0].starts_with("/a line 1: ") && errors[0].contains(part),
+                "{errors:?}"
+            );
         }
     }
 }

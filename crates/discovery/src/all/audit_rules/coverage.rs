@@ -96,9 +96,8 @@ pub struct Coverage<'a> {
 
 impl<'a> Coverage<'a> {
     pub fn new(rules: &'a [Rule], machine: Machine, places: &dyn Places) -> Coverage<'a> {
-        let is_off = rules
-            .iter()
-            .any(|rule| rule.list == List::Task && !rule.records && rule.conditions.is_empty());
+        let is_off =
+            rules.iter().any(|rule| rule.list == List::Task && !rule.records && rule.conditions.is_empty());
         let prepared = |rule: &'a Rule| {
             let place = rule.place.as_ref().map(|place| {
                 let path = place.path();
@@ -171,7 +170,9 @@ impl Prepared<'_> {
             // path= on a directory says nothing about what is in it.
             Reach::ThisFile => asked == place && !path.is_directory,
             Reach::Tree => {
-                asked == place || place == "/" || asked.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
+                asked == place
+                    || place == "/"
+                    || asked.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
             }
         })
     }
@@ -247,7 +248,8 @@ impl Condition {
             ("loginuid_set", "=", Some(1)) => actors != Actors::Everybody,
             // The wall clock; other clocks cannot be set.
             ("a0", "=", _) => {
-                matches!(question, Question::Syscall("clock_settime")) && matches!(self.value.as_str(), "0" | "0x0")
+                matches!(question, Question::Syscall("clock_settime"))
+                    && matches!(self.value.as_str(), "0" | "0x0")
             }
             ("euid" | "egid", "=", _) => {
                 matches!(question, Question::ChangedId(id, Becomes::Root) if self.field.ends_with(id))
@@ -306,13 +308,21 @@ mod tests {
 
     #[test]
     fn wider_is_good_and_narrower_is_not() {
-        for wide in ["", "-F auid>=1000", "-F auid>999", "-F auid!=-1", "-F auid>=500 -F auid!=unset", "-F auid>=0"] {
+        for wide in
+            ["", "-F auid>=1000", "-F auid>999", "-F auid!=-1", "-F auid>=500 -F auid!=unset", "-F auid>=0"]
+        {
             let line = format!("-a always,exit -F arch=b64 -S chmod {wide}");
             assert_eq!(covered(&[&line], CHMOD, Actors::Users), 0o07, "{wide}");
         }
-        for narrow in
-            ["-F auid>=2000", "-F auid=1000", "-F uid=0", "-F success=1", "-F a1=0x1", "-F exe=/bin/x", "-C uid!=euid"]
-        {
+        for narrow in [
+            "-F auid>=2000",
+            "-F auid=1000",
+            "-F uid=0",
+            "-F success=1",
+            "-F a1=0x1",
+            "-F exe=/bin/x",
+            "-C uid!=euid",
+        ] {
             let line = format!("-a always,exit -F arch=b64 -S chmod {narrow}");
             assert_ne!(covered(&[&line], CHMOD, Actors::Users), 0o07, "{narrow}");
         }
@@ -323,7 +333,8 @@ mod tests {
 
     #[test]
     fn outcomes_add_up() {
-        let line = |exit: &str| format!("-a always,exit -F arch=b64 -S open {exit} -F auid>=1000 -F auid!=unset");
+        let line =
+            |exit: &str| format!("-a always,exit -F arch=b64 -S open {exit} -F auid>=1000 -F auid!=unset");
         let (refused, denied, fine) = (line("-F exit=-EACCES"), line("-F exit=-EPERM"), line("-F success=1"));
         let open = Question::Syscall("open");
         assert_eq!(covered(&[&refused], open, Actors::Users), EACCES);
@@ -358,7 +369,10 @@ mod tests {
         ] {
             assert_eq!(covered(&[good], asked, Actors::Users), 0o77, "{good}");
         }
-        let execve = ["-a always,exit -F arch=b64 -S execve", "-a always,exit -F arch=b32 -S execve -F exe=/usr/bin/su"];
+        let execve = [
+            "-a always,exit -F arch=b64 -S execve",
+            "-a always,exit -F arch=b32 -S execve -F exe=/usr/bin/su",
+        ];
         assert_eq!(covered(&execve, asked, Actors::Users), 0o77);
         for bad in [
             "-a always,exit -F path=/usr/bin/sudo -F perm=x",
@@ -371,7 +385,8 @@ mod tests {
             assert_eq!(covered(&[bad], asked, Actors::Users), 0, "{bad}");
         }
         // The rule may name the link or the program that it leads to.
-        let modprobe = Path { spelled: "/usr/sbin/modprobe".into(), real: "/usr/bin/kmod".into(), is_directory: false };
+        let modprobe =
+            Path { spelled: "/usr/sbin/modprobe".into(), real: "/usr/bin/kmod".into(), is_directory: false };
         for place in ["/usr/sbin/modprobe", "/usr/bin/kmod"] {
             let line = format!("-a always,exit -F path={place} -F perm=x");
             assert_eq!(covered(&[&line], Question::Execution(&modprobe), Actors::Users), 0o77, "{place}");
@@ -381,11 +396,21 @@ mod tests {
     #[test]
     fn files_and_directories() {
         let (passwd, sudoers) = (file("/etc/passwd"), file("/etc/sudoers.d"));
-        let written = |lines: &[&str], path: &Path| covered(lines, Question::Access(path, 2), Actors::Everybody);
-        for good in ["-w /etc/passwd -p wa", "-w /etc -p w", "-a always,exit -F path=/etc/passwd -F perm=wa", "-w /etc/"] {
+        let written =
+            |lines: &[&str], path: &Path| covered(lines, Question::Access(path, 2), Actors::Everybody);
+        for good in [
+            "-w /etc/passwd -p wa",
+            "-w /etc -p w",
+            "-a always,exit -F path=/etc/passwd -F perm=wa",
+            "-w /etc/",
+        ] {
             assert_eq!(written(&[good], &passwd), 0o77, "{good}");
         }
-        for bad in ["-w /etc/passwd -p ra", "-a always,exit -F path=/etc/passwd -F perm=wa -F auid>=1000", "-w /etc/pass"] {
+        for bad in [
+            "-w /etc/passwd -p ra",
+            "-a always,exit -F path=/etc/passwd -F perm=wa -F auid>=1000",
+            "-w /etc/pass",
+        ] {
             assert_eq!(written(&[bad], &passwd), 0, "{bad}");
         }
         assert_eq!(written(&["-w /etc/sudoers.d/ -p wa"], &sudoers), 0o77);

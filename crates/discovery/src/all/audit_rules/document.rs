@@ -150,7 +150,8 @@ impl<'a> Judge<'a> {
         let mut lists = [Vec::new(), Vec::new(), Vec::new()];
         for (name, bit) in PERMISSIONS {
             let judgement = self.of(Question::Access(path, bit), actors);
-            let answers = [judgement.parts(), judgement.permanent, judgement.loaded.unwrap_or(judgement.permanent)];
+            let answers =
+                [judgement.parts(), judgement.permanent, judgement.loaded.unwrap_or(judgement.permanent)];
             for (list, parts) in lists.iter_mut().zip(answers) {
                 if parts & wanted == wanted {
                     list.push(name.to_string());
@@ -223,7 +224,8 @@ impl Facts<'_> {
             Syscalls::Named(names) if rule.place.is_none() => Some(names),
             _ => None,
         });
-        let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let is_name =
+            |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         names.extend(named.flatten().map(String::as_str).filter(is_name).take(MAX_FURTHER));
         for name in names {
             let interfaces = self.machine.has(name);
@@ -233,7 +235,8 @@ impl Facts<'_> {
             let mut entry = judge.entry(Question::Syscall(name), Actors::Users, all_of(interfaces));
             let parts = judge.of(Question::Syscall(name), Actors::Users).parts();
             let arch = [("b32", (false, true)), ("b64", (true, false))];
-            let covered = arch.iter().filter(|(_, one)| parts & all_of(*one) == all_of(*one)).map(|(name, _)| *name);
+            let covered =
+                arch.iter().filter(|(_, one)| parts & all_of(*one) == all_of(*one)).map(|(name, _)| *name);
             entry.insert("arch".into(), covered.collect::<Vec<_>>().into());
             data.insert(format!("syscall:{name}"), entry.into());
         }
@@ -259,7 +262,8 @@ impl Facts<'_> {
     fn programs(&self, judge: &Judge<'_>, data: &mut Map<String, Value>) {
         let wanted = all_of(self.machine.interfaces());
         let privileged = self.places.privileged_programs();
-        let further = self.permanent.rules.iter().filter(|rule| rule.permissions.is_some_and(|bits| bits & 1 == 1));
+        let further =
+            self.permanent.rules.iter().filter(|rule| rule.permissions.is_some_and(|bits| bits & 1 == 1));
         let further = further.filter_map(|rule| Some(rule.place.as_ref()?.path())).take(MAX_FURTHER);
         let mut missing = Vec::new();
         for path in &privileged {
@@ -271,7 +275,9 @@ impl Facts<'_> {
         }
         let programs: BTreeSet<&str> = PROGRAMS.iter().copied().chain(further).collect();
         for path in programs {
-            let Some(program) = self.places.existing(path).filter(|program| !program.is_directory) else { continue };
+            let Some(program) = self.places.existing(path).filter(|program| !program.is_directory) else {
+                continue;
+            };
             let entry = judge.entry(Question::Execution(&program), Actors::Users, wanted);
             data.insert(format!("exec:{path}"), entry.into());
         }
@@ -284,9 +290,11 @@ impl Facts<'_> {
 
     fn files(&self, judge: &Judge<'_>, data: &mut Map<String, Value>) {
         let wanted = all_of(self.machine.interfaces());
-        let further = self.permanent.rules.iter().filter(|rule| rule.permissions.is_none_or(|bits| bits != 1));
+        let further =
+            self.permanent.rules.iter().filter(|rule| rule.permissions.is_none_or(|bits| bits != 1));
         let further = further.filter_map(|rule| Some(rule.place.as_ref()?.path())).take(MAX_FURTHER);
-        let further: Vec<String> = further.filter(|path| path.len() > 1).map(|path| path.trim_end_matches('/').to_owned()).collect();
+        let further: Vec<String> =
+            further.filter(|path| path.len() > 1).map(|path| path.trim_end_matches('/').to_owned()).collect();
         let files: BTreeSet<&str> = FILES.iter().copied().chain(further.iter().map(String::as_str)).collect();
         for file in files {
             let existing = self.places.existing(file);
@@ -295,7 +303,8 @@ impl Facts<'_> {
             let [perms, permanent, loaded] = judge.permissions(&path, Actors::Everybody, wanted);
             let [of_users, ..] = judge.permissions(&path, Actors::Users, wanted);
             let keys = judge.of(Question::Access(&path, 2), Actors::Users).keys;
-            let mut entry = json!({"perms": perms, "perms_of_users": of_users, "exists": exists, "keys": keys});
+            let mut entry =
+                json!({"perms": perms, "perms_of_users": of_users, "exists": exists, "keys": keys});
             if permanent != loaded {
                 entry["permanent"] = json!(permanent);
                 entry["loaded"] = json!(loaded);
@@ -313,12 +322,15 @@ impl Facts<'_> {
                 missing.push(key);
             }
         }
-        let present = |path: &&str| data.get(&format!("watch:{path}")).is_some_and(|entry| entry["exists"] == true);
+        let present =
+            |path: &&str| data.get(&format!("watch:{path}")).is_some_and(|entry| entry["exists"] == true);
         let files = NETWORK_FILES.into_iter().chain(NETWORK_FILES_OF_SOME.into_iter().filter(present));
         for path in files {
             let key = format!("watch:{path}");
             let perms = data.get(&key).map(|entry| &entry["perms"]);
-            let has = |wanted: &str| perms.and_then(Value::as_array).is_some_and(|list| list.contains(&json!(wanted)));
+            let has = |wanted: &str| {
+                perms.and_then(Value::as_array).is_some_and(|list| list.contains(&json!(wanted)))
+            };
             if !has("w") || !has("a") {
                 missing.push(key);
             }

@@ -52,7 +52,8 @@ pub fn loaded(machine: Machine) -> Result<(Status, Vec<Rule>), String> {
     let mut status = status.ok_or("the kernel told nothing about auditing")?;
     // Kernels before 3.13 do not know the question.
     let features = ask(AUDIT_GET_FEATURE, |payload| {
-        status.is_loginuid_immutable |= word(payload, 2).is_some_and(|features| features & LOGINUID_IMMUTABLE != 0);
+        status.is_loginuid_immutable |=
+            word(payload, 2).is_some_and(|features| features & LOGINUID_IMMUTABLE != 0);
     });
     if features.is_err() {
         status.is_loginuid_immutable = false;
@@ -197,7 +198,8 @@ pub fn parse_rule(payload: &[u8], machine: Machine) -> Option<Rule> {
                     20 => ("gid", "egid"),
                     _ => ("other", "other"),
                 };
-                let compared = Condition { compares_fields: true, ..condition(field, operator, other.to_owned()) };
+                let compared =
+                    Condition { compares_fields: true, ..condition(field, operator, other.to_owned()) };
                 rule.conditions.push(compared);
             }
             103 => rule.conditions.push(condition("exit", operator, (value as i32).to_string())),

@@ -191,8 +191,13 @@ mod tests {
         assert_eq!(places.spelled("/var/lock/x"), "/run/lock/x");
         assert_eq!(places.spelled("/"), "/");
         let modprobe = places.existing("/sbin/modprobe").unwrap();
-        assert_eq!((modprobe.spelled.as_str(), modprobe.real.as_str()), ("/usr/bin/modprobe", "/usr/bin/kmod"));
-        assert!(places.existing("/usr/bin/none").is_none() && places.existing("/var/run").unwrap().is_directory);
+        assert_eq!(
+            (modprobe.spelled.as_str(), modprobe.real.as_str()),
+            ("/usr/bin/modprobe", "/usr/bin/kmod")
+        );
+        assert!(
+            places.existing("/usr/bin/none").is_none() && places.existing("/var/run").unwrap().is_directory
+        );
         assert_eq!(joined("/a/b/c", "../d/./e"), "/a/d/e");
     }
 

@@ -141,12 +141,16 @@ impl Loaded {
                 self.set("--backlog_wait_time", &one["--backlog_wait_time=".len()..])?;
             }
             // getopt(3) takes `-b8192` as well.
-            [one] if one.len() > 2 && ["-e", "-f", "-b", "-r"].contains(&one.get(..2).unwrap_or_default()) => {
+            [one]
+                if one.len() > 2 && ["-e", "-f", "-b", "-r"].contains(&one.get(..2).unwrap_or_default()) =>
+            {
                 self.set(&one[..2], &one[2..])?;
             }
             [first, ..] if ["-a", "-A", "-w", "-F", "-S", "-k", "-p", "-C"].contains(first) => {
                 if self.controls.enabled == Some(2) {
-                    return Err("comes after -e 2, so the kernel no longer takes it: put -e 2 at the end".into());
+                    return Err(
+                        "comes after -e 2, so the kernel no longer takes it: put -e 2 at the end".into()
+                    );
                 }
                 let (rule, first) = rule_of(&words)?;
                 if self.rules.len() >= MAX_RULES {
@@ -291,7 +295,8 @@ fn list_of(text: &str) -> Result<(List, bool), String> {
 fn permissions_of(text: &str) -> Result<u8, String> {
     let bit = |c: char| PERMISSIONS.iter().find(|(name, _)| *name == c).map(|(_, bit)| *bit);
     let bits: Option<u8> = text.chars().map(bit).try_fold(0, |all, bit| Some(all | bit?));
-    bits.filter(|bits| *bits != 0).ok_or_else(|| format!("{} are not permissions out of r, w, x, a", quoted(text)))
+    bits.filter(|bits| *bits != 0)
+        .ok_or_else(|| format!("{} are not permissions out of r, w, x, a", quoted(text)))
 }
 
 fn keys_of(text: &str) -> impl Iterator<Item = String> {
@@ -325,8 +330,12 @@ fn condition(rule: &mut Rule, text: &str) -> Result<(), String> {
         ("dir", "=") => rule.place = Some(Place::Below(value.to_owned())),
         ("perm", "=") => rule.permissions = Some(permissions_of(value)?),
         ("key", "=") => rule.keys.extend(keys_of(value)),
-        ("path" | "dir" | "perm" | "key" | "arch", _) => return Err(format!("{field} can only be given with =")),
-        _ if rule.conditions.len() >= MAX_CONDITIONS => return Err("has more conditions than the kernel takes".into()),
+        ("path" | "dir" | "perm" | "key" | "arch", _) => {
+            return Err(format!("{field} can only be given with ="));
+        }
+        _ if rule.conditions.len() >= MAX_CONDITIONS => {
+            return Err("has more conditions than the kernel takes".into());
+        }
         _ => rule.conditions.push(Condition {
             field: field.to_ascii_lowercase(),
             operator,
@@ -355,9 +364,8 @@ fn comparison(rule: &mut Rule, text: &str) -> Result<(), String> {
 fn abi_of(name: &str) -> Abi {
     match name {
         "b64" | "x86_64" | "aarch64" | "s390x" | "ppc64" | "ppc64le" | "riscv64" => Abi::B64,
-        "b32" | "i386" | "i486" | "i586" | "i686" | "arm" | "armeb" | "armv5tejl" | "armv7l" | "s390" | "ppc" => {
-            Abi::B32
-        }
+        "b32" | "i386" | "i486" | "i586" | "i686" | "arm" | "armeb" | "armv5tejl" | "armv7l" | "s390"
+        | "ppc" => Abi::B32,
         _ => Abi::Foreign,
     }
 }
@@ -396,7 +404,8 @@ mod tests {
     #[test]
     fn the_order_is_that_of_the_kernel_and_deletions_count() {
         let mut loaded = Loaded::default();
-        for line in ["-w /gone", "-D", "-w /b -k b", "-A never,exit -S all", "-w /c -k c", "-D -k b", "-e 2"] {
+        for line in ["-w /gone", "-D", "-w /b -k b", "-A never,exit -S all", "-w /c -k c", "-D -k b", "-e 2"]
+        {
             loaded.take(line).unwrap();
         }
         assert_eq!(loaded.rules.len(), 2);
@@ -408,7 +417,9 @@ mod tests {
     #[test]
     fn settings() {
         let mut loaded = Loaded::default();
-        for line in ["-b 8192", "-f2", "-r 0", "--backlog_wait_time 60000", "--loginuid-immutable", "-i", "# -e 0"] {
+        for line in
+            ["-b 8192", "-f2", "-r 0", "--backlog_wait_time 60000", "--loginuid-immutable", "-i", "# -e 0"]
+        {
             loaded.take(line).unwrap();
         }
         let expected = Controls {
@@ -433,7 +444,8 @@ mod tests {
         ];
         let mut errors = Errors::default();
         let lines = compiled(&files, &mut errors);
-        let found: Vec<String> = lines.iter().map(|(file, n, text)| format!("{file}{n} {}", text.trim())).collect();
+        let found: Vec<String> =
+            lines.iter().map(|(file, n, text)| format!("{file}{n} {}", text.trim())).collect();
         assert_eq!(found, ["a4 -D", "b2 -b 5", "b3 -f 2", "a3 -w /a", "b4 -w /b", "b6 -D -k x", "b5 -e 2"]);
     }
 

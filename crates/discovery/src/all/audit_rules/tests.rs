@@ -24,7 +24,10 @@ fn without_the_program_there_is_nothing_to_tell() {
     assert_eq!(unreadable.data, json!({"NODATA": "ERROR: Cannot read /etc/audit/audit.rules"}));
     assert_eq!(unreadable.errors.len(), 1);
     let nothing = data(&[]);
-    assert_eq!((&nothing.data["rules"], &nothing.data["syscall:chmod"]["audited"]), (&json!(0), &json!(false)));
+    assert_eq!(
+        (&nothing.data["rules"], &nothing.data["syscall:chmod"]["audited"]),
+        (&json!(0), &json!(false))
+    );
     assert!(nothing.errors.is_empty());
 }
 
@@ -63,17 +66,25 @@ fn which_files_count() {
     let unit = b"ExecStartPost=-/sbin/augenrules --load\n#ExecStartPost=-/sbin/auditctl -R /etc\n".as_slice();
     let compiled = ("/etc/audit/audit.rules", b"## made\n\n-w /etc/passwd -p wa\n".as_slice());
     let found = data(&[compiled, several, ("/usr/lib/systemd/system/auditd.service", unit)]).data;
-    assert_eq!((&found["source"], &found["compiled_is_current"]), (&json!("/etc/audit/rules.d"), &json!(true)));
+    assert_eq!(
+        (&found["source"], &found["compiled_is_current"]),
+        (&json!("/etc/audit/rules.d"), &json!(true))
+    );
     // Other names are not taken.
-    let found = data(&[("/etc/audit/rules.d/x.conf", b"-w /a"), ("/etc/audit/rules.d/.y.rules", b"-w /b")]).data;
+    let found =
+        data(&[("/etc/audit/rules.d/x.conf", b"-w /a"), ("/etc/audit/rules.d/.y.rules", b"-w /b")]).data;
     assert_eq!((&found["rules"], &found["source"]), (&json!(0), &json!("/etc/audit/rules.d")));
 }
 
 #[test]
 fn files_are_in_the_order_of_ls_v() {
-    let mut names = ["a.rules", "10-x.rules", "9-x.rules", "09-b.rules", "10-x2.rules", "10-x10.rules", "99.rules"];
+    let mut names =
+        ["a.rules", "10-x.rules", "9-x.rules", "09-b.rules", "10-x2.rules", "10-x10.rules", "99.rules"];
     names.sort_by(|a, b| by_version(a, b));
-    assert_eq!(names, ["09-b.rules", "9-x.rules", "10-x.rules", "10-x2.rules", "10-x10.rules", "99.rules", "a.rules"]);
+    assert_eq!(
+        names,
+        ["09-b.rules", "9-x.rules", "10-x.rules", "10-x2.rules", "10-x10.rules", "99.rules", "a.rules"]
+    );
 }
 
 #[test]
@@ -100,7 +111,22 @@ fn this_system_can_be_asked() {
 
 #[test]
 fn any_text() {
-    let tokens = &["-a ", "always,exit", " ", "\n", "-S", "-F ", "auid>=", "-w ", "/etc", "-p", "wa", "=", "-e 2", "ä"];
+    let tokens = &[
+        "-a ",
+        "always,exit",
+        " ",
+        "\n",
+        "-S",
+        "-F ",
+        "auid>=",
+        "-w ",
+        "/etc",
+        "-p",
+        "wa",
+        "=",
+        "-e 2",
+        "ä",
+    ];
     check_any_text(FILE, tokens, |text| {
         let mut errors = Errors::default();
         let files = [(FILE.to_owned(), text.to_owned())];
@@ -115,7 +141,8 @@ fn any_text() {
         let mut data = Map::new();
         let in_effect = Ok((kernel::Status::default(), loaded.rules.clone()));
         let places = HostPlaces::new(&host);
-        let facts = Facts { permanent: &loaded, in_effect: &in_effect, machine: Machine::X86_64, places: &places };
+        let facts =
+            Facts { permanent: &loaded, in_effect: &in_effect, machine: Machine::X86_64, places: &places };
         facts.tell(&mut data);
         (data.into(), errors.into_list())
     });
