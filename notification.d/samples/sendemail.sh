@@ -1,7 +1,7 @@
 #!/bin/sh
 #
-# Sample notification script: sends a mail when a host or a service goes down or comes back, and when a host
-# breaks a best-practice rule or keeps it again. Everything else is ignored.
+# Sample notification script: sends a mail when a host or a service goes down or comes back, when a host breaks a
+# best-practice rule or keeps it again, and when programs of a host changed. Everything else is ignored.
 #
 # To use it: set the values below (or in the environment), make the file executable, and copy it to
 # /etc/assimilation/notification.d. It needs one of mail (mailutils, bsd-mailx, s-nail), mailx or mutt.
@@ -82,9 +82,23 @@ describe() {
             fi ;;
         Drone:warn | Drone:unwarn)
             describe_compliance ;;
+        Drone:update)
+            describe_checksums ;;
         *)
             return 1 ;;
     esac
+}
+
+# Files of a host changed: with a package, which is worth a line, or without, which is worth getting up for.
+describe_checksums() {
+    [ "${ASSIM_CHANGETYPE:-}" = checksums ] || return 1
+    if [ "${ASSIM_unexplained_count:-0}" = 0 ]; then
+        subject="NOTE: System $host has changed programs or libraries"
+        happened="Files of the system $host changed. Packages explain it, or the files are new or gone."
+    else
+        subject="WARNING: System $host has programs that were changed by no package: $(value unexplained_count)"
+        happened="Files of the system $host changed although their packages did not. Find out who did it."
+    fi
 }
 
 # A host's warnings: a rule, or the sum of all rules of a category, or something else that has a reason.
@@ -126,6 +140,7 @@ body() {
         paragraph 'Severity:' severity
         paragraph 'Why it matters:' why
         paragraph 'What was found:' comment
+        paragraph 'What changed:' text
         paragraph 'What the monitor said:' monmsg
         if [ "$event" != unwarn ]; then
             paragraph 'To check by hand:' check

@@ -113,8 +113,8 @@ fn no_answer(context: &Context, reason: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Format;
     use model::paths::SitePaths;
+    use output::Format;
     use std::io::{Error, ErrorKind};
 
     #[test]

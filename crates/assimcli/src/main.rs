@@ -2,14 +2,12 @@
 
 mod client;
 mod commands;
-mod output;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::{doctor, events, genkeys, hosts, notify, query, rules, score, sql};
 use model::paths::SitePaths;
 use output::{Format, note};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -85,6 +83,13 @@ impl Failure {
     }
 }
 
+impl From<std::io::Error> for Failure {
+    /// Output is all that commands write without saying more about it.
+    fn from(error: std::io::Error) -> Self {
+        Self::new(format!("cannot write the answer: {error}"))
+    }
+}
+
 /// What every command is given.
 pub struct Context {
     pub paths: SitePaths,
@@ -104,10 +109,9 @@ fn main() -> ExitCode {
         Language::En => Format::Table,
         Language::Script => Format::Script,
     });
-    let by_terminal = if std::io::stdout().is_terminal() { Format::Table } else { Format::Script };
     let context = Context {
         paths: SitePaths::new(arguments.root),
-        format: arguments.output.or(by_language).unwrap_or(by_terminal),
+        format: arguments.output.or(by_language).unwrap_or_else(Format::by_terminal),
     };
     match run(&context, arguments.command) {
         Ok(Finding::Nothing) => ExitCode::SUCCESS,

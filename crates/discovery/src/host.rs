@@ -6,10 +6,13 @@
 
 mod directory;
 mod error;
+mod identity;
 mod resolve;
+mod walk;
 
 pub use directory::{Attributes, Directory, Entry, Kind};
 pub use error::{Problem, ReadError};
+pub(crate) use identity::Identity;
 use resolve::Resolver;
 use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
@@ -21,6 +24,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+pub(crate) use walk::{Barriers, Limits, Next, Visited};
 
 /// The largest file that [`Host::read`] takes.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -41,12 +45,14 @@ pub struct Host {
     root: PathBuf,
     resolver: Resolver,
     touched: RefCell<Touched>,
+    /// Where discoveries may keep what spares them work next time.
+    state: Option<PathBuf>,
 }
 
 impl Host {
     /// The system this program runs on.
     pub fn running() -> Host {
-        Host { root: PathBuf::from("/"), resolver: Resolver::running(), touched: RefCell::default() }
+        Host { root: PathBuf::from("/"), resolver: Resolver::running(), touched: RefCell::default(), state: None }
     }
 
     /// The file tree below `root`; `/` is the running system. A root that does not exist shows in every read.
@@ -55,7 +61,13 @@ impl Host {
         if root == Path::new("/") {
             return Host::running();
         }
-        Host { resolver: Resolver::tree(&root), root, touched: RefCell::default() }
+        Host { resolver: Resolver::tree(&root), root, touched: RefCell::default(), state: None }
+    }
+
+    /// Where the tree lies on the system this program runs on; `/` for that system itself. Not for reading, which
+    /// this type does: only a program that has an option for it may be given it.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// `false` for a tree: then there is no kernel, no process and no network to ask.
@@ -109,6 +121,13 @@ impl Host {
     pub fn directory(&self, path: &str) -> Result<Directory<'_>, ReadError> {
         let opened = self.resolver.open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC);
         self.record(path, opened.as_ref().ok(), |touched| &mut touched.directories);
+        let fd = opened.map_err(|errno| self.failed(path, errno))?;
+        Ok(Directory::new(self, path.trim_end_matches('/').to_owned(), fd))
+    }
+
+    /// The same for a directory whose changes are to trigger nothing.
+    pub fn directory_unrecorded(&self, path: &str) -> Result<Directory<'_>, ReadError> {
+        let opened = self.resolver.open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC);
         let fd = opened.map_err(|errno| self.failed(path, errno))?;
         Ok(Directory::new(self, path.trim_end_matches('/').to_owned(), fd))
     }

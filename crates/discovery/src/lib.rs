@@ -5,12 +5,14 @@
 //! reads through [`Host`], so the same code looks at the running system, at an image and at a test's fixture.
 
 mod host;
+mod idle;
 mod parse;
 mod run;
 
 pub use host::{
     Attributes, Directory, Entry as DirectoryEntry, Host, HostFile, Kind, Problem, ReadError, Touched,
 };
+pub use idle::take_helper_time;
 use model::GraphFacts;
 pub use model::config::Schedule;
 pub use model::envelope::Envelope;
@@ -106,6 +108,11 @@ impl Discovery {
     /// The schedule of one instance of this discovery.
     pub fn schedule_of(&self, instance: &str) -> Schedule {
         self.instance(instance).and_then(|instance| instance.schedule).unwrap_or(self.schedule)
+    }
+
+    /// It reads so much that by itself it runs only every few hours: who asks for it wants it knowingly.
+    pub fn is_expensive(&self) -> bool {
+        self.schedule.repeat_seconds >= 8 * 3600
     }
 
     fn instance(&self, name: &str) -> Option<&'static Instance> {

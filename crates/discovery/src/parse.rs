@@ -6,9 +6,21 @@
 pub mod container;
 pub mod drop_ins;
 pub mod grub;
+pub mod ini;
+pub mod mount_points;
+pub mod ownership;
+pub mod pam_lines;
+pub mod pam_settings;
+pub mod pam_stack;
+pub mod people;
+pub mod presence;
+pub mod shadow;
+pub mod shell_words;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
 pub mod support;
+pub mod systemd_conf;
+pub mod users;
 #[cfg(test)]
 pub mod testing;
 
@@ -40,6 +52,10 @@ pub trait Files {
     fn text(&self, path: &str) -> Result<String, NotRead>;
     /// Names in a directory, in any order.
     fn names(&self, directory: &str) -> Result<Vec<String>, NotRead>;
+    /// Whether `path` is a link to /dev/null: programs with drop-in directories take that for an empty file.
+    fn is_masked(&self, _path: &str) -> bool {
+        false
+    }
 }
 
 impl Files for Host {
@@ -49,6 +65,10 @@ impl Files for Host {
 
     fn names(&self, directory: &str) -> Result<Vec<String>, NotRead> {
         self.list(directory).map_err(|error| NotRead { absent: error.is_missing(), why: error.to_string() })
+    }
+
+    fn is_masked(&self, path: &str) -> bool {
+        self.read_link(path).is_ok_and(|target| target == "/dev/null")
     }
 }
 

@@ -16,6 +16,10 @@ pub enum NodeKind {
     IpaddrNode,
     /// An installed package in one version; key = `<type>/<name>/<arch>/<version>`.
     Package,
+    /// A program with sockets on one host; key = `<designation>/<program>:<hash>`.
+    ProcessNode,
+    /// A service: a port at an address; key = `<context>/<port>_<protocol>_<address>`.
+    IpTcpPortNode,
 }
 
 impl NodeKind {
@@ -25,6 +29,8 @@ impl NodeKind {
             Self::NicNode => "NICNode",
             Self::IpaddrNode => "IPaddrNode",
             Self::Package => "Package",
+            Self::ProcessNode => "ProcessNode",
+            Self::IpTcpPortNode => "IPtcpportNode",
         }
     }
 }
@@ -47,6 +53,15 @@ pub enum EdgeKind {
     IpOwner,
     /// Drone → Package
     Installed,
+    /// Drone → ProcessNode
+    Hosting,
+    /// ProcessNode → IPtcpportNode: offers this service
+    TcpService,
+    /// ProcessNode → IPtcpportNode: uses this service. The reference has this one the other way round; here a service
+    /// lives as long as somebody says that it offers or uses it.
+    TcpClient,
+    /// IPtcpportNode → IPaddrNode
+    BaseIp,
 }
 
 impl EdgeKind {
@@ -55,6 +70,10 @@ impl EdgeKind {
             Self::NicOwner => "nicowner",
             Self::IpOwner => "ipowner",
             Self::Installed => "installed",
+            Self::Hosting => "hosting",
+            Self::TcpService => "tcpservice",
+            Self::TcpClient => "tcpclient",
+            Self::BaseIp => "baseip",
         }
     }
 }

@@ -59,6 +59,11 @@ impl SitePaths {
         self.state().join("nanoprobe")
     }
 
+    /// What discoveries keep between runs, such as checksums of unchanged files.
+    pub fn discovery_state(&self) -> PathBuf {
+        self.state().join("discovery")
+    }
+
     pub fn database(&self) -> PathBuf {
         self.state().join("cma.sqlite")
     }

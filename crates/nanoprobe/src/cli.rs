@@ -66,6 +66,28 @@ pub struct AgentArgs {
 pub enum Command {
     /// Run one discovery once and print what it found as JSON; needs neither CMA nor keys
     Discover(DiscoverArgs),
+    /// Judge this host (or the file tree of --host-root) by a rule set, once; needs neither CMA nor keys. Exit status 2
+    /// when a rule fails
+    Audit(AuditArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Rule set; BASE chooses by the operating system
+    #[arg(long, value_name = "SET", default_value = "BASE")]
+    pub set: String,
+    /// Only this rule, with all that there is to say about it: its id, or its id in a benchmark; may be repeated
+    #[arg(long = "rule", value_name = "ID")]
+    pub rules: Vec<String>,
+    /// Also the rules that pass, and those that could not be judged, with the reason
+    #[arg(long)]
+    pub all: bool,
+    /// Also read whole file systems, which takes minutes
+    #[arg(long)]
+    pub deep: bool,
+    /// Output format [default: table on a terminal, else script]
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<output::Format>,
 }
 
 #[derive(Debug, Args)]

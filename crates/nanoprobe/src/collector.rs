@@ -2,11 +2,12 @@
 //!
 //! Native discoveries run one after the other on a worker thread. A thread cannot be killed: one that hangs (a dead
 //! network file system) is abandoned and another takes its place, up to [`MAX_STUCK`]. Executables run one at a
-//! time on a thread of their own, so that a slow script does not hold up the rest.
+//! time on a thread of their own, so that a slow script does not hold up the rest, and so do native discoveries that
+//! say of themselves that they may take long.
 
 use crate::executables::{self, Ended, Executable, Limits};
 use crate::triggers::mapping::Interest;
-use discovery::{Discovery, Host, Parameters};
+use discovery::{Discovery, Host, Parameters, Schedule};
 use model::envelope::MAX_DOCUMENT_BYTES;
 use model::{DocumentHash, Envelope, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
@@ -66,10 +67,14 @@ pub struct Finished {
 /// The worker threads. Results come out of the channel given to [`Collector::new`].
 pub struct Collector {
     host_root: PathBuf,
+    /// Where discoveries keep what spares them work next time.
+    state: Option<PathBuf>,
     results: UnboundedSender<Finished>,
     worker: Option<mpsc::Sender<Job>>,
     /// Number and instance of the native run in progress.
     native: Option<(u64, String)>,
+    /// The same for one that may take long.
+    long: Option<(u64, String)>,
     executable: Option<u64>,
     stuck: BTreeMap<u64, String>,
     next: u64,
@@ -80,19 +85,30 @@ impl Collector {
     pub fn new(host_root: PathBuf, results: UnboundedSender<Finished>) -> Self {
         Self {
             host_root,
+            state: None,
             results,
             worker: None,
             native: None,
+            long: None,
             executable: None,
             stuck: BTreeMap::new(),
             next: 1,
         }
     }
 
+    /// Gives discoveries a directory to keep state in; it is made when one needs it.
+    pub fn with_state(mut self, directory: PathBuf) -> Self {
+        self.state = Some(directory);
+        self
+    }
+
     /// Whether a run of this kind can start now.
     pub fn is_free(&self, work: &Work) -> bool {
         match work {
-            Work::Native(_) => self.native.is_none() && self.stuck.len() < MAX_STUCK,
+            Work::Native(discovery) => {
+                let lane = if may_take_long(discovery) { &self.long } else { &self.native };
+                lane.is_none() && self.stuck.len() < MAX_STUCK
+            }
             Work::Executable(_) => self.executable.is_none(),
         }
     }
@@ -110,16 +126,24 @@ impl Collector {
     ) -> std::io::Result<()> {
         let number = self.next;
         self.next += 1;
+        let own_thread = match &work {
+            Work::Executable(_) => Some("executable"),
+            Work::Native(discovery) => may_take_long(discovery).then_some("long discovery"),
+        };
         let native = matches!(work, Work::Native(_));
         let job = Job { number, instance: instance.into(), work, parameters, timeout };
-        let host_root = self.host_root.clone();
+        let (host_root, state) = (self.host_root.clone(), self.state.clone());
         let results = self.results.clone();
-        if !native {
-            thread::Builder::new().name("executable".into()).spawn(move || {
+        if let Some(name) = own_thread {
+            thread::Builder::new().name(name.into()).spawn(move || {
                 // Nobody listens any more when the agent stops.
-                let _ = results.send(run(&job, &host_root));
+                let _ = results.send(run(&job, &host_root, state));
             })?;
-            self.executable = Some(number);
+            if native {
+                self.long = Some((number, instance.into()));
+            } else {
+                self.executable = Some(number);
+            }
             return Ok(());
         }
         let unsent = match &self.worker {
@@ -130,7 +154,7 @@ impl Collector {
             let (sender, jobs) = mpsc::channel::<Job>();
             thread::Builder::new().name("discovery".into()).spawn(move || {
                 while let Ok(job) = jobs.recv() {
-                    if results.send(run(&job, &host_root)).is_err() {
+                    if results.send(run(&job, &host_root, state.clone())).is_err() {
                         return;
                     }
                 }
@@ -146,12 +170,13 @@ impl Collector {
     /// Gives up the native run of `instance`; its thread ends when the run does. `false` when none is in progress
     /// (executables keep their time-out by themselves).
     pub fn abandon(&mut self, instance: &str) -> bool {
-        match self.native.take_if(|(_, running)| running == instance) {
-            Some((number, instance)) => {
-                self.worker = None;
-                self.stuck.insert(number, instance);
-                true
-            }
+        if let Some((number, instance)) = self.native.take_if(|(_, running)| running == instance) {
+            self.worker = None;
+            self.stuck.insert(number, instance);
+            return true;
+        }
+        match self.long.take_if(|(_, running)| running == instance) {
+            Some((number, instance)) => self.stuck.insert(number, instance).is_none(),
             None => false,
         }
     }
@@ -161,8 +186,8 @@ impl Collector {
         if self.stuck.remove(&finished.number).is_some() {
             return false;
         }
-        if self.native.as_ref().is_some_and(|(number, _)| *number == finished.number) {
-            self.native = None;
+        for lane in [&mut self.native, &mut self.long] {
+            lane.take_if(|(number, _)| *number == finished.number);
         }
         if self.executable == Some(finished.number) {
             self.executable = None;
@@ -233,10 +258,20 @@ pub fn run_executable(
     (printed.and_then(|printed| executables::envelope(executable, host, &printed)), ended)
 }
 
-fn run(job: &Job, host_root: &std::path::Path) -> Finished {
+/// A discovery that is warned about later than others expects to be at work for so long.
+fn may_take_long(discovery: &Discovery) -> bool {
+    discovery.schedule.warn_seconds > Schedule::DEFAULT.warn_seconds
+}
+
+fn run(job: &Job, host_root: &std::path::Path, state: Option<PathBuf>) -> Finished {
     let seen = Timestamp::now();
     let before = thread_time();
+    discovery::take_helper_time();
     let host = Host::at(host_root);
+    let host = match state {
+        Some(directory) => host.with_state(directory),
+        None => host,
+    };
     let (result, interest, children) = match &job.work {
         Work::Native(discovery) => {
             let envelope = discovery::run(discovery, &job.instance, &host, &job.parameters);
@@ -255,7 +290,7 @@ fn run(job: &Job, host_root: &std::path::Path) -> Finished {
         drop(envelope);
         pack_text(&text)
     });
-    let cpu = thread_time().saturating_sub(before) + children;
+    let cpu = thread_time().saturating_sub(before) + children + discovery::take_helper_time();
     Finished { number: job.number, instance: job.instance.clone(), result, interest, cpu, seen }
 }
 
@@ -268,7 +303,7 @@ fn thread_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use discovery::{Collected, Schedule, Trigger, no_graph};
+    use discovery::{Collected, Trigger, no_graph};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
@@ -352,6 +387,39 @@ mod tests {
         assert!(collector.is_free(&work));
         collector.start("again", work, Parameters::new(), Duration::ZERO).unwrap();
         assert_eq!(results.recv().await.unwrap().instance, "again");
+    }
+
+    static LONG_RELEASE: AtomicBool = AtomicBool::new(false);
+    static LONG: Discovery = Discovery {
+        schedule: Schedule { warn_seconds: 300, ..Schedule::DEFAULT },
+        ..example(|_, _| {
+            while !LONG_RELEASE.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Collected::new(serde_json::json!({}))
+        })
+    };
+
+    #[tokio::test]
+    async fn what_may_take_long_holds_up_nothing() {
+        let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
+        let state = tempfile::tempdir().unwrap();
+        let mut collector = Collector::new("/".into(), sender).with_state(state.path().into());
+        let (long, short) = (Work::Native(&LONG), Work::Native(&READING));
+        collector.start("long", long.clone(), Parameters::new(), Duration::ZERO).unwrap();
+        assert!(!collector.is_free(&long) && collector.is_free(&short));
+        collector.start("short", short.clone(), Parameters::new(), Duration::ZERO).unwrap();
+        let finished = results.recv().await.unwrap();
+        assert_eq!(finished.instance, "short");
+        assert!(collector.settle(&finished) && collector.is_free(&short) && !collector.is_free(&long));
+        assert!(collector.abandon("long") && collector.is_free(&long), "its place is taken by another");
+        assert_eq!(collector.stuck().collect::<Vec<_>>(), ["long"]);
+        LONG_RELEASE.store(true, Ordering::Relaxed);
+        let late = results.recv().await.unwrap();
+        assert!(!collector.settle(&late), "a late result is dropped");
+        collector.start("long", long.clone(), Parameters::new(), Duration::ZERO).unwrap();
+        let finished = results.recv().await.unwrap();
+        assert!(collector.settle(&finished) && collector.is_free(&long));
     }
 
     #[test]

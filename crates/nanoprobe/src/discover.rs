@@ -33,7 +33,8 @@ pub fn discover(arguments: &DiscoverArgs, site: &SitePaths, host_root: &Path, pr
     if !host_root.is_dir() {
         return failed(&format!("--host-root {}: there is no such directory", host_root.display()));
     }
-    let host = Host::at(host_root);
+    // The agent's own state: what it knows need not be found out again, and what is found here helps it.
+    let host = Host::at(host_root).with_state(site.discovery_state());
     let by_hand =
         scan.executables.iter().find(|executable| executable.name == kind || executable.instance == kind);
     let native = discovery::find(kind);

@@ -3,7 +3,7 @@
 use model::paths::SitePaths;
 use nanoprobe::agent::start;
 use nanoprobe::cli::{Cli, Command, Parsed, parse};
-use nanoprobe::discover;
+use nanoprobe::{audit, discover};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -21,6 +21,9 @@ fn run(cli: &Cli) -> u8 {
         let pretty = std::io::stdout().is_terminal();
         let answer = discover::discover(arguments, &SitePaths::new(&cli.root), &cli.host_root, pretty);
         return finish(&answer.output, &answer.messages, answer.code);
+    }
+    if let Some(Command::Audit(arguments)) = &cli.command {
+        return audit::run(arguments, &SitePaths::new(&cli.root), &cli.host_root);
     }
     if cli.agent.status {
         let (text, code) = start::status(cli);

@@ -190,14 +190,14 @@ pub fn scores(results: &[RuleResult]) -> BTreeMap<String, f64> {
 }
 
 fn why_unknown(evaluation: &crate::Evaluation) -> String {
-    let missing: Vec<String> = evaluation.missing().map(|name| format!("${}", shown(name))).collect();
+    let missing: Vec<String> = evaluation.missing().map(shown).collect();
     if !missing.is_empty() {
         return format!("not found: {}", missing.join(", "));
     }
     let found: Vec<String> = evaluation
         .used
         .iter()
-        .map(|(name, value)| format!("${} = {}", shown(name), shown(&value.to_string())))
+        .map(|(name, value)| format!("{} = {}", shown(name), shown(&value.to_string())))
         .collect();
     match found.is_empty() {
         true => "nothing was found that the rule could judge".into(),

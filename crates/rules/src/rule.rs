@@ -141,6 +141,47 @@ impl Rule {
         })
     }
 
+    /// Everything about the rule as text for people, harmless on a terminal.
+    pub fn page(&self) -> String {
+        let mut page = format!(
+            "{}: {}\n{} severity, category {}, set {}\n",
+            self.id, self.title, self.severity, self.category, self.set
+        );
+        if let Some(why) = &self.ignored {
+            page += &format!("IGNORED in this set: {why}\n");
+        }
+        page += &format!("\nChecks, on the data of {}:\n    {}\n", self.discovery, self.expression.text);
+        if let Some(applies) = &self.applies {
+            let data = applies.discovery.as_ref().unwrap_or(&self.discovery);
+            page += &format!(
+                "\nOnly where this is true of {data}:\n    {}\n    otherwise: {}\n",
+                applies.expression.text, applies.reason
+            );
+        }
+        for (heading, body) in [
+            ("Why", &self.why),
+            ("Check by hand", &self.check),
+            ("Fix now", &self.fix_now),
+            ("Fix for good", &self.fix_permanently),
+        ] {
+            if !body.is_empty() {
+                let lines: Vec<String> =
+                    body.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
+                page += &format!("\n{heading}\n{}\n", lines.join("\n"));
+            }
+        }
+        let ids: Vec<String> = self
+            .references
+            .iter()
+            .map(|(benchmark, ids)| format!("    {:<16} {}", benchmark.replace('_', " "), ids.join(", ")))
+            .collect();
+        if !ids.is_empty() {
+            page += &format!("\nCalled in benchmarks\n{}\n", ids.join("\n"));
+        }
+        page += &format!("\nFrom {}\n", self.source);
+        page.lines().map(|line| model::text::printable(line).into_owned() + "\n").collect()
+    }
+
     /// What is wrong with the rule for its readers: examples that do not do what they must, missing texts.
     pub fn shortcomings(&self) -> Vec<RuleProblem> {
         let problem = |message: String, hint: &str| RuleProblem {

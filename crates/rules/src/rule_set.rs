@@ -126,6 +126,11 @@ impl RuleSets {
         os.and_then(fits).or_else(|| self.effective(set))
     }
 
+    /// Which operating systems get which set in place of this one, in the order in which they are tried.
+    pub fn picks(&self, set: &str) -> impl Iterator<Item = &Pick> {
+        self.picked.get(set).into_iter().flatten().map(|(pick, _)| pick)
+    }
+
     /// A rule as a set has it on some host: for its texts, where the host's operating system is not at hand.
     pub fn rule(&self, set: &str, id: &str) -> Option<&Arc<Rule>> {
         let variants = self.picked.get(set).into_iter().flatten().map(|(_, variant)| variant);

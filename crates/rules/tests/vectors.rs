@@ -151,7 +151,7 @@ fn na_ends_a_warning_and_order_is_pass_fail_ignore_na_gone() {
         panic!()
     };
     assert_eq!((before, after), (9.0, 3.0));
-    assert!(new[0].note.contains("not found: $a"), "{}", new[0].note);
+    assert!(new[0].note.contains("not found: a"), "{}", new[0].note);
     assert_eq!(transitions(&new, &new), []);
 }
 

@@ -1,10 +1,11 @@
 //! The project's own commands: `cargo xtask demo`, `test`, `bench`, `tidy`, `new`.
 
 mod bench;
+mod compare_openscap;
 mod demo;
+mod fuzz;
 mod new;
 mod packages;
-
 mod test;
 mod tidy;
 
@@ -28,6 +29,10 @@ enum Command {
     Test(test::Options),
     /// Measure the figures that the project promises; each with the machine's load beside it.
     Bench(bench::Options),
+    /// Judge one host by one benchmark with OpenSCAP and with `nanoprobe audit`: agreement, processor time, memory.
+    CompareOpenscap(compare_openscap::Options),
+    /// Every discovery that reads files, under libFuzzer.
+    Fuzz(fuzz::Options),
     /// Check what no compiler checks: file sizes, licences, that every extension is registered.
     Tidy,
     /// Start a new extension from a template.
@@ -39,6 +44,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::CompareOpenscap(options) => compare_openscap::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Tidy => tidy::run(),
         Command::New(options) => new::run(&options),
     };

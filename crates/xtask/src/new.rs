@@ -29,7 +29,7 @@ pub fn run(options: &Options) -> Outcome {
             (format!("crates/discovery/src/all/{}.rs", options.name), discovery(&options.name))
         }
         Kind::Rule => (
-            format!("best_practices/BASE/{}/{}.toml", options.discovery, options.name),
+            format!("best_practices/catalogue/{}/{}.toml", options.discovery, options.name),
             rule(&options.name, &options.discovery),
         ),
     };

@@ -1,9 +1,9 @@
 //! `doctor`: what is wrong with this installation, and what to do. Works without a running CMA.
 
 use crate::client::get_within;
-use crate::output::{Rows, text};
 use crate::{Context, Failure, Finding};
 use model::config::{CmaConfig, NanoprobeConfig};
+use output::{Rows, text};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -196,8 +196,8 @@ fn local(time: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Format;
     use model::paths::SitePaths;
+    use output::Format;
 
     fn context(root: &Path) -> Context {
         Context { paths: SitePaths::new(root), format: Format::Table }

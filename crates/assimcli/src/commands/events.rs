@@ -1,10 +1,10 @@
 //! `events`: what happened, oldest first; `--follow` waits for more.
 
 use crate::client::{encoded, get_within};
-use crate::output::{Format, Rows, color, print};
 use crate::{Context, Failure, Finding};
 use model::Timestamp;
 use model::text::printable;
+use output::{Format, Rows, color, print};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -61,10 +61,10 @@ fn last_sequence(events: &Value) -> Option<i64> {
 fn show(format: Format, events: &Value, first: bool) -> Result<(), Failure> {
     if format == Format::Table {
         let all = events.as_array().into_iter().flatten();
-        return print(&all.map(|entry| line(&entry["event"], color()) + "\n").collect::<String>());
+        return Ok(print(&all.map(|entry| line(&entry["event"], color()) + "\n").collect::<String>())?);
     }
     let rows = rows(format, events);
-    if first { rows.print(format) } else { rows.print_more(format) }
+    Ok(if first { rows.print(format) } else { rows.print_more(format) }?)
 }
 
 fn rows(format: Format, events: &Value) -> Rows {
@@ -108,6 +108,7 @@ fn line(event: &Value, color: bool) -> String {
     let paint = match kind {
         _ if !color => "",
         "warn" | "down" => "\u{1b}[31m",
+        "update" if event["extrainfo"]["severity"] == "high" => "\u{1b}[31m",
         "unwarn" | "up" => "\u{1b}[32m",
         _ => "",
     };
@@ -124,7 +125,7 @@ fn line(event: &Value, color: bool) -> String {
 /// One sentence about an event.
 fn what(event: &Value) -> String {
     let (object, extra) = (&event["associatedobject"], &event["extrainfo"]);
-    let field = |value: &Value| crate::output::text(value);
+    let field = |value: &Value| output::text(value);
     match event["eventtype"].as_str().unwrap_or("") {
         kind @ ("warn" | "unwarn") if extra["ruleid"].is_string() => {
             let verb = if kind == "warn" { "fails" } else { "no longer fails" };
@@ -144,6 +145,8 @@ fn what(event: &Value) -> String {
                 field(&extra["discovery_type"])
             )
         }
+        // What collected or changed says it best itself.
+        "warn" | "unwarn" | "update" if extra["text"].is_string() => field(&extra["text"]),
         "up" => format!("is up: {}", field(&object["reason"])),
         "down" => format!("is down: {}", field(&object["reason"])),
         kind => format!("{kind}: {}", field(&object["reason"])),
@@ -175,6 +178,20 @@ mod tests {
         for bad in ["", "m", "-5m", "soon", "99999999999999999999d", "é"] {
             assert_eq!(moment(bad, now), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn changed_files_in_one_line() {
+        let event = json!({"time": "2026-11-23T04:00:00Z", "eventtype": "update",
+            "associatedobject": {"designation": "web1", "reason": "STARTUP"},
+            "extrainfo": {"CHANGETYPE": "checksums", "severity": "high",
+                "text": "1 file changed although no package did: /usr/sbin/sshd"}});
+        let text = line(&event, false);
+        assert!(
+            text.ends_with("UPDATE  web1  1 file changed although no package did: /usr/sbin/sshd"),
+            "{text}"
+        );
+        assert!(line(&event, true).contains("\u{1b}[31m"), "red, because nobody upgraded it");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `genkeys`: the CMA's keys. Works without a running CMA.
 
-use crate::output::{Rows, note};
 use crate::{Context, Failure, Finding};
 use daemon::privileges::find_user;
+use output::{Rows, note};
 use serde_json::json;
 use std::path::Path;
 use wire::keys::{KeyDirectory, KeyId};

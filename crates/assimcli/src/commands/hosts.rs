@@ -1,8 +1,8 @@
 //! `hosts`: hosts with state; `hosts accept-key NAME` after a re-installation; `hosts remove NAME`.
 
 use crate::client::{delete, encoded, get, post};
-use crate::output::{Format, Rows, note, text};
 use crate::{Context, Failure, Finding};
+use output::{Format, Rows, note, text};
 use serde_json::{Value, json};
 
 #[derive(clap::Args)]

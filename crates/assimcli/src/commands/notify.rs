@@ -2,8 +2,8 @@
 //! `notify sample`: the sample scripts, which are also inside this program.
 
 use crate::client::post;
-use crate::output::{Rows, note, print};
 use crate::{Context, Failure, Finding};
+use output::{Rows, note, print};
 use serde_json::json;
 
 #[derive(clap::Args)]

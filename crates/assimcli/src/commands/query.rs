@@ -1,8 +1,8 @@
 //! `query`: canned questions. `query list` shows them.
 
 use crate::client::{encoded, get, post};
-use crate::output::{Format, Rows, print};
 use crate::{Context, Failure, Finding};
+use output::{Format, Rows, print};
 use serde_json::{Map, Value, json};
 
 #[derive(clap::Args)]
@@ -48,9 +48,9 @@ fn list(context: &Context, known: &Value) -> Result<(), Failure> {
     }
     if context.format == Format::Script {
         // As the original's script form: names only.
-        return print(&rows.rows.iter().map(|row| crate::output::text(&row[0]) + "\n").collect::<String>());
+        return Ok(print(&rows.rows.iter().map(|row| output::text(&row[0]) + "\n").collect::<String>())?);
     }
-    rows.print(context.format)
+    Ok(rows.print(context.format)?)
 }
 
 fn declared(query: &Value) -> impl Iterator<Item = (&str, &str)> {

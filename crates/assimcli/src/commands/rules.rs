@@ -2,10 +2,10 @@
 
 use crate::client::post;
 use crate::commands::query::closest;
-use crate::output::{Format, Rows, note, print};
 use crate::{Context, Failure, Finding};
 use model::text::printable;
-use rules::{Expression, Points, Rule, RuleProblem, RuleSets};
+use output::{Format, Rows, note, print};
+use rules::{Expression, OperatingSystem, Points, RuleProblem, RuleSets};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,13 @@ enum Command {
         /// Rule set
         #[arg(default_value = "BASE")]
         set: String,
+        /// As hosts with this operating system have it, by ID and VERSION_ID of its os-release
+        #[arg(long, value_name = "ID:VERSION", value_parser = system)]
+        os: Option<OperatingSystem>,
     },
     /// What a rule checks, why, how to check by hand, how to fix it now and for good, all benchmark ids
     Show {
-        /// Its id, a former id, or an id of a benchmark: nist_V-38528, V-38528, RHEL-08-040221
+        /// Its id, a former id, or an id of a benchmark: nist_V-38528, V-38528, RHEL-08-040221, CCE-84110-6
         id: String,
         /// As this rule set has it
         #[arg(long)]
@@ -73,7 +76,7 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     match &options.command {
-        Command::List { set } => list(context, set),
+        Command::List { set, os } => list(context, set, os.as_ref()),
         Command::Show { id, set } => show(context, id, set.as_deref()),
         Command::Load { directory, set, based_on } => load(context, directory, set, based_on.as_deref()),
         Command::Check { directory } => check(context, directory),
@@ -109,9 +112,16 @@ fn report(problem: &RuleProblem) {
     note!("assimcli: {}", printable(&problem.to_string()));
 }
 
-fn list(context: &Context, name: &str) -> Result<Finding, Failure> {
+/// `rhel:9.4`
+fn system(text: &str) -> Result<OperatingSystem, String> {
+    let (id, version) = text.split_once(':').unwrap_or((text, ""));
+    let data = json!({"id": id, "version_id": version});
+    OperatingSystem::of(&data).ok_or_else(|| "expected ID:VERSION, for example debian:12".to_owned())
+}
+
+fn list(context: &Context, name: &str, os: Option<&OperatingSystem>) -> Result<Finding, Failure> {
     let sets = sets(context);
-    let Some(set) = sets.effective(name) else { return Err(no_such_set(&sets, name)) };
+    let Some(set) = sets.effective_for(name, os) else { return Err(no_such_set(&sets, name)) };
     let mut rows = Rows::new(&["id", "severity", "category", "discovery", "title", "set"]);
     for rule in set.rules() {
         let title = rule
@@ -128,6 +138,16 @@ fn list(context: &Context, name: &str) -> Result<Finding, Failure> {
         ]);
     }
     rows.print(context.format)?;
+    if os.is_none() && context.format == Format::Table && sets.picks(name).next().is_some() {
+        let picks: Vec<String> = sets
+            .picks(name)
+            .map(|pick| format!("{} {} {}", pick.os, pick.versions.join(" "), pick.set).replace("  ", " "))
+            .collect();
+        note!(
+            "Hosts get further rules by their operating system ({}): see them with --os, for example --os debian:12.",
+            picks.join(", ")
+        );
+    }
     Ok(Finding::Nothing)
 }
 
@@ -168,47 +188,10 @@ fn show(context: &Context, id: &str, set: Option<&str>) -> Result<Finding, Failu
         )
         .print(Format::Csv)?,
         Format::Table | Format::Script => {
-            print(&found.iter().map(|rule| page(rule)).collect::<Vec<_>>().join("\n"))?
+            print(&found.iter().map(|rule| rule.page()).collect::<Vec<_>>().join("\n"))?
         }
     }
     Ok(Finding::Nothing)
-}
-
-fn page(rule: &Rule) -> String {
-    let mut page = format!(
-        "{}: {}\n{} severity, category {}, set {}\n",
-        rule.id,
-        rule.title,
-        rule.severity.as_str(),
-        rule.category,
-        rule.set
-    );
-    if let Some(why) = &rule.ignored {
-        page += &format!("IGNORED in this set: {why}\n");
-    }
-    page += &format!("\nChecks, on the data of {}:\n    {}\n", rule.discovery, rule.expression.text);
-    for (heading, body) in [
-        ("Why", &rule.why),
-        ("Check by hand", &rule.check),
-        ("Fix now", &rule.fix_now),
-        ("Fix for good", &rule.fix_permanently),
-    ] {
-        if !body.is_empty() {
-            let lines: Vec<String> =
-                body.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
-            page += &format!("\n{heading}\n{}\n", lines.join("\n"));
-        }
-    }
-    let ids: Vec<String> = rule
-        .references
-        .iter()
-        .map(|(benchmark, ids)| format!("    {:<16} {}", benchmark.replace('_', " "), ids.join(", ")))
-        .collect();
-    if !ids.is_empty() {
-        page += &format!("\nCalled in benchmarks\n{}\n", ids.join("\n"));
-    }
-    page += &format!("\nFrom {}\n", rule.source);
-    page.lines().map(|line| printable(line).into_owned() + "\n").collect()
 }
 
 fn check(context: &Context, directory: &Path) -> Result<Finding, Failure> {

@@ -1,9 +1,9 @@
 //! `score`: the triage. What is wrong, worst first, with the exact fix.
 
 use crate::client::{encoded, get};
-use crate::output::{Format, Rows, color, print, text, width};
 use crate::{Context, Failure, Finding};
 use model::text::{printable, shortened};
+use output::{Format, Rows, color, print, text, width};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ fn for_people(context: &Context, options: &Options, failing: &[Value]) -> Result
     let hosts = get(context, "/v1/hosts")?;
     let count = hosts.as_array().map_or(0, Vec::len);
     if failing.is_empty() {
-        return print(&format!("No rule fails on {count} host{}.\n", plural(count)));
+        return Ok(print(&format!("No rule fails on {count} host{}.\n", plural(count)))?);
     }
     let rules = grouped(failing);
     let mut page = summary(failing, &rules, count);
@@ -86,7 +86,7 @@ fn for_people(context: &Context, options: &Options, failing: &[Value]) -> Result
         page +=
             "\n`assimcli score --fixes` tells how to mend them, `assimcli rules show ID` all about one.\n";
     }
-    print(&page)
+    Ok(print(&page)?)
 }
 
 /// One rule with the hosts on which it fails.

@@ -1,8 +1,8 @@
 //! `sql`: read-only SELECT over the documented views.
 
 use crate::client::{get, post};
-use crate::output::{Rows, note};
 use crate::{Context, Failure, Finding};
+use output::{Rows, note};
 use serde_json::json;
 
 #[derive(clap::Args)]

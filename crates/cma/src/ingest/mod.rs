@@ -4,6 +4,7 @@
 //! [`report`] stores it and brings graph, [`evaluation`] and events up to date. Nothing in here is durable or
 //! visible before the writer thread commits; what has to happen afterwards is collected in [`Produced`].
 
+mod checksums;
 pub mod document;
 pub mod evaluation;
 pub mod events;

@@ -2,7 +2,7 @@
 
 use super::document::{Content, Incoming};
 use super::events::about_host;
-use super::{Context, Sender, concerns_all, evaluation};
+use super::{Context, Sender, checksums, concerns_all, evaluation};
 use model::envelope::Envelope;
 use model::{Designation, EventType, GraphFacts, Timestamp};
 use serde_json::json;
@@ -120,7 +120,7 @@ fn store_document(
         return Ok(Some(format!("the host has {MAX_INSTANCES} instances already")));
     }
     // A clock set back must not let a period end before it began.
-    let since = old.map_or(context.now, |old| context.now.max(old.since.plus(Duration::from_micros(1))));
+    let since = old.as_ref().map_or(context.now, |old| context.now.max(old.since.plus(Duration::from_micros(1))));
     let row = DocumentRow {
         instance: incoming.instance.clone(),
         discovertype: envelope.discovertype.clone(),
@@ -137,6 +137,7 @@ fn store_document(
             context.warn(format!("{designation}: {} does not reach the graph: {reason}", incoming.instance))
         }
     }
+    checksums::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
     evaluation::document(tx, context, host, &row, envelope)?;
     Ok(None)
 }

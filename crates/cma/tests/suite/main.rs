@@ -1,6 +1,7 @@
 //! Tests of the CMA from outside its modules: what messages change, the writer thread, and the whole program.
 
 mod calls;
+mod checksums;
 mod hostile;
 mod ingest;
 mod process;

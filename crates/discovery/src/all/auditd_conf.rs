@@ -5,8 +5,11 @@
 //! names keep their case. `25%` stays a text. An action that runs a program is a list: `["exec", "/path"]`.
 //! Of a repeated setting the last one counts. A setting that is not in the file is not in the data.
 //!
+//! `space_left_percent` and `admin_space_left_percent` are these limits in percent of the file system of the logs,
+//! rounded down: as they are written, or worked out from megabytes where its size is known (running system).
+//!
 //! ```json
-//! {"log_file": "/var/log/audit/audit.log", "max_log_file": 8, "space_left": "25%", "write_logs": true,
+//! {"log_file": "/var/log/audit/audit.log", "max_log_file": 8, "space_left": "25%", "space_left_percent": 25, "write_logs": true,
 //!  "space_left_action": ["exec", "/usr/local/sbin/Tell"], "disk_full_action": "halt"}
 //! ```
 
@@ -36,11 +39,34 @@ pub static DISCOVERY: Discovery = Discovery {
 const WORD_SETTINGS: &[&str] = &["log_format", "flush", "name_format", "transport", "disp_qos"];
 
 fn collect(host: &Host, parameters: &Parameters) -> Collected {
-    parse::collect_file(
-        host,
-        parameters.get("AUDITD_CONFIG").map_or("/etc/audit/auditd.conf", String::as_str),
-        parse,
-    )
+    let file = parameters.get("AUDITD_CONFIG").map_or("/etc/audit/auditd.conf", String::as_str);
+    let mut collected = parse::collect_file(host, file, parse);
+    if let Value::Object(data) = &mut collected.data {
+        let log_file = data.get("log_file").and_then(Value::as_str).unwrap_or("/var/log/audit/audit.log");
+        let directory = log_file.rsplit_once('/').map_or("/", |(directory, _)| directory).to_owned();
+        let has_megabytes = LIMITS.iter().any(|(limit, _)| data.get(*limit).is_some_and(Value::is_i64));
+        let size_bytes = has_megabytes.then(|| super::audit_partition::size_bytes(host, &directory)).flatten();
+        percentages(data, size_bytes);
+    }
+    collected
+}
+
+const LIMITS: [(&str, &str); 2] =
+    [("space_left", "space_left_percent"), ("admin_space_left", "admin_space_left_percent")];
+
+/// The limits of free space in percent of a file system of this size.
+fn percentages(data: &mut Map<String, Value>, size_bytes: Option<u64>) {
+    for (limit, percent) in LIMITS {
+        let found = match data.get(limit) {
+            Some(Value::String(text)) => text.strip_suffix('%').and_then(|number| number.parse::<u64>().ok()),
+            Some(Value::Number(megabytes)) => megabytes.as_u64().zip(size_bytes).and_then(|(megabytes, size)| {
+                let size_megabytes = (size >> 20).max(1);
+                Some(megabytes.checked_mul(100)? / size_megabytes)
+            }),
+            _ => None,
+        };
+        data.extend(found.map(|found| (percent.to_owned(), found.into())));
+    }
 }
 
 /// The settings of one file, and a sentence for each line that is none.
@@ -134,6 +160,20 @@ mod tests {
             "tcp_client_ports": "1024-65535", "num_logs": 6});
         assert_eq!(data, expected);
         assert!(errors.is_empty(), "{errors:?}");
+    }
+
+    #[test]
+    fn limits_in_percent() {
+        let percent = |text: &str, size_bytes| {
+            let mut data = Map::new();
+            data.insert("space_left".into(), scalar(text));
+            percentages(&mut data, size_bytes);
+            data.get("space_left_percent").and_then(Value::as_u64)
+        };
+        assert_eq!(percent("25%", None), Some(25));
+        assert_eq!((percent("250", Some(1000 << 20)), percent("249", Some(1000 << 20))), (Some(25), Some(24)));
+        assert_eq!((percent("250", None), percent("x%", Some(1)), percent("-5", Some(1 << 20))), (None, None, None));
+        assert_eq!(percent("9223372036854775807", Some(1 << 20)), None);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Owners and permissions of files: what stat(1), getfacl(1) and getfattr(1) show.
 //!
-//! `data` = path → object. A name of the list that ends in `/` (other than `/` itself) stands for the directory and
-//! its direct children; a symlink to a directory is followed then. Missing files are absent.
+//! `data` = path → object. Missing files are absent. A name of the list may be
+//! - a path; with `/` at the end (other than `/` itself) the directory and its direct children, a symlink to a directory
+//!   followed then;
+//! - several paths by choices, `/etc/{passwd,group}{,-}`;
+//! - a pattern, `/etc/ssh/*_key`, `/var/log/**`: `*` stays within a name and matches no hidden one, `**` crosses
+//!   directories and follows no symlink.
 //!
 //! | field | value |
 //! |---|---|
@@ -12,22 +16,42 @@
 //! | `perms.ACL`, `perms.defaultACL` | acl(5): `[{"user:bob":{read,write,exec}}]`; also `group:<name>`, `group:` (the owning group, whose rights `perms.group` cannot tell then) and `mask:` |
 //! | `security:selinux` | `{user,role,type,level}` |
 //! | `<namespace>:<name>` | other extended attributes (xattr(7)): text, or `0x` and hexadecimal digits |
+//! | `same_as` | of a symlink to a directory whose content another list has: that directory |
+//! | `name` | in a list with `alike` instead of `perms` and attributes: the last component |
+//! | `role`, `log_group` | of auditd's logs: `log_dir` or `log_file`; the group that auditd.conf gives them to |
 //!
-//! Parameters: `ASSIM_filelist`, blank-separated; `from` = `auditd_conf` takes the directory of `log_file` in
-//! /etc/audit/auditd.conf instead.
+//! Parameters: `ASSIM_filelist`, blank-separated. `from` takes the names from a configuration instead: `auditd_conf` the
+//! directory of `log_file` in /etc/audit/auditd.conf, `rsyslog_conf` the files that rsyslog writes (`NODATA` without the
+//! program). `alike`: of things that are alike (directory, kind, owner, group, mode, whether the name is that of a
+//! record of logins), a pattern gives only the first so many, so that a statement over all of them stays exact and the
+//! document short. Nothing that such a list names and no log triggers a run: they change all the time. `once` = `yes`:
+//! behind a symlink to a directory nothing is listed that another list of every host has (`/bin` and `/usr/bin`).
+//! What is mounted over a network is left alone, since a dead server never answers.
 //! ```json
 //! {"/etc/shadow":{"owner":"root","group":"shadow","type":"-","octal":"0640","perms":{"owner":{"read":true,"write":true,
 //!  "exec":false,"setid":false},"group":{"read":true,"write":false,"exec":false,"setid":false},
 //!  "other":{"read":false,"write":false,"exec":false},"sticky":false}}}
 //! ```
 
+use crate::host::{Barriers, Limits, Next, Visited};
+use crate::parse::mount_points;
+use crate::parse::ownership::{Names, Samples};
 use crate::{
     Attributes, Collected, Directory, Discovery, Host, Instance, Kind, Parameter, Parameters, Schedule,
     Trigger, documentation, no_graph,
 };
+use patterns::{Name, Pattern};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
 use std::ffi::CStr;
+use std::time::{Duration, Instant};
+use xattrs::{AclEntry, AclTag, parse_acl, selinux, xattr_text};
+
+#[path = "fileattrs/patterns.rs"]
+mod patterns;
+#[path = "fileattrs/sources.rs"]
+mod sources;
+#[path = "fileattrs/xattrs.rs"]
+mod xattrs;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "fileattrs",
@@ -36,23 +60,34 @@ pub static DISCOVERY: Discovery = Discovery {
     parameters: &[
         Parameter {
             name: FILELIST,
-            meaning: "Files, separated by blanks; a directory with / at the end includes its direct children",
+            meaning: "Files, separated by blanks; a directory with / at the end includes its direct children; \
+                      {a,b}, *, ** are understood",
             default: "/ /etc /lib /usr/ /var/ /run /run/lock /run/user /bin /sbin /usr/local/",
         },
         Parameter {
             name: FROM,
-            meaning: "auditd_conf: the directory of auditd's log instead of a list",
+            meaning: "auditd_conf: auditd's logs, rsyslog_conf: rsyslog's logs, instead of a list",
+            default: "",
+        },
+        Parameter {
+            name: ALIKE,
+            meaning: "Of files alike in one directory a pattern gives only so many; 0: all",
+            default: "0",
+        },
+        Parameter {
+            name: ONCE,
+            meaning: "yes: what another list of every host has is not listed again behind a symlink",
             default: "",
         },
     ],
     instances: &[
-        list("bin_fileattrs", &[(FILELIST, "/bin/ /sbin/")]),
-        list("lib64_fileattrs", &[(FILELIST, "/lib64 /lib/x86_64-linux-gnu/")]),
+        list("bin_fileattrs", &[(FILELIST, "/bin/ /sbin/"), (ONCE, "yes")]),
+        list("lib64_fileattrs", &[(FILELIST, "/lib64 /lib/x86_64-linux-gnu/"), (ONCE, "yes")]),
         list("libmodules_fileattrs", &[(FILELIST, "/lib/modules/")]),
-        list("lib_fileattrs", &[(FILELIST, "/lib/ /lib/i386-linux-gnu/")]),
-        list("usrlib64_fileattrs", &[(FILELIST, "/usr/lib64/ /usr/lib/x86_64-linux-gnu/")]),
+        list("lib_fileattrs", &[(FILELIST, "/lib/ /lib/i386-linux-gnu/"), (ONCE, "yes")]),
+        list("usrlib64_fileattrs", &[(FILELIST, "/usr/lib64/ /usr/lib/x86_64-linux-gnu/"), (ONCE, "yes")]),
         list("usrlib_fileattrs", &[(FILELIST, "/usr/lib/ /usr/lib/i386-linux-gnu/")]),
-        list("usr_bin_fileattrs", &[(FILELIST, "/usr/bin/ /usr/sbin/")]),
+        list("usr_bin_fileattrs", &[(FILELIST, "/usr/bin/ /usr/sbin/"), (ONCE, "yes")]),
         list("usr_local_fileattrs", &[(FILELIST, "/usr/local/bin/ /usr/local/sbin/ /usr/local/lib/")]),
         Instance {
             name: "sysfile_fileattrs",
@@ -60,11 +95,33 @@ pub static DISCOVERY: Discovery = Discovery {
                 FILELIST,
                 "/ /etc/audit/ /etc/bash.bashrc /etc/bashrc /etc/bash_completion /etc/bash_completion.d/ \
                  /etc/default/grub /etc/group /etc/grub.conf /etc/grub.d/ /etc/gshadow /etc/init.d/ /etc/login.defs \
-                 /etc/passwd /etc/profile /etc/profile.d/ /etc/csh.cshrc /etc/selinux/ /etc/shadow /usr/ /usr/local/ /var/",
+                 /etc/passwd /etc/profile /etc/profile.d/ /etc/csh.cshrc /etc/selinux/ /etc/shadow /usr/ /usr/local/ /var/ \
+                 /etc/{passwd,group,shadow,gshadow}- /etc/security/opasswd{,.old} /etc/{issue,issue.net,motd,shells} \
+                 /etc/{at,cron}.{allow,deny} /etc/crontab /etc/cron.{d,hourly,daily,weekly,monthly} \
+                 /etc/audit/rules.d/*.rules /etc/ssh /etc/ssh/*.pub /etc/ssh/*_key /etc/ssh/sshd_config \
+                 /etc/ssh/sshd_config.d/ /boot/grub/grub.cfg /boot/grub2/{grub,user}.cfg \
+                 /usr/bin/{journalctl,at,crontab} /usr/sbin/{atd,cron,crond} \
+                 /sbin/{auditctl,aureport,ausearch,autrace,auditd,audispd,augenrules} \
+                 /sbin/{audisp-syslog,audisp-remote,audispd-zos-remote,rsyslogd} /var/log",
             )],
-            schedule: None,
+            schedule: Some(FILES),
         },
-        Instance { name: "auditd_fileattrs", parameters: &[(FROM, AUDITD_CONF)], schedule: None },
+        Instance {
+            name: "log_fileattrs",
+            parameters: &[
+                (
+                    FILELIST,
+                    // The particular ones first, so that each of them is represented.
+                    "/var/log /var/log/{auth.log,messages,secure,syslog} /var/log/{b,w}tmp* /var/log/lastlog* \
+                     /var/log/{cloud-init.log,localmessages,secure,waagent.log}* /var/log/apt/* /var/log/**/*.journal \
+                     /var/log/** /run/log/journal /run/log/journal/**",
+                ),
+                (ALIKE, "20"),
+            ],
+            schedule: Some(SLOW),
+        },
+        Instance { name: "auditd_fileattrs", parameters: &[(FROM, AUDITD_CONF)], schedule: Some(FILES) },
+        Instance { name: "rsyslog_fileattrs", parameters: &[(FROM, RSYSLOG_CONF)], schedule: Some(FILES) },
     ],
     schedule: Schedule::DEFAULT,
     trigger: Trigger::Files,
@@ -75,17 +132,24 @@ pub static DISCOVERY: Discovery = Discovery {
 const FILELIST: &str = "ASSIM_filelist";
 const FROM: &str = "from";
 const AUDITD_CONF: &str = "auditd_conf";
-const AUDITD_CONF_PATH: &str = "/etc/audit/auditd.conf";
+const RSYSLOG_CONF: &str = "rsyslog_conf";
+const ALIKE: &str = "alike";
+const ONCE: &str = "once";
 /// With about 400 bytes each, what fits a document.
 const MAX_FILES: usize = 30_000;
-/// Longer values of extended attributes are cut.
-const MAX_XATTR_TEXT_BYTES: usize = 1024;
+/// In a list with `alike`: classes after which the directory no longer makes a difference, and most of them.
+const MANY_CLASSES: usize = 500;
+const MAX_CLASSES: usize = 2_000;
+/// What one pattern with `**` may look at.
+const MAX_WALKED: u64 = 200_000;
+const MAX_WALK_SECONDS: u64 = 20;
 const MAX_ERRORS: usize = 20;
 
 /// The lists of program directories change with packages only, and inotify sees every change of mode or owner in
 /// a watched directory; their repetition is for what inotify cannot see (network file systems, lost events) and
 /// may be slow, because they are by far the longest.
 const SLOW: Schedule = Schedule { repeat_seconds: 900, ..Schedule::DEFAULT };
+const FILES: Schedule = Schedule { repeat_seconds: 300, ..Schedule::DEFAULT };
 
 const fn list(name: &'static str, parameters: &'static [(&'static str, &'static str)]) -> Instance {
     Instance { name, parameters, schedule: Some(SLOW) }
@@ -93,43 +157,66 @@ const fn list(name: &'static str, parameters: &'static [(&'static str, &'static 
 
 fn collect(host: &Host, parameters: &Parameters) -> Collected {
     let mut errors = Vec::new();
-    let paths = match parameters.get(FROM).map(String::as_str) {
-        Some(AUDITD_CONF) => vec![auditd_log_directory(host, &mut errors)],
-        _ => {
-            let list = parameters.get(FILELIST).map_or("", String::as_str);
-            list.split_ascii_whitespace().map(str::to_owned).collect()
-        }
-    };
-    let mut files = Files {
-        host,
-        users: names_by_number(host, "/etc/passwd", &mut errors),
-        groups: names_by_number(host, "/etc/group", &mut errors),
-        data: Map::new(),
-        errors,
-    };
-    paths.iter().for_each(|path| files.name(path));
+    let get = |name: &str| parameters.get(name).map_or("", String::as_str);
+    let names = Names::of(host, &mut errors);
+    let barriers = mount_points::barriers(&mount_points::current());
+    let alike = get(ALIKE).trim().parse().unwrap_or_default();
+    let once = get(ONCE) == "yes";
+    let mut files = Files { host, names, barriers, alike, once, data: Map::new(), errors };
+    match get(FROM) {
+        AUDITD_CONF => files.audit_log(),
+        RSYSLOG_CONF => files.rsyslog(),
+        _ => get(FILELIST).split_ascii_whitespace().for_each(|word| files.word(word)),
+    }
     files.finish()
 }
 
 struct Files<'a> {
     host: &'a Host,
-    users: HashMap<u32, String>,
-    groups: HashMap<u32, String>,
+    names: Names,
+    barriers: Barriers,
+    /// 0: everything is listed and recorded for watching.
+    alike: usize,
+    once: bool,
     data: Map<String, Value>,
     errors: Vec<String>,
 }
 
+/// What files alike have in common: directory, record of logins, kind, owner, group, mode.
+type Class = (String, bool, &'static str, u32, u32, u32);
+
 impl Files<'_> {
-    /// One name of the list.
-    fn name(&mut self, name: &str) {
-        if !name.starts_with('/') {
-            return self.problem(format!("{name}: not an absolute path: write it with / at the start"));
+    /// One word of the list.
+    fn word(&mut self, word: &str) {
+        let names = match patterns::names(word) {
+            Ok(names) => names,
+            Err(why) => return self.problem(why),
+        };
+        for name in names {
+            match name {
+                Name::Plain(name) => self.name(&name),
+                Name::Pattern(pattern) => self.pattern(&pattern),
+            }
         }
+    }
+
+    /// A path, `/` at the end for its children too.
+    fn name(&mut self, name: &str) {
         let path = match name.trim_end_matches('/') {
             "" => "/",
             path => path,
         };
         let wants_children = name.len() > 1 && name.ends_with('/');
+        if self.barriers.hides(&self.host.path_outside(path)) {
+            return;
+        }
+        if self.alike > 0 {
+            match self.host.lstat_unrecorded(path) {
+                Ok(attributes) => self.add_brief(path.to_owned(), attributes),
+                Err(error) => self.unless_missing(&error),
+            }
+            return;
+        }
         let attributes = match self.host.entry_of(path) {
             Ok((parent, entry)) => match parent.lstat(&entry) {
                 Ok(attributes) => {
@@ -142,6 +229,9 @@ impl Files<'_> {
         };
         let may_have_children = matches!(attributes.kind, Kind::Directory | Kind::Symlink);
         if wants_children && may_have_children {
+            if attributes.kind == Kind::Symlink && self.once && self.is_listed_elsewhere(path) {
+                return;
+            }
             match self.host.directory(path) {
                 Ok(directory) => self.children(path, &directory),
                 Err(error) if attributes.kind == Kind::Directory => self.unless_missing(&error),
@@ -151,29 +241,215 @@ impl Files<'_> {
         }
     }
 
+    /// Whether the directory that the symlink leads to is in a list of every host; then the entry tells which.
+    fn is_listed_elsewhere(&mut self, path: &str) -> bool {
+        let Ok(target) = self.host.read_link(path) else { return false };
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let target = if target.starts_with('/') { target } else { format!("{parent}/{target}") };
+        let target = target.trim_end_matches('/');
+        let lists = DISCOVERY.instances.iter().flat_map(|instance| instance.parameters);
+        let listed = lists
+            .filter(|(name, _)| *name == FILELIST)
+            .flat_map(|(_, list)| list.split_ascii_whitespace())
+            .any(|word| word.strip_suffix('/') == Some(target) && target != path);
+        if let (true, Some(entry)) = (listed, self.data.get_mut(path)) {
+            entry["same_as"] = target.into();
+        }
+        listed
+    }
+
+    fn pattern(&mut self, pattern: &Pattern) {
+        let (start, parts) = pattern.split();
+        if self.barriers.hides(&self.host.path_outside(&start)) {
+            return;
+        }
+        if self.alike > 0 || patterns::crosses(parts) {
+            self.walk(&start, parts);
+        } else {
+            self.members(&start, parts);
+        }
+    }
+
+    /// What matches below a directory, level by level; the directories are watched.
+    fn members(&mut self, directory: &str, parts: &[String]) {
+        let Some((first, rest)) = parts.split_first() else { return };
+        let found = self.host.directory(directory).and_then(|open| Ok((open.entries()?, open)));
+        let (entries, directory) = match found {
+            Ok(found) => found,
+            Err(error) => return self.unless_no_directory(&error),
+        };
+        for entry in entries.iter().filter(|entry| crate::parse::matches(first, &entry.name())) {
+            let path = directory.path_of(entry.raw());
+            if self.barriers.hides(&self.host.path_outside(&path)) {
+                continue;
+            }
+            if !rest.is_empty() {
+                self.members(&path, rest);
+            } else if let Ok(attributes) = directory.lstat(entry.raw()) {
+                if !self.has_room(&path) {
+                    return;
+                }
+                self.add(path, &directory, entry.raw(), attributes);
+            }
+        }
+    }
+
+    /// What matches below a directory at any depth; nothing is watched.
+    fn walk(&mut self, start: &str, parts: &[String]) {
+        let alike = if self.alike == 0 { MAX_FILES } else { self.alike };
+        let mut samples: Samples<Class> = Samples::default();
+        let root_depth = start.split('/').filter(|part| !part.is_empty()).count();
+        let crosses = patterns::crosses(parts);
+        let mut left_out = false;
+        let mut visit = |visited: &Visited<'_>| {
+            let path = visited.path();
+            let components: Vec<&str> =
+                path.split('/').filter(|part| !part.is_empty()).skip(root_depth).collect();
+            if patterns::fits(parts, &components)
+                && let Some(attributes) = visited.attributes()
+            {
+                let name = components.last().copied().unwrap_or_default();
+                let directory = if samples.classes() < MANY_CLASSES {
+                    path[..path.len() - name.len()].to_owned()
+                } else {
+                    String::new()
+                };
+                let kind = crate::parse::ownership::letter(attributes.kind);
+                let Attributes { uid, gid, mode, .. } = attributes;
+                let class = (directory, is_login_record(name), kind, uid, gid, mode);
+                if samples.classes() < MAX_CLASSES || samples.has(&class) {
+                    samples.add(class, path, alike);
+                } else {
+                    left_out = true;
+                }
+            }
+            if crosses || visited.depth < parts.len() { Next::Go } else { Next::Skip }
+        };
+        let deadline = Instant::now() + Duration::from_secs(MAX_WALK_SECONDS);
+        let limits = Limits { deadline, max_entries: MAX_WALKED };
+        match self.host.walk(start, &self.barriers, limits, &mut visit) {
+            Ok(outcome) => outcome.problems.into_iter().for_each(|problem| self.problem(problem)),
+            Err(error) => return self.unless_no_directory(&error),
+        }
+        if left_out {
+            self.problem(format!("{start}: more than {MAX_CLASSES} kinds of files: the rest was left out"));
+        }
+        for ((_, _, _, uid, gid, mode), paths) in samples.into_classes() {
+            for path in paths {
+                if !self.has_room(&path) {
+                    return;
+                }
+                self.add_walked(path, uid, gid, mode);
+            }
+        }
+    }
+
+    /// The class does not keep the kind as such, and the file may have extended attributes: it is looked at again.
+    fn add_walked(&mut self, path: String, uid: u32, gid: u32, mode: u32) {
+        if self.data.contains_key(&path) {
+            return;
+        }
+        if self.alike == 0 {
+            return self.name(&path);
+        }
+        if let Ok(found) = self.host.lstat_unrecorded(&path) {
+            self.add_brief(path, Attributes { uid, gid, mode, ..found });
+        }
+    }
+
+    fn add_brief(&mut self, path: String, attributes: Attributes) {
+        let mut fields = self.names.entry(attributes);
+        let name = path.rsplit('/').next().unwrap_or_default();
+        fields.insert("name".into(), name.into());
+        self.data.insert(path, Value::Object(fields));
+    }
+
+    /// The directory of the log and what is in it, unwatched because the log grows all the time.
+    fn audit_log(&mut self) {
+        let log = sources::audit_log(self.host, &mut self.errors);
+        self.name(&log.directory);
+        let directory = log.directory.trim_end_matches('/');
+        match self.host.directory_unrecorded(&log.directory) {
+            Ok(open) if log.directory != "/" => self.children(directory, &open),
+            Ok(_) => {}
+            Err(error) => self.unless_missing(&error),
+        }
+        if self.data.is_empty() && !log.configured {
+            self.data.insert(
+                "NODATA".into(),
+                "auditd is not installed: there is neither /etc/audit/auditd.conf nor the directory of its log".into(),
+            );
+            return;
+        }
+        for (path, entry) in &mut self.data {
+            let role = match path.strip_prefix(directory).map(|rest| rest.trim_start_matches('/')) {
+                Some("") => Some("log_dir"),
+                Some(name) if name.starts_with(&log.name) => Some("log_file"),
+                _ => None,
+            };
+            if let Some(role) = role {
+                entry["role"] = role.into();
+            }
+            entry["log_group"] = log.group.as_str().into();
+        }
+    }
+
+    fn rsyslog(&mut self) {
+        let Some(paths) = sources::rsyslog_files(self.host, &mut self.errors) else {
+            let why = "rsyslog is not installed: there is no /etc/rsyslog.conf";
+            self.data.insert("NODATA".into(), why.into());
+            return;
+        };
+        for path in paths {
+            // A link may lead anywhere; rsyslog does not make any.
+            if !self.barriers.hides(&self.host.path_outside(&path))
+                && self.host.lstat_unrecorded(&path).is_ok_and(|found| found.kind == Kind::Regular)
+            {
+                self.name_unrecorded(&path);
+            }
+        }
+    }
+
+    /// A log changes all the time: it is not watched.
+    fn name_unrecorded(&mut self, path: &str) {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let name = std::ffi::CString::new(name);
+        if let (Ok(directory), Ok(name)) = (self.host.directory_unrecorded(parent), name)
+            && let Ok(attributes) = directory.lstat(&name)
+        {
+            self.add(path.to_owned(), &directory, &name, attributes);
+        }
+    }
+
     fn children(&mut self, path: &str, directory: &Directory<'_>) {
         let entries = match directory.entries() {
             Ok(entries) => entries,
             Err(error) => return self.problem(error.to_string()),
         };
         for entry in &entries {
-            if self.data.len() >= MAX_FILES {
-                return self
-                    .problem(format!("{path}: more than {MAX_FILES} files in this list: split the list"));
+            if !self.has_room(path) {
+                return;
             }
+            let child = directory.path_of(entry.raw());
             // What vanished since it was listed is absent, as if we had come a moment later.
-            if let Ok(attributes) = directory.lstat(entry.raw()) {
-                self.add(directory.path_of(entry.raw()), directory, entry.raw(), attributes);
+            if !self.barriers.hides(&self.host.path_outside(&child))
+                && let Ok(attributes) = directory.lstat(entry.raw())
+            {
+                self.add(child, directory, entry.raw(), attributes);
             }
         }
     }
 
+    fn has_room(&mut self, path: &str) -> bool {
+        let has = self.data.len() < MAX_FILES;
+        if !has {
+            self.problem(format!("{path}: more than {MAX_FILES} files in this list: split the list"));
+        }
+        has
+    }
+
     fn add(&mut self, path: String, directory: &Directory<'_>, name: &CStr, attributes: Attributes) {
-        let mut fields = Map::new();
-        fields.insert("owner".into(), name_of(&self.users, attributes.uid).into());
-        fields.insert("group".into(), name_of(&self.groups, attributes.gid).into());
-        fields.insert("type".into(), letter(attributes.kind).into());
-        fields.insert("octal".into(), format!("0{:03o}", attributes.mode).into());
+        let mut fields = self.names.entry(attributes);
         let mut perms = permissions(attributes.mode);
         for (attribute, value) in directory.xattrs(name) {
             match attribute.as_str() {
@@ -204,8 +480,8 @@ impl Files<'_> {
     fn acl(&self, entries: &[AclEntry]) -> Value {
         let named = entries.iter().filter_map(|entry| {
             let who = match entry.tag {
-                AclTag::User => format!("user:{}", name_of(&self.users, entry.id)),
-                AclTag::Group => format!("group:{}", name_of(&self.groups, entry.id)),
+                AclTag::User => format!("user:{}", self.names.user(entry.id)),
+                AclTag::Group => format!("group:{}", self.names.group(entry.id)),
                 AclTag::OwningGroup => "group:".into(),
                 AclTag::Mask => "mask:".into(),
                 // Owner and others are what the mode says.
@@ -222,6 +498,13 @@ impl Files<'_> {
         }
     }
 
+    /// For patterns: where there is no directory, nothing matches.
+    fn unless_no_directory(&mut self, error: &crate::ReadError) {
+        if !matches!(error.problem(), crate::Problem::NotADirectory) {
+            self.unless_missing(error);
+        }
+    }
+
     fn problem(&mut self, text: String) {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(text);
@@ -233,72 +516,9 @@ impl Files<'_> {
     }
 }
 
-/// auditd.conf(5): keywords in any case; a path keeps its case.
-fn auditd_log_directory(host: &Host, errors: &mut Vec<String>) -> String {
-    let text = match host.read_text(AUDITD_CONF_PATH) {
-        Ok(text) => text,
-        Err(error) => {
-            if !error.is_missing() {
-                errors.push(error.to_string());
-            }
-            String::new()
-        }
-    };
-    let log_file = text
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .filter(|(keyword, _)| keyword.trim().eq_ignore_ascii_case("log_file"))
-        .map(|(_, value)| value.trim())
-        .rfind(|value| value.starts_with('/'))
-        .unwrap_or("/var/log/audit/audit.log");
-    let directory = log_file.rsplit_once('/').map_or("", |(directory, _)| directory);
-    format!("{directory}/")
-}
-
-/// passwd(5) and group(5): the third field is the number; the first name of a number counts. Without such a file
-/// the numbers themselves are shown.
-fn names_by_number(host: &Host, path: &str, errors: &mut Vec<String>) -> HashMap<u32, String> {
-    match host.read_text(path) {
-        Ok(text) => parse_names(&text),
-        Err(error) => {
-            if !error.is_missing() {
-                errors.push(error.to_string());
-            }
-            HashMap::new()
-        }
-    }
-}
-
-fn parse_names(text: &str) -> HashMap<u32, String> {
-    let mut names = HashMap::new();
-    for line in text.lines() {
-        let mut fields = line.split(':');
-        let (Some(name), Some(_), Some(number)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        let Ok(number) = number.trim().parse() else { continue };
-        if !name.is_empty() && !name.starts_with('#') {
-            names.entry(number).or_insert_with(|| name.to_owned());
-        }
-    }
-    names
-}
-
-fn name_of(names: &HashMap<u32, String>, number: u32) -> String {
-    names.get(&number).cloned().unwrap_or_else(|| number.to_string())
-}
-
-fn letter(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Regular => "-",
-        Kind::Directory => "d",
-        Kind::Symlink => "l",
-        Kind::CharacterDevice => "c",
-        Kind::BlockDevice => "b",
-        Kind::Fifo => "p",
-        Kind::Socket => "s",
-        Kind::Unknown => "?",
-    }
+/// utmp(5), lastlog(8): written by every login, and therefore open to a group of its own.
+fn is_login_record(name: &str) -> bool {
+    ["lastlog", "wtmp", "btmp", "utmp"].iter().any(|record| name.starts_with(record))
 }
 
 fn permissions(mode: u32) -> Map<String, Value> {
@@ -322,80 +542,6 @@ fn rights(bits: u32) -> Map<String, Value> {
         .map(|(name, bit)| (name.to_owned(), (bits & bit != 0).into()))
         .into_iter()
         .collect()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AclTag {
-    Owner,
-    User,
-    OwningGroup,
-    Group,
-    Mask,
-    Other,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct AclEntry {
-    tag: AclTag,
-    /// Three bits: read 4, write 2, execute 1.
-    rights: u16,
-    /// User or group number; without meaning for the other tags.
-    id: u32,
-}
-
-/// The attribute `system.posix_acl_access` of Linux: version 2, then entries of tag, rights and number, all little
-/// endian (include/uapi/linux/posix_acl_xattr.h). `None` when it is anything else.
-fn parse_acl(bytes: &[u8]) -> Option<Vec<AclEntry>> {
-    let (version, entries) = bytes.split_first_chunk::<4>()?;
-    if u32::from_le_bytes(*version) != 2 || entries.len() % 8 != 0 {
-        return None;
-    }
-    let (entries, _) = entries.as_chunks::<8>();
-    let parse = |[t0, t1, r0, r1, i0, i1, i2, i3]: &[u8; 8]| {
-        let tag = match u16::from_le_bytes([*t0, *t1]) {
-            0x01 => AclTag::Owner,
-            0x02 => AclTag::User,
-            0x04 => AclTag::OwningGroup,
-            0x08 => AclTag::Group,
-            0x10 => AclTag::Mask,
-            0x20 => AclTag::Other,
-            _ => return None,
-        };
-        Some(AclEntry {
-            tag,
-            rights: u16::from_le_bytes([*r0, *r1]),
-            id: u32::from_le_bytes([*i0, *i1, *i2, *i3]),
-        })
-    };
-    entries.iter().map(parse).collect()
-}
-
-/// `user:role:type:level`; the level has colons of its own.
-fn selinux(value: &[u8]) -> Value {
-    let text = xattr_text(value);
-    let parts = ["user", "role", "type", "level"].into_iter().zip(text.splitn(4, ':'));
-    Value::Object(parts.map(|(name, part)| (name.to_owned(), part.into())).collect())
-}
-
-fn xattr_text(value: &[u8]) -> String {
-    // Values that are C strings are often stored with their end mark.
-    let value = value.strip_suffix(b"\0").unwrap_or(value);
-    let cut = if value.len() > MAX_XATTR_TEXT_BYTES {
-        format!("... ({} bytes)", value.len())
-    } else {
-        String::new()
-    };
-    match std::str::from_utf8(value) {
-        Ok(text) if !text.contains('\0') => {
-            let end = text.floor_char_boundary(MAX_XATTR_TEXT_BYTES);
-            text[..end].to_owned() + &cut
-        }
-        _ => {
-            let kept = &value[..value.len().min(MAX_XATTR_TEXT_BYTES)];
-            let digits: String = kept.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("0x{digits}{cut}")
-        }
-    }
 }
 
 #[cfg(test)]

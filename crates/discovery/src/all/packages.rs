@@ -6,22 +6,36 @@
 //! | type | entries | from |
 //! |---|---|---|
 //! | `deb` | `"<name>::<arch>":"<version>"` | /var/lib/dpkg/status (deb-status, dpkg-query(1)), /var/lib/dpkg/status.d |
-//! | `rpm` | `"<name>::<arch>":"<version>-<release>"` | rpm(8), on the running system only |
+//! | `rpm` | `"<name>::<arch>":"<version>-<release>"` | rpm(8): its databases are for that program alone to read; `--root` for a file tree |
 //! | `apk` | `"<name>":"<version>"` | /lib/apk/db/installed (apk-tools(8)) |
 //! | `pip` | `"<name>":"<version>"` | `*.dist-info` and `*.egg-info` in the system's site-packages and dist-packages directories |
+//! | `npm` | `"<name>":"<version>"` | package.json in the global node_modules and in /usr/share/nodejs |
+//! | `gem` | `"<name>":"<version>"` | the names of `specifications/*.gemspec` |
+//! | `snap` | `"<name>":"<version>-<revision>"` | /snap/`<name>`/current and its meta/snap.yaml; only the revision where it is not mounted |
+//! | `flatpak` | `"<id>::<arch>":"<branch>-<commit>"` | /var/lib/flatpak/app |
 //!
 //! A second version of the same package gets the key `<name>#2`, and so on, in order of version text. Virtual
-//! environments and users' own Python packages are not looked at.
+//! environments, projects and users' own packages are not looked at.
+//!
+//! Rules ask `HASPACKAGE(name, ...)`, which looks into deb, rpm and apk whatever the architecture.
 //! ```json
 //! {"deb":{"openssh-server::amd64":"1:9.2p1-2+deb12u3"},"pip":{"requests":"2.31.0"}}
 //! ```
 
 #[path = "packages/deb.rs"]
-mod deb;
+pub(crate) mod deb;
+#[path = "packages/flatpak.rs"]
+mod flatpak;
+#[path = "packages/gem.rs"]
+mod gem;
+#[path = "packages/npm.rs"]
+mod npm;
 #[path = "packages/pip.rs"]
 mod pip;
 #[path = "packages/rpm.rs"]
 mod rpm;
+#[path = "packages/snap.rs"]
+mod snap;
 
 use crate::{
     Collected, Discovery, Host, HostFile, Instance, Parameters, ReadError, Schedule, Trigger, documentation,
@@ -45,7 +59,7 @@ pub static DISCOVERY: Discovery = Discovery {
     graph,
 };
 
-const TYPES: [&str; 4] = ["apk", "deb", "pip", "rpm"];
+const TYPES: [&str; 8] = ["apk", "deb", "flatpak", "gem", "npm", "pip", "rpm", "snap"];
 const APK_DATABASES: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
 /// More packages of one type are left out.
 const MAX_PACKAGES: usize = 100_000;
@@ -55,9 +69,9 @@ const MAX_LINE_BYTES: usize = 4096;
 const MAX_DATABASE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Key (name or `name::arch`) and version of each package, before doubles are numbered.
-type Packages = BTreeSet<(String, String)>;
+pub(crate) type Packages = BTreeSet<(String, String)>;
 /// `None`: there is no such database.
-type Found = Result<Option<Packages>, String>;
+pub(crate) type Found = Result<Option<Packages>, String>;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut data = Map::new();
@@ -65,8 +79,12 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     for (name, found) in [
         ("apk", apk(host)),
         ("deb", deb::installed(host)),
+        ("flatpak", flatpak::installed(host)),
+        ("gem", gem::installed(host)),
+        ("npm", npm::installed(host)),
         ("pip", pip::installed(host)),
         ("rpm", rpm::installed(host)),
+        ("snap", snap::installed(host)),
     ] {
         match found {
             Ok(Some(packages)) => {
@@ -172,13 +190,18 @@ fn first_database(
     Ok(None)
 }
 
+/// What may be a name or a version: one word of bounded length.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 255 && text.chars().all(|c| !c.is_whitespace() && !c.is_control())
+}
+
 /// The package manager is not installed.
 fn is_absent(error: &ReadError) -> bool {
     error.is_missing() || *error.problem() == crate::Problem::NotADirectory
 }
 
 /// The lines of a file of any size in bounded memory: long lines are cut, line ends and invalid UTF-8 are gone.
-struct Lines<R> {
+pub(crate) struct Lines<R> {
     path: String,
     reader: R,
     line: Vec<u8>,
@@ -187,7 +210,7 @@ struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    fn new(path: &str, reader: R) -> Self {
+    pub(crate) fn new(path: &str, reader: R) -> Self {
         Self { path: path.to_owned(), reader, line: Vec::new(), text: String::new(), bytes: 0 }
     }
 

@@ -1,7 +1,9 @@
-//! How programs authenticate people: the service files under `/etc/pam.d`, see pam.conf(5).
+//! How programs authenticate people: the service files of PAM, see pam.conf(5).
 //!
-//! `data` is file name → list of its lines in order. Where there is no `/etc/pam.d`, `/etc/pam.conf` is read, which
-//! names the service at the beginning of each line. Editor backups and leftovers of package managers are skipped.
+//! `data` is file name → list of its lines in order, as they stand in `/etc/pam.d`; a file that exists only in the
+//! vendor's `/usr/lib/pam.d` or `/usr/etc/pam.d` is taken from there. Only where none of these directories exists
+//! `/etc/pam.conf` is read, which names the service at the beginning of each line. Editor backups and leftovers of
+//! package managers are skipped.
 //!
 //! - A module line is `{"service", "type", "module"}`. `service` is the module type in lower case and keeps a
 //!   leading `-`. `type` is `{"keyword": "required"}` or, for `[...]`, return value → action, where the number of
@@ -11,21 +13,30 @@
 //! - An include line is `{"service": "@include", "filename": "common-auth"}`. `include` and `substack` are
 //!   control words and come as `type.keyword`, with the file in `module.path`.
 //!
+//! `effective` is file name → the module lines in the order in which PAM calls them, all includes and substacks
+//! resolved: `PAMMODARGS($effective.sshd, auth, pam_faillock, deny)`. There a line that comes from another file has
+//! its name in `file`, one within a substack its name in `substack`, the path of a module in PAM's own directory is
+//! only its name, and instead of the `-` before the module type there is `"if_installed": true`. A phase for
+//! which a service has no line is answered by the service `other`; that is left to the reader.
+//!
 //! Values of arguments that look like secrets are replaced by `***`.
 //!
 //! ```json
 //! {"sshd": [{"service": "auth", "type": {"success": 1, "default": "ignore"},
 //!            "module": {"path": "pam_unix.so", "nullok": true}},
-//!           {"service": "@include", "filename": "common-account"}]}
+//!           {"service": "@include", "filename": "common-account"}],
+//!  "effective": {"sshd": [{"service": "auth", "type": {"success": 1, "default": "ignore"},
+//!                          "module": {"path": "pam_unix.so", "nullok": true}},
+//!                         {"service": "account", "type": {"keyword": "required"}, "file": "common-account",
+//!                          "module": {"path": "pam_permit.so"}}]}}
 //! ```
 
-use crate::parse::{
-    self, Errors, Files, NotRead, accumulate, c_integer, is_secret_name, mask_secrets, quoted,
-};
+use crate::parse::pam_stack::Stacks;
+use crate::parse::{self, Errors, Files, NotRead};
 use crate::{
     Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "pam",
@@ -44,226 +55,68 @@ pub static DISCOVERY: Discovery = Discovery {
 };
 
 const MAX_FILES: usize = 1000;
-const TYPES: &[&str] = &["account", "auth", "password", "session"];
-const KEYWORDS: &[&str] = &["required", "requisite", "sufficient", "optional", "include", "substack"];
+const PAM_CONF: &str = "/etc/pam.conf";
+/// The key of the resolved sequences; a service file of this name would stand in its way.
+const EFFECTIVE: &str = "effective";
 
 fn collect(host: &Host, parameters: &Parameters) -> Collected {
     parse::collected(read(host, parameters.get("PAM_DIRECTORY").map_or("/etc/pam.d", String::as_str)))
 }
 
 fn read(files: &dyn Files, directory: &str) -> (Value, Vec<String>) {
-    let mut errors = Errors::default();
-    let mut names = match files.names(directory) {
+    let mut stacks = Stacks::new(files, directory);
+    let mut names = match stacks.names() {
         Ok(names) => names,
-        Err(reason) => return read_pam_conf(files, directory, &reason),
+        Err(reason) => match pam_conf(files, &reason) {
+            Some(text) => stacks.read_pam_conf(&text, PAM_CONF),
+            None => {
+                let mut errors = Errors::default();
+                errors.unread(&reason);
+                return (parse::no_data(directory), errors.into_list());
+            }
+        },
     };
-    names.retain(|name| !is_leftover(name));
-    names.sort();
     if names.len() > MAX_FILES {
-        errors.add(format!(
+        stacks.errors.add(format!(
             "{directory} has {} files, those after the first {MAX_FILES} are left out",
             names.len()
         ));
         names.truncate(MAX_FILES);
     }
     let mut data = Map::new();
+    let mut effective = Map::new();
     for name in names {
-        let path = format!("{directory}/{name}");
-        match files.text(&path) {
-            Ok(text) => {
-                let entries = parse(&text, &path, &mut errors);
-                data.insert(name, Value::Array(entries));
-            }
-            // Gone since the directory was listed.
-            Err(reason) if reason.absent => {}
-            Err(reason) => errors.unread(&reason),
+        if name == EFFECTIVE {
+            stacks
+                .errors
+                .add(format!("the service file {EFFECTIVE} is left out: the name is used for all sequences"));
+            continue;
+        }
+        // One that is gone since the directory was listed is not there.
+        if let Some(service) = stacks.service(&name) {
+            data.insert(name.clone(), service.lines());
+            effective.insert(name.clone(), Value::Array(stacks.effective(&name)));
         }
     }
-    (Value::Object(data), errors.into_list())
+    data.insert(EFFECTIVE.into(), Value::Object(effective));
+    (Value::Object(data), stacks.errors.into_list())
 }
 
-/// `/etc/pam.conf`, which counts only where the directory does not exist.
-fn read_pam_conf(files: &dyn Files, directory: &str, reason: &NotRead) -> (Value, Vec<String>) {
-    let mut errors = Errors::default();
-    let file = "/etc/pam.conf";
-    if reason.absent
-        && let Ok(text) = files.text(file)
-    {
-        let mut data = Map::new();
-        for (number, line) in parse::joined_lines(&text, file, &mut errors, parse::cut_at_hash) {
-            let (service, rest) = split_word(line.trim());
-            if let Some(entry) = entry(rest, file, number, &mut errors) {
-                let list = data.entry(service.to_ascii_lowercase()).or_insert_with(|| json!([]));
-                if let Value::Array(list) = list {
-                    list.push(entry);
-                }
-            }
-        }
-        return (Value::Object(data), errors.into_list());
-    }
-    errors.unread(reason);
-    (parse::no_data(directory), errors.into_list())
-}
-
-/// The lines of one service file.
-fn parse(text: &str, file: &str, errors: &mut Errors) -> Vec<Value> {
-    parse::joined_lines(text, file, errors, parse::cut_at_hash)
-        .iter()
-        .filter_map(|(number, line)| entry(line.trim(), file, *number, errors))
-        .collect()
-}
-
-fn entry(line: &str, file: &str, number: usize, errors: &mut Errors) -> Option<Value> {
-    let (service, rest) = split_word(line);
-    if service.eq_ignore_ascii_case("@include") {
-        if rest.is_empty() {
-            errors.at(file, number, "@include without a file name");
-            return None;
-        }
-        return Some(json!({ "service": "@include", "filename": split_word(rest).0 }));
-    }
-    let service = service.to_ascii_lowercase();
-    if !TYPES.contains(&service.strip_prefix('-').unwrap_or(&service)) {
-        errors.at(
-            file,
-            number,
-            format_args!("{} is not a module type ({})", quoted(&service), TYPES.join(", ")),
-        );
-        return None;
-    }
-    let (control, rest) = match rest.strip_prefix('[') {
-        Some(inside) => {
-            let Some((inside, rest)) = bracketed(inside) else {
-                errors.at(file, number, "the '[' of the control value is not closed");
-                return None;
-            };
-            (actions(&inside, file, number, errors), rest.trim_start())
-        }
-        None => {
-            let (word, rest) = split_word(rest);
-            let word = word.to_ascii_lowercase();
-            if word.is_empty() || rest.is_empty() {
-                errors.at(file, number, format_args!("a {service} line needs a control value and a module"));
-                return None;
-            }
-            if !KEYWORDS.contains(&word.as_str()) {
-                errors.at(file, number, format_args!("{} is not a control value", quoted(&word)));
-            }
-            (json!({ "keyword": word }), rest)
-        }
-    };
-    let (path, mut rest) = split_word(rest);
-    if path.is_empty() {
-        errors.at(file, number, format_args!("a {service} line needs a module"));
-        return None;
-    }
-    let mut module = Map::new();
-    while !rest.is_empty() {
-        let argument;
-        (argument, rest) = match rest.strip_prefix('[').map(bracketed) {
-            Some(Some((inside, rest))) => (inside, rest.trim_start()),
-            Some(None) => {
-                errors.at(file, number, "the '[' of an argument is not closed");
-                (rest[1..].to_owned(), "")
-            }
-            None => {
-                let (word, rest) = split_word(rest);
-                (word.to_owned(), rest)
-            }
-        };
-        add_argument(&mut module, argument.trim());
-    }
-    // Last, so that an argument called `path` cannot stand in for the module.
-    module.insert("path".into(), Value::from(path));
-    Some(json!({ "service": service, "type": control, "module": module }))
-}
-
-/// The first word, and what follows the blanks after it.
-fn split_word(text: &str) -> (&str, &str) {
-    let end = text.find(char::is_whitespace).unwrap_or(text.len());
-    (&text[..end], text[end..].trim_start())
-}
-
-/// What stands before the closing bracket, `\]` being a bracket in the text, and what follows.
-fn bracketed(text: &str) -> Option<(String, &str)> {
-    let mut start = 0;
-    while let Some(at) = text[start..].find(']').map(|at| start + at) {
-        if !text[..at].ends_with('\\') {
-            return Some((text[..at].replace("\\]", "]"), &text[at + 1..]));
-        }
-        start = at + 1;
-    }
-    None
-}
-
-/// `success=1 default=ignore` as an object. Blanks around `=` are allowed.
-fn actions(text: &str, file: &str, number: usize, errors: &mut Errors) -> Value {
-    let mut found = Map::new();
-    let spaced = text.replace('=', " = ");
-    let mut words = spaced.split_whitespace();
-    while let Some(name) = words.next() {
-        match (words.next(), words.next()) {
-            (Some("="), Some(action)) if name != "=" && action != "=" => {
-                let action = action.to_ascii_lowercase();
-                let value = parse::integer(&action).map_or_else(|| Value::from(action), Value::from);
-                found.insert(name.to_ascii_lowercase(), value);
-            }
-            _ => {
-                errors.at(file, number, format_args!("{} is not a list of value=action", quoted(text)));
-                break;
-            }
-        }
-    }
-    Value::Object(found)
-}
-
-fn add_argument(module: &mut Map<String, Value>, argument: &str) {
-    let named = argument.split_once('=').filter(|(name, _)| {
-        // `uid >= 1000` has an operator, not a value.
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-    });
-    let Some((name, value)) = named else {
-        if !argument.is_empty() {
-            module.insert(mask_secrets(argument).into_owned(), Value::Bool(true));
-        }
-        return;
-    };
-    if is_secret_name(name) {
-        module.insert(name.to_owned(), Value::from("***"));
-        return;
-    }
-    let words: Vec<&str> = value.split_whitespace().collect();
-    let value = match words.as_slice() {
-        [] => Value::from(""),
-        [word] => c_integer(word).map_or_else(|| Value::from(mask_secrets(word)), Value::from),
-        _ => mask_secrets(value).split_whitespace().map(Value::from).collect(),
-    };
-    match module.get(name) {
-        Some(Value::Bool(_)) | None => {
-            module.insert(name.to_owned(), value);
-        }
-        Some(_) => accumulate(module, name, value),
-    }
-}
-
-/// Files that editors and package managers leave behind; PAM itself reads a file only under a program's name.
-fn is_leftover(name: &str) -> bool {
-    const ENDINGS: &[&str] =
-        &["~", ".bak", ".old", ".orig", ".save", ".swp", ".rpmsave", ".rpmnew", ".rpmorig", ".pam-old"];
-    name.starts_with(['.', '#'])
-        || ENDINGS.iter().any(|ending| name.ends_with(ending))
-        || [".dpkg-", ".ucf-"].iter().any(|part| name.contains(part))
+/// The text of `/etc/pam.conf`, which counts only where no directory of service files exists.
+fn pam_conf(files: &dyn Files, reason: &NotRead) -> Option<String> {
+    if reason.absent { files.text(PAM_CONF).ok() } else { None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::parse::testing::{Tree, check_any_text, check_fixtures, check_robustness};
+    use serde_json::json;
 
     const FILE: &str = "/etc/pam.d/x";
 
     fn entries(text: &str) -> (Value, Vec<String>) {
-        let (data, errors) = read(&Tree::of(&[(FILE, text)]), "/etc/pam.d");
+        let (data, errors) = read(&Tree::of(&[(FILE, text), ("/etc/pam.d/system-auth", "")]), "/etc/pam.d");
         (data["x"].clone(), errors)
     }
 
@@ -278,7 +131,7 @@ mod tests {
             &DISCOVERY,
             "/etc/pam.d",
             FILE,
-            "auth [success=1 default=ignore] pam_unix.so nullok a=b=c [d=e f]\n@include y\n-session\trequired\tz.so\n",
+            "auth [success=1 default=ignore] pam_unix.so nullok a=b=c [d=e f]\n-session\trequired\tz.so\n",
         );
         let tokens = &[
             "auth",
@@ -356,7 +209,7 @@ mod tests {
         }
         tree.0.insert("/etc/pam.d/closed".into(), None);
         let (data, errors) = read(&tree, "/etc/pam.d");
-        assert_eq!(data.as_object().unwrap().keys().collect::<Vec<_>>(), ["sshd"]);
+        assert_eq!(data.as_object().unwrap().keys().collect::<Vec<_>>(), ["effective", "sshd"]);
         assert_eq!(errors, ["Cannot read /etc/pam.d/closed: permission denied"]);
     }
 
@@ -371,5 +224,38 @@ mod tests {
         assert_eq!(data["login"][0]["service"], "auth");
         assert_eq!(errors.len(), 1);
         assert!(errors[0].starts_with("/etc/pam.conf line 3: 'bad'"), "{errors:?}");
+    }
+
+    #[test]
+    fn the_sequence_of_each_service_is_resolved() {
+        let tree = Tree::of(&[
+            ("/etc/pam.d/su", "-auth required pam_wheel.so use_uid\n@include common-auth\n"),
+            ("/etc/pam.d/common-auth", "auth required pam_unix.so nullok\n"),
+            ("/etc/pam.d/effective", "auth required pam_evil.so\n"),
+            ("/usr/lib/pam.d/su", "auth required pam_hidden.so\n"),
+            ("/usr/lib/pam.d/vendor", "auth required pam_vendor.so\n"),
+        ]);
+        let (data, errors) = read(&tree, "/etc/pam.d");
+        let expected = json!([
+            {"service": "auth", "type": {"keyword": "required"}, "if_installed": true,
+             "module": {"path": "pam_wheel.so", "use_uid": true}},
+            {"service": "auth", "type": {"keyword": "required"}, "file": "common-auth",
+             "module": {"path": "pam_unix.so", "nullok": true}},
+        ]);
+        assert_eq!(data["effective"]["su"], expected);
+        assert_eq!(data["su"].as_array().unwrap().len(), 2);
+        assert_eq!(data["vendor"][0]["module"]["path"], "pam_vendor.so");
+        assert!(data["effective"].get("effective").is_none());
+        assert_eq!(errors.len(), 1, "{errors:?}");
+    }
+
+    #[test]
+    fn pam_conf_does_not_count_where_a_vendor_has_a_directory() {
+        let tree = Tree::of(&[
+            ("/etc/pam.conf", "login auth required a.so\n"),
+            ("/usr/lib/pam.d/login", "auth required b.so\n"),
+        ]);
+        let (data, _) = read(&tree, "/etc/pam.d");
+        assert_eq!(data["login"][0]["module"]["path"], "b.so");
     }
 }

@@ -44,7 +44,7 @@ pub static DISCOVERY: Discovery = Discovery {
     graph: no_graph,
 };
 
-const MAIN_FILE: &str = "/etc/ssh/sshd_config";
+pub(crate) const MAIN_FILE: &str = "/etc/ssh/sshd_config";
 /// Where relative paths of Include are looked for, wherever the main file is.
 const DIRECTORY: &str = "/etc/ssh";
 const MAX_DEPTH: usize = 16;
@@ -56,7 +56,7 @@ fn collect(host: &Host, parameters: &Parameters) -> Collected {
 }
 
 /// The configuration that begins with the file `main`.
-fn read(files: &dyn Files, main: &str) -> (Value, Vec<String>) {
+pub(crate) fn read(files: &dyn Files, main: &str) -> (Value, Vec<String>) {
     let mut errors = Errors::default();
     match files.text(main) {
         Ok(text) => {
@@ -296,7 +296,7 @@ impl Reader<'_> {
 }
 
 /// `Keyword value`, `Keyword=value`, `Keyword = value`, `"Keyword" value`.
-fn split_keyword(line: &str) -> (&str, &str) {
+pub(crate) fn split_keyword(line: &str) -> (&str, &str) {
     let (name, rest) = match line.strip_prefix('"').and_then(|inside| inside.split_once('"')) {
         Some(quoted) => quoted,
         None => {
@@ -311,7 +311,7 @@ fn split_keyword(line: &str) -> (&str, &str) {
 /// Words as sshd separates them: quotes of both kinds may begin anywhere, a backslash keeps a quote, a
 /// backslash or (outside of quotes) a blank, and `comment` at the beginning of a word ends the line. None when a
 /// quote is not closed.
-fn split_words(text: &str, comment: Option<char>) -> Option<Vec<String>> {
+pub(crate) fn split_words(text: &str, comment: Option<char>) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut characters = text.chars().peekable();
     loop {

@@ -15,7 +15,9 @@
 //!
 //! Further, when there are any: `include` and `includedir`, the paths as they stand in the directives; one is a text,
 //! several are a list. In a directory, files with a dot in the name or a `~` at its end are skipped, as sudo does.
-//! Whether owner and mode make sudo refuse a file is not looked at. What looks like a password in a command's
+//! `commands_without_arguments` (commands, ALL too, that may be given any arguments), `negated_commands` and `runas_root`
+//! (rules of others than root whose commands run as root or as anybody) are lists of `<users>: <command>`, aliases of
+//! commands resolved, absent when there are none. Whether owner and mode make sudo refuse a file is not looked at. What looks like a password in a command's
 //! arguments is replaced by `***`.
 //!
 //! ```json
@@ -25,6 +27,9 @@
 //!             "TAG_NOPASSWD": true, "command": "/usr/bin/systemctl restart nginx"}]}],
 //!  "includedir": "/etc/sudoers.d"}
 //! ```
+
+#[path = "sudoers/summary.rs"]
+mod summary;
 
 use crate::parse::sudoers_lines::{Given, Item, Setting, parse_line, without_comment};
 use crate::parse::{self, Errors, Files, MAX_INCLUDED_FILES, accumulate, c_integer, mask_secrets};
@@ -73,9 +78,11 @@ fn read(files: &dyn Files, main: &str) -> (Value, Vec<String>) {
         }
     }
     let mut data = reader.aliases;
+    let summaries = summary::of(&reader.rules, &data);
     data.insert("Defaults".into(), Value::Object(reader.defaults));
     data.insert("rules".into(), Value::Array(reader.rules));
     data.extend(reader.includes);
+    data.extend(summaries);
     (Value::Object(data), reader.errors.into_list())
 }
 

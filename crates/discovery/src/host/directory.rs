@@ -86,7 +86,7 @@ pub struct Directory<'a> {
     host: &'a Host,
     /// Without `/` at the end: empty for the root.
     path: String,
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
 }
 
 /// A name in a directory.
@@ -167,6 +167,17 @@ impl<'a> Directory<'a> {
     /// Owner, mode and kind of an entry, a symlink not followed.
     pub fn lstat(&self, name: &CStr) -> Result<Attributes, ReadError> {
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.map(Attributes::from).map_err(|errno| self.failed(name, errno))
+    }
+
+    /// Owner, mode and kind of what an entry names, a symlink followed within the host. Not recorded.
+    pub fn stat(&self, name: &CStr) -> Result<Attributes, ReadError> {
+        let stat = if self.host.is_running_system() {
+            rustix::fs::statat(&self.fd, name, AtFlags::empty())
+        } else {
+            let look = OFlags::PATH | OFlags::CLOEXEC;
+            self.host.resolver.open(&self.path_of(name), look).and_then(rustix::fs::fstat)
+        };
         stat.map(Attributes::from).map_err(|errno| self.failed(name, errno))
     }
 

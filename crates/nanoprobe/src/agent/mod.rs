@@ -118,7 +118,7 @@ impl Agent {
         let config = AgentConfig::default();
         let mut agent = Self {
             scheduler: Scheduler::new(limits(&config), seed, Duration::ZERO),
-            collector: Collector::new(host_root, result_sender),
+            collector: Collector::new(host_root, result_sender).with_state(site.discovery_state()),
             links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,

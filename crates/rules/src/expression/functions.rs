@@ -8,6 +8,7 @@ mod host;
 mod lists;
 mod logic;
 mod modes;
+mod packages;
 mod search;
 mod sets;
 
@@ -67,6 +68,7 @@ pub fn functions() -> impl Iterator<Item = &'static Function> {
         bits::FUNCTIONS,
         modes::FUNCTIONS,
         host::FUNCTIONS,
+        packages::FUNCTIONS,
     ]
     .into_iter()
     .flatten()

@@ -86,8 +86,10 @@ fn send(path: &Path, message: &[u8]) -> io::Result<()> {
 }
 
 /// Severity by RFC 5424 §6.2.1: what needs a look is a warning, good news a notice, the rest information.
-fn severity(kind: EventType) -> u8 {
-    match kind {
+fn severity(event: &Event) -> u8 {
+    match event.eventtype {
+        // Files that changed and should not have.
+        EventType::Update if text_of(&event.extrainfo, "severity") == "high" => 4,
         EventType::Down | EventType::Warn => 4,
         EventType::Up | EventType::Unwarn | EventType::Delete => 5,
         EventType::Create | EventType::Update => 6,
@@ -137,7 +139,7 @@ fn text_of(map: &Map<String, Value>, name: &str) -> String {
 /// `<priority>1 time host program pid event-type [fields] sentence` (RFC 5424 §6).
 pub fn syslog_message(event: &Event, hostname: &str, pid: u32) -> Vec<u8> {
     let mut text = String::new();
-    let priority = FACILITY * 8 + severity(event.eventtype);
+    let priority = FACILITY * 8 + severity(event);
     let hostname = header_word(hostname, 255);
     let _ = write!(
         text,
@@ -184,7 +186,7 @@ fn fields(event: &Event) -> Vec<(String, String)> {
 pub fn journal_message(event: &Event) -> Vec<u8> {
     let mut text = String::new();
     let _ = writeln!(text, "MESSAGE={}", sentence(event));
-    let _ = writeln!(text, "PRIORITY={}", severity(event.eventtype));
+    let _ = writeln!(text, "PRIORITY={}", severity(event));
     let _ = writeln!(text, "SYSLOG_IDENTIFIER=assimilation-cma\nSYSLOG_FACILITY={FACILITY}");
     let _ = writeln!(text, "ASSIM_EVENTTYPE={}", event.eventtype);
     for (name, value) in fields(event) {
@@ -218,6 +220,18 @@ mod tests {
             json!({"nodetype": "Drone", "designation": "web1", "status": "up", "domain": "global"}),
             json!({"ruleid": "r1", "category": "security", "title": "a ] \"b\" \\ \n<0>forged", "values": {"$x": 1}}),
         )
+    }
+
+    #[test]
+    fn programs_that_nobody_upgraded_are_a_warning() {
+        let of = |severity: &str| {
+            let text = "1 file changed although no package did: /usr/sbin/sshd";
+            let extra = json!({"CHANGETYPE": "checksums", "severity": severity, "text": text});
+            let event = event(EventType::Update, json!({"designation": "web1"}), extra);
+            String::from_utf8(syslog_message(&event, "cma", 1)).unwrap()
+        };
+        assert!(of("high").starts_with("<28>1 ") && of("high").contains("although no package did: /usr/sbin/sshd"));
+        assert!(of("low").starts_with("<30>1 "));
     }
 
     #[test]

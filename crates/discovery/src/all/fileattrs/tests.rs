@@ -1,6 +1,8 @@
 use super::*;
+use crate::parse::ownership::{name_of, parse_names};
 use crate::run;
 use proptest::prelude::*;
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -104,6 +106,113 @@ fn the_directory_of_auditds_log_keeps_its_case() {
     assert_eq!(names(), ["/"]);
 }
 
+#[test]
+fn the_logs_of_auditd_tell_their_role_and_group() {
+    let tree = tree();
+    let data = || run(&DISCOVERY, "auditd_fileattrs", &Host::at(tree.path()), &Parameters::new()).data;
+    assert!(data()["NODATA"].as_str().unwrap().starts_with("auditd is not installed"));
+    fs::create_dir_all(tree.path().join("var/log/audit/sub")).unwrap();
+    fs::write(tree.path().join("var/log/audit/audit.log.1"), "").unwrap();
+    fs::write(tree.path().join("etc/audit/auditd.conf"), "log_group = adm\n").unwrap();
+    let data = data();
+    assert_eq!(data["/var/log/audit"]["role"], "log_dir");
+    assert_eq!(data["/var/log/audit/audit.log.1"]["role"], "log_file");
+    assert_eq!(data["/var/log/audit/sub"]["role"], Value::Null);
+    assert_eq!(data["/var/log/audit/sub"]["log_group"], "adm");
+    assert!(data["/var/log/audit"]["perms"].is_object());
+}
+
+#[test]
+fn the_logs_of_rsyslog_are_those_that_exist() {
+    let tree = tree();
+    let data = || run(&DISCOVERY, "rsyslog_fileattrs", &Host::at(tree.path()), &Parameters::new()).data;
+    assert!(data()["NODATA"].as_str().unwrap().starts_with("rsyslog is not installed"));
+    fs::create_dir_all(tree.path().join("var/log")).unwrap();
+    fs::write(tree.path().join("var/log/syslog"), "").unwrap();
+    symlink("syslog", tree.path().join("var/log/link")).unwrap();
+    fs::write(
+        tree.path().join("etc/rsyslog.conf"),
+        "*.* /var/log/syslog\n*.* /var/log/none\n*.* /var/log/link\n*.* /var/log\n",
+    )
+    .unwrap();
+    let data = data();
+    assert_eq!(data.as_object().unwrap().keys().collect::<Vec<_>>(), ["/var/log/syslog"]);
+    assert_eq!(data["/var/log/syslog"]["type"], "-");
+}
+
+fn keys(data: &Value) -> Vec<&str> {
+    data.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn patterns_and_choices_name_files() {
+    let tree = tree();
+    fs::create_dir_all(tree.path().join("etc/ssh/more")).unwrap();
+    for name in ["a_key", "b_key", "a_key.pub", ".hidden_key", "more/c_key"] {
+        fs::write(tree.path().join("etc/ssh").join(name), "").unwrap();
+    }
+    let data = attributes_of(tree.path(), "/etc/ssh/*_key /etc/{passwd,group,none}{,-}").data;
+    assert_eq!(keys(&data), ["/etc/group", "/etc/passwd", "/etc/ssh/a_key", "/etc/ssh/b_key"]);
+    assert!(data["/etc/ssh/a_key"]["perms"].is_object());
+    assert_eq!(
+        keys(&attributes_of(tree.path(), "/etc/s*/**/*_key").data),
+        ["/etc/ssh/a_key", "/etc/ssh/b_key", "/etc/ssh/more/c_key"]
+    );
+    assert_eq!(attributes_of(tree.path(), "/none/* /etc/passwd/*").errors, [""; 0]);
+    assert!(attributes_of(tree.path(), "/**/a/**/**").errors[0].contains("**"));
+    let host = Host::at(tree.path());
+    run(&DISCOVERY, "x", &host, &Parameters::from([(FILELIST.to_owned(), "/etc/ssh/*.pub".to_owned())]));
+    let root = fs::canonicalize(tree.path()).unwrap();
+    assert!(host.touched().directories.contains(&root.join("etc/ssh")), "a new key is noticed");
+}
+
+#[test]
+fn of_logs_alike_a_few_stand_for_all() {
+    let tree = tree();
+    fs::create_dir_all(tree.path().join("var/log/apt")).unwrap();
+    for number in 100..150 {
+        fs::write(tree.path().join(format!("var/log/app.{number}")), "").unwrap();
+        set_mode(tree.path(), &format!("var/log/app.{number}"), 0o640);
+    }
+    for name in ["var/log/lastlog", "var/log/.hidden", "var/log/apt/term.log", "var/log/app.999"] {
+        fs::write(tree.path().join(name), "").unwrap();
+        set_mode(tree.path(), name, 0o640);
+    }
+    set_mode(tree.path(), "var/log/app.149", 0o666);
+    let host = Host::at(tree.path());
+    let envelope = run(&DISCOVERY, "log_fileattrs", &host, &Parameters::new());
+    assert_eq!(envelope.errors, [""; 0]);
+    let names = keys(&envelope.data);
+    let samples = names.iter().filter(|name| name.contains("app.")).count();
+    assert_eq!(samples, 20, "{names:?}");
+    assert_eq!(envelope.data["/var/log/app.149"]["octal"], "0666");
+    for name in ["/var/log", "/var/log/lastlog", "/var/log/.hidden", "/var/log/apt", "/var/log/apt/term.log"]
+    {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    assert_eq!(envelope.data["/var/log/apt/term.log"]["name"], "term.log");
+    assert!(
+        host.touched().directories.is_empty()
+            && host.touched().files.iter().all(|file| !file.ends_with("var/log"))
+    );
+}
+
+/// On merged systems /bin is /usr/bin: the same two thousand files need not be told twice.
+#[test]
+fn what_another_list_has_is_not_listed_again() {
+    let tree = tree();
+    fs::create_dir_all(tree.path().join("own")).unwrap();
+    fs::write(tree.path().join("own/thing"), "").unwrap();
+    symlink("/own", tree.path().join("sbin")).unwrap();
+    symlink("bin", tree.path().join("usr/sbin")).unwrap();
+    let of = |instance: &str| run(&DISCOVERY, instance, &Host::at(tree.path()), &Parameters::new()).data;
+    let bin = of("bin_fileattrs");
+    assert_eq!(keys(&bin), ["/bin", "/sbin", "/sbin/thing"]);
+    assert_eq!(bin["/bin"]["same_as"], "/usr/bin");
+    assert_eq!(bin["/sbin"]["same_as"], Value::Null);
+    assert_eq!(keys(&of("usr_bin_fileattrs")), ["/usr/bin", "/usr/bin/tool", "/usr/sbin"]);
+}
+
 fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, rights, id) in entries {
@@ -126,8 +235,10 @@ fn access_control_lists_are_parsed() {
     let host = Host::running();
     let files = Files {
         host: &host,
-        users: HashMap::from([(1000, "bob".to_owned())]),
-        groups: HashMap::new(),
+        names: Names { users: HashMap::from([(1000, "bob".to_owned())]), groups: HashMap::new() },
+        barriers: Barriers::default(),
+        alike: 0,
+        once: false,
         data: Map::new(),
         errors: Vec::new(),
     };
@@ -188,9 +299,9 @@ fn labels_and_values_are_split() {
 #[test]
 fn the_lists_of_every_host_are_there() {
     let names: Vec<&str> = DISCOVERY.instances.iter().map(|instance| instance.name).collect();
-    assert_eq!(names.len(), 10);
+    assert_eq!(names.len(), 12);
     assert_eq!(DISCOVERY.schedule_of("usr_bin_fileattrs").repeat_seconds, 900);
-    assert_eq!(DISCOVERY.schedule_of("sysfile_fileattrs"), Schedule::DEFAULT);
+    assert_eq!(DISCOVERY.schedule_of("sysfile_fileattrs").repeat_seconds, 300);
     let envelope = run(&DISCOVERY, "sysfile_fileattrs", &Host::running(), &Parameters::new());
     assert_eq!(envelope.data["/etc/passwd"]["owner"], "root");
     assert!(envelope.data["/"]["perms"]["owner"]["read"].is_boolean());

@@ -8,7 +8,7 @@ const STATUS: &str = "/var/lib/dpkg/status";
 /// Images without dpkg (distroless) keep one stanza per package here, without a `Status` field.
 const STATUS_DIRECTORY: &str = "/var/lib/dpkg/status.d";
 
-pub(super) fn installed(host: &Host) -> Found {
+pub(crate) fn installed(host: &Host) -> Found {
     let mut packages = None;
     if let Some(mut lines) = first_database(host, &[STATUS])? {
         parse(&mut lines, false, packages.get_or_insert_default())?;
@@ -30,11 +30,12 @@ pub(super) fn installed(host: &Host) -> Found {
     Ok(packages)
 }
 
+/// One package of a status file or a list of packages.
 #[derive(Default)]
-struct Stanza {
-    name: String,
-    arch: String,
-    version: String,
+pub(crate) struct Stanza {
+    pub name: String,
+    pub arch: String,
+    pub version: String,
     status: String,
 }
 
@@ -48,12 +49,22 @@ impl Stanza {
     }
 }
 
-/// Stanzas of `Field: value` (deb822(5)), separated by blank lines; continued lines begin with a blank.
+/// Adds the packages of a status file that are installed.
 pub(super) fn parse<R: BufRead>(
     lines: &mut Lines<R>,
     without_status: bool,
     packages: &mut Packages,
 ) -> Result<(), String> {
+    stanzas(lines, |stanza| {
+        if stanza.is_installed(without_status) && packages.len() <= MAX_PACKAGES {
+            packages.insert((format!("{}::{}", stanza.name, stanza.arch), stanza.version));
+        }
+    })
+}
+
+/// Calls `found` for each stanza with a name and a version. Stanzas are lines `Field: value` (deb822(5)), separated by
+/// blank lines; continued lines begin with a blank.
+pub(crate) fn stanzas<R: BufRead>(lines: &mut Lines<R>, mut found: impl FnMut(Stanza)) -> Result<(), String> {
     let mut stanza = Stanza::default();
     loop {
         let line = lines.next()?;
@@ -79,12 +90,8 @@ pub(super) fn parse<R: BufRead>(
         }
         let is_end = line.is_none();
         let done = std::mem::take(&mut stanza);
-        if !done.name.is_empty()
-            && !done.version.is_empty()
-            && done.is_installed(without_status)
-            && packages.len() <= MAX_PACKAGES
-        {
-            packages.insert((format!("{}::{}", done.name, done.arch), done.version));
+        if !done.name.is_empty() && !done.version.is_empty() {
+            found(done);
         }
         if is_end {
             return Ok(());

@@ -24,22 +24,48 @@ const MAX_OUTPUT_BYTES: u64 = 32 * 1024 * 1024;
 
 pub(super) fn installed(host: &Host) -> Found {
     // All are looked at, so that all are watched.
-    let databases = DATABASES.iter().filter(|path| host.stat(path).is_ok()).count();
-    if databases == 0 {
-        return Ok(None);
-    }
-    if !host.is_running_system() {
-        return Err(
-            "packages of type rpm: the database of a file tree cannot be read, run nanoprobe in it".into()
-        );
-    }
-    let Some(program) = PROGRAMS.iter().find(|path| host.stat(path).is_ok()) else { return Ok(None) };
+    let databases: Vec<&str> =
+        DATABASES.iter().copied().filter(|path| host.stat(path).is_ok_and(is_database)).collect();
+    let Some(database) = databases.first() else { return Ok(None) };
+    let (directory, _) = database.rsplit_once('/').unwrap_or(("/", database));
+    // The program of this machine reads a tree too: never the one in the tree.
+    let running = Host::running();
+    let there =
+        |path: &&&str| if host.is_running_system() { host.stat(path) } else { running.stat(path) }.is_ok();
+    let program = PROGRAMS.iter().find(there);
+    let Some(program) = program else {
+        // A system without rpm that keeps its database is one whose packages cannot be told.
+        return Err(format!(
+            "{database}: only rpm can read it, and rpm is not installed on this machine: install it"
+        ));
+    };
     let mut command = Command::new(program);
     command.args(["-qa", "--queryformat", FORMAT]);
+    if !host.is_running_system() {
+        // rpm would follow a symbolic link of the tree to the database of this machine.
+        if let Some(link) = link_on_the_way(host, directory) {
+            return Err(format!(
+                "{database}: {link} is a symbolic link, so rpm would leave the file tree: unpack it"
+            ));
+        }
+        command.arg("--root").arg(host.root()).args(["--dbpath", directory]);
+    }
     let output = output_within(&mut command, LIMIT).map_err(|error| format!("{program}: {error}"))?;
     let mut packages = Packages::new();
     parse(&mut Lines::new(program, BufReader::new(output.as_slice())), &mut packages)?;
-    Ok(Some(packages))
+    // Debian's rpm, a tool there, makes an empty database for itself.
+    Ok((!packages.is_empty()).then_some(packages))
+}
+
+fn is_database(attributes: crate::Attributes) -> bool {
+    attributes.kind == crate::Kind::Regular && attributes.size_bytes > 0
+}
+
+/// The first symbolic link among the directories of a path.
+pub(super) fn link_on_the_way<'a>(host: &Host, path: &'a str) -> Option<&'a str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
+    ends.map(|end| &path[..end])
+        .find(|part| host.lstat(part).is_ok_and(|attributes| attributes.kind == crate::Kind::Symlink))
 }
 
 /// Lines `name::arch<TAB>version-release`.

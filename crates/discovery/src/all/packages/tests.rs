@@ -32,7 +32,10 @@ fn deb_packages_that_are_installed() {
     }});
     let envelope = of(tree.path());
     assert_eq!(envelope.data, expected);
-    assert_eq!(envelope.extras["packagetypes"], json!(["apk", "deb", "pip", "rpm"]));
+    assert_eq!(
+        envelope.extras["packagetypes"],
+        json!(["apk", "deb", "flatpak", "gem", "npm", "pip", "rpm", "snap"])
+    );
     assert!(envelope.errors.is_empty());
 }
 
@@ -160,6 +163,108 @@ fn this_machine_has_packages() {
     assert_eq!(envelope.errors, Vec::<String>::new());
 }
 
+fn link(root: &Path, path: &str, target: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(target, path).unwrap();
+}
+
+#[test]
+fn npm_packages_that_are_global() {
+    let tree = tempfile::tempdir().unwrap();
+    let root = tree.path();
+    put(root, "usr/lib/node_modules/npm/package.json", r#"{"name": "npm", "version": "9.2.0", "bin": {}}"#);
+    put(
+        root,
+        "usr/lib/node_modules/npm/node_modules/inner/package.json",
+        r#"{"name": "inner", "version": "1"}"#,
+    );
+    put(
+        root,
+        "usr/local/lib/node_modules/@angular/cli/package.json",
+        r#"{"version": "17.0.1", "name": "@angular/cli"}"#,
+    );
+    put(root, "usr/share/nodejs/npm/package.json", r#"{"name": "npm", "version": "9.3.0"}"#);
+    put(root, "usr/share/nodejs/broken/package.json", "{");
+    put(root, "usr/share/nodejs/nameless/package.json", r#"{"version": 1}"#);
+    put(root, "usr/share/nodejs/.cache/package.json", r#"{"name": "hidden", "version": "1"}"#);
+    put(root, "usr/share/nodejs/file", "");
+    link(root, "usr/share/nodejs/linked", "npm");
+    let expected = json!({"npm": {"npm": "9.2.0", "npm#2": "9.3.0", "@angular/cli": "17.0.1"}});
+    assert_eq!(of(root).data, expected);
+}
+
+#[test]
+fn gems_are_told_by_their_file_names() {
+    for (file, expected) in [
+        ("rack-2.2.6.4.gemspec", Some(("rack", "2.2.6.4"))),
+        ("net-http2-0.18.gemspec", Some(("net-http2", "0.18"))),
+        ("nokogiri-1.15.4-x86_64-linux.gemspec", Some(("nokogiri", "1.15.4"))),
+        ("ffi-1.16.3-universal-darwin-20.gemspec", Some(("ffi", "1.16.3"))),
+        ("rails-7.1.0.rc1.gemspec", Some(("rails", "7.1.0.rc1"))),
+        ("old-3.gemspec", Some(("old", "3"))),
+        ("two-2fa-1.0.gemspec", Some(("two-2fa", "1.0"))),
+        ("noversion.gemspec", None),
+        ("-1.0.gemspec", None),
+        ("rack-2.2.6.4.rb", None),
+        ("a b-1.0.gemspec", None),
+    ] {
+        let expected = expected.map(|(name, version)| (name.to_owned(), version.to_owned()));
+        assert_eq!(gem::parse(file), expected, "{file}");
+    }
+    let tree = tempfile::tempdir().unwrap();
+    put(tree.path(), "usr/lib/ruby/gems/3.1.0/specifications/default/json-2.6.1.gemspec", "");
+    put(tree.path(), "usr/share/rubygems-integration/all/specifications/rake-13.0.6.gemspec", "");
+    put(tree.path(), "var/lib/gems/3.1.0/specifications/rake-13.1.0.gemspec", "");
+    put(tree.path(), "usr/share/gems/specifications/README", "");
+    let expected = json!({"gem": {"json": "2.6.1", "rake": "13.0.6", "rake#2": "13.1.0"}});
+    assert_eq!(of(tree.path()).data, expected);
+}
+
+#[test]
+fn snaps_mounted_or_not() {
+    let tree = tempfile::tempdir().unwrap();
+    let root = tree.path();
+    for file in ["core22_1122.snap", "core22_864.snap", "own_x2.snap", "junk.snap", "partial"] {
+        put(root, &format!("var/lib/snapd/snaps/{file}"), "");
+    }
+    assert_eq!(of(root).data, json!({"snap": {"core22": "1122", "own": "x2"}}));
+    put(root, "snap/core22/1122/meta/snap.yaml", "name: core22\nversion: '20240111'\napps:\n  version: no\n");
+    link(root, "snap/core22/current", "1122");
+    link(root, "snap/unmounted/current", "7");
+    put(root, "snap/README", "");
+    assert_eq!(of(root).data, json!({"snap": {"core22": "20240111-1122", "unmounted": "7"}}));
+}
+
+#[test]
+fn flatpak_applications() {
+    let tree = tempfile::tempdir().unwrap();
+    let app = "var/lib/flatpak/app/org.gimp.GIMP";
+    let commit = "0123456789abcdef0123456789abcdef";
+    fs::create_dir_all(tree.path().join(app).join("x86_64/stable").join(commit)).unwrap();
+    link(tree.path(), &format!("{app}/x86_64/stable/active"), commit);
+    link(tree.path(), &format!("{app}/current"), "x86_64/stable");
+    fs::create_dir_all(tree.path().join("var/lib/flatpak/app/org.removed.App/x86_64/stable")).unwrap();
+    assert_eq!(of(tree.path()).data, json!({"flatpak": {"org.gimp.GIMP::x86_64": "stable-0123456789ab"}}));
+}
+
+/// rpm itself would follow the link to the packages of this machine.
+#[test]
+fn the_rpm_database_of_a_tree_is_not_looked_for_outside_of_it() {
+    let tree = tempfile::tempdir().unwrap();
+    put(tree.path(), "usr/lib/sysimage/rpm/rpmdb.sqlite", "x");
+    fs::create_dir_all(tree.path().join("var/lib")).unwrap();
+    let errors = of(tree.path()).errors;
+    assert!(errors.len() == 1 && errors[0].contains("rpm"), "{errors:?}");
+    fs::rename(tree.path().join("usr"), tree.path().join("real")).unwrap();
+    link(tree.path(), "usr", "real");
+    let data = of(tree.path()).data;
+    assert_eq!(data, json!({}), "nothing of this machine");
+    let host = Host::at(tree.path());
+    assert_eq!(rpm::link_on_the_way(&host, "/usr/lib/sysimage/rpm"), Some("/usr"));
+    assert_eq!(rpm::link_on_the_way(&host, "/real/lib/sysimage/rpm"), None);
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
@@ -168,6 +273,8 @@ proptest! {
         rpm::parse(&mut Lines::new("f", bytes.as_slice()), &mut packages).unwrap();
         pip::parse_metadata(&mut Lines::new("f", bytes.as_slice()));
         pip::by_directory_name(&String::from_utf8_lossy(&bytes));
+        gem::parse(&format!("{}.gemspec", String::from_utf8_lossy(&bytes)));
+        npm::parse(&bytes);
     }
 
     #[test]

@@ -121,7 +121,14 @@ fn glob<'a>(call: &mut Call<'_, 'a>) -> Operand<'a> {
         .take(MAXIMUM_MEMBERS)
         .map(|(name, member)| (name.clone(), member.clone()))
         .collect();
-    if chosen.is_empty() { None } else { Some(Cow::Owned(Value::Object(chosen))) }
+    if !chosen.is_empty() {
+        return Some(Cow::Owned(Value::Object(chosen)));
+    }
+    // So that people are told what was looked for.
+    for pattern in call.arguments.iter().flatten() {
+        call.evaluator.record(&as_text(pattern), None);
+    }
+    None
 }
 
 fn count_true(call: &Call<'_, '_>) -> usize {

@@ -1,0 +1,387 @@
+//! Where root's commands come from: PATH of root as its logins set it, and the directories in it.
+//!
+//! `data` = `{"paths": {source: value as written}, "entries": {directory: {...}}}`. Sources, all that exist: `ENV_SUPATH` of
+//! /etc/login.defs, /etc/environment, /etc/profile, /etc/profile.d/*.sh, /etc/bash.bashrc, /etc/bashrc and the start files
+//! of a shell in root's home. What a script does only for other users than root is left out; entries with variables
+//! other than PATH and HOME cannot be known and are left out. When no source sets it, the value that login(1) was built
+//! with is given.
+//!
+//! | field of an entry | value |
+//! |---|---|
+//! | `form` | `absolute`, `relative`, `dot` (`.` or `..`), `empty` (stands for the directory one happens to be in) |
+//! | `sources` | where it is written |
+//! | `type` | of absolute ones, symlinks followed: `d`, another letter, or `missing` |
+//! | `owner`, `group`, `octal` | of what is there |
+//!
+//! The key of an empty entry is `(empty)`. login.defs(5), environment(5), bash(1).
+//! ```json
+//! {"paths":{"/etc/login.defs":"/usr/sbin:/usr/bin"},"entries":{"/usr/bin":{"form":"absolute","sources":["/etc/login.defs"],
+//!  "type":"d","owner":"root","group":"root","octal":"0755"}}}
+//! ```
+
+use crate::parse::mount_points;
+use crate::parse::ownership::Names;
+use crate::parse::people;
+use crate::parse::{Errors, Files, glob, lines};
+use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub static DISCOVERY: Discovery = Discovery {
+    name: "root_path",
+    description: "directories from which root's commands come",
+    documentation: documentation::ROOT_PATH,
+    parameters: &[],
+    instances: &[Instance { name: "_init_root_path", parameters: &[], schedule: None }],
+    schedule: Schedule { repeat_seconds: 900, ..Schedule::DEFAULT },
+    trigger: Trigger::Files,
+    collect,
+    graph: no_graph,
+};
+
+const LOGIN_DEFS: &str = "/etc/login.defs";
+const SCRIPTS: &[&str] = &["/etc/profile", "/etc/profile.d/*.sh", "/etc/bash.bashrc", "/etc/bashrc"];
+const OF_HOME: &[&str] = &[".bash_profile", ".bash_login", ".profile", ".bashrc"];
+/// What login(1) of util-linux and of shadow fall back to.
+const BUILT_IN: &str = "/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin";
+const MAX_SCRIPTS: usize = 200;
+const MAX_PATHS: usize = 500;
+const MAX_PATH_BYTES: usize = 8192;
+const MAX_ENTRIES: usize = 1000;
+
+fn collect(host: &Host, _: &Parameters) -> Collected {
+    let mut errors = Errors::default();
+    let home = people::root(host).map_or_else(|| "/root".to_owned(), |root| root.home);
+    let mut paths: Vec<(String, String)> = Vec::new();
+    let read = |path: &str, errors: &mut Errors| match host.text(path) {
+        Ok(text) => Some(text),
+        Err(reason) => {
+            if !reason.absent {
+                errors.unread(&reason);
+            }
+            None
+        }
+    };
+    if let Some(text) = read(LOGIN_DEFS, &mut errors) {
+        paths.extend(of_login_defs(&text, &mut errors).map(|value| (LOGIN_DEFS.to_owned(), value)));
+    }
+    if let Some(text) = read("/etc/environment", &mut errors) {
+        let values = of_script(&text, "/etc/environment", &mut errors);
+        paths.extend(values.into_iter().map(|value| ("/etc/environment".to_owned(), value)));
+    }
+    let mut scripts = Vec::new();
+    for pattern in SCRIPTS {
+        match glob(host, pattern) {
+            Ok(found) => scripts.extend(found),
+            Err(reason) if reason.absent => {}
+            Err(reason) => errors.unread(&reason),
+        }
+    }
+    scripts.extend(OF_HOME.iter().map(|name| format!("{home}/{name}")));
+    for script in scripts.into_iter().take(MAX_SCRIPTS) {
+        if let Some(text) = read(&script, &mut errors) {
+            let values = of_script(&text, &script, &mut errors);
+            paths.extend(values.into_iter().map(|value| (script.clone(), value)));
+        }
+    }
+    if paths.is_empty() {
+        paths.push(("built into login".into(), BUILT_IN.into()));
+    }
+    if paths.len() > MAX_PATHS {
+        errors.add(format!("PATH is set more than {MAX_PATHS} times: the rest was left out"));
+        paths.truncate(MAX_PATHS);
+    }
+    let mut entries: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (source, value) in &paths {
+        for entry in split(value, &home) {
+            if entries.len() < MAX_ENTRIES || entries.contains_key(&entry) {
+                entries.entry(entry).or_default().insert(source);
+            }
+        }
+    }
+    let mut unread = Vec::new();
+    let names = Names::of(host, &mut unread);
+    unread.into_iter().for_each(|why| errors.add(why));
+    let barriers = mount_points::barriers(&mount_points::current());
+    let mut listed = Map::new();
+    for (entry, sources) in &entries {
+        let form = form(entry);
+        let mut fields =
+            Map::from_iter([("form".to_owned(), json!(form)), ("sources".to_owned(), json!(sources))]);
+        if form == "absolute" && !host.leads_to_barrier(entry, &barriers) {
+            match host.stat(entry) {
+                Ok(attributes) => fields.extend(names.entry(attributes)),
+                Err(_) => {
+                    fields.insert("type".into(), "missing".into());
+                }
+            }
+        }
+        let key = if entry.is_empty() { "(empty)" } else { entry };
+        listed.insert(key.to_owned(), Value::Object(fields));
+    }
+    let mut by_source = Map::new();
+    for (source, value) in paths {
+        crate::parse::accumulate(&mut by_source, &source, value.into());
+    }
+    let data = json!({"paths": by_source, "entries": listed});
+    Collected { data, errors: errors.into_list(), extras: Map::new() }
+}
+
+/// The last `ENV_SUPATH`; the value may be written `PATH=/a:/b`.
+fn of_login_defs(text: &str, errors: &mut Errors) -> Option<String> {
+    let value = |line: &str| {
+        let rest = line.trim_start().strip_prefix("ENV_SUPATH")?;
+        let value = rest.starts_with([' ', '\t', '=']).then(|| rest.trim_matches([' ', '\t', '=', '"']))?;
+        Some(value.strip_prefix("PATH=").unwrap_or(value).to_owned())
+    };
+    let mut values = lines(text, LOGIN_DEFS, errors).into_iter().filter_map(|(_, line)| value(line));
+    values.rfind(|value| value.len() <= MAX_PATH_BYTES)
+}
+
+/// Every value that a script gives PATH when root runs it: `PATH=...`, `export PATH=...` (also behind `;`, `&&` and
+/// `then`), and Red Hat's `pathmunge DIRECTORY`.
+fn of_script(text: &str, file: &str, errors: &mut Errors) -> Vec<String> {
+    let mut values = Vec::new();
+    // Of each `if` that is open: whether what stands here is for other users than root.
+    let mut open: Vec<Branch> = Vec::new();
+    for (number, line) in lines(text, file, errors) {
+        let line = line.trim();
+        if line.starts_with('#') {
+            continue;
+        }
+        let first = line.split([' ', '\t', ';']).next().unwrap_or_default();
+        match first {
+            "if" if !has_word(line, "fi") => {
+                if open.len() >= MAX_SCRIPTS {
+                    errors.at(file, number, "conditions are nested too deeply, the rest is left out");
+                    return values;
+                }
+                open.push(Branch::of(line));
+            }
+            "elif" => {
+                open.pop();
+                open.push(Branch::of(line));
+            }
+            "else" => {
+                if let Some(branch) = open.last_mut() {
+                    *branch = branch.opposite();
+                }
+            }
+            "fi" => drop(open.pop()),
+            _ => {}
+        }
+        if open.contains(&Branch::OthersOnly) {
+            continue;
+        }
+        if first == "pathmunge" {
+            values.extend(line.split_ascii_whitespace().nth(1).filter(|word| *word != "()").map(unquoted));
+            continue;
+        }
+        for statement in line.split([';', '&', '|']) {
+            let statement = statement.trim_start_matches([' ', '\t', '{', '(']);
+            let statement = ["then ", "else ", "export ", "declare -x ", "readonly "]
+                .iter()
+                .fold(statement, |rest, word| rest.strip_prefix(word).unwrap_or(rest).trim_start());
+            if let Some(value) = statement.strip_prefix("PATH=")
+                && value.len() <= MAX_PATH_BYTES
+            {
+                values.push(unquoted(first_word(value)));
+            }
+        }
+    }
+    values
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Branch {
+    RootOnly,
+    OthersOnly,
+    Either,
+}
+
+impl Branch {
+    /// By the condition: `[ "$(id -u)" -eq 0 ]`, `[ "$EUID" = "0" ]`, `[ "$UID" -ne 0 ]` ...
+    fn of(condition: &str) -> Branch {
+        let asks = ["id -u", "EUID", "UID"].iter().any(|word| condition.contains(word));
+        let words: Vec<&str> =
+            condition.split_ascii_whitespace().map(|word| word.trim_matches(['"', '\'', ';'])).collect();
+        let is = |operators: &[&str]| {
+            words.windows(2).any(|pair| operators.contains(&pair[0]) && pair[1].trim_end_matches(']') == "0")
+        };
+        match asks {
+            true if is(&["-eq", "=", "=="]) => Branch::RootOnly,
+            true if is(&["-ne", "!=", "-gt"]) => Branch::OthersOnly,
+            _ => Branch::Either,
+        }
+    }
+
+    fn opposite(self) -> Branch {
+        match self {
+            Branch::RootOnly => Branch::OthersOnly,
+            Branch::OthersOnly => Branch::RootOnly,
+            Branch::Either => Branch::Either,
+        }
+    }
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    line.split([' ', '\t', ';']).any(|found| found == word)
+}
+
+/// Up to the first blank outside quotes, or a comment.
+fn first_word(text: &str) -> &str {
+    let mut quote = None;
+    let end = text.find(|c: char| match quote {
+        Some(open) => {
+            quote = (c != open).then_some(open);
+            false
+        }
+        None => {
+            quote = (c == '"' || c == '\'').then_some(c);
+            c.is_whitespace()
+        }
+    });
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn unquoted(word: &str) -> String {
+    word.chars().filter(|c| !matches!(c, '"' | '\'')).collect()
+}
+
+/// The entries of a value: what it was before and what cannot be known are left out.
+fn split(value: &str, home: &str) -> Vec<String> {
+    if value.is_empty() {
+        return Vec::new();
+    }
+    let known = value.replace("${PATH}", "$PATH").replace("${HOME}", home).replace("$HOME", home);
+    // Colons within an expansion separate nothing; what holds one is unknown as a whole.
+    let mut depth = 0_usize;
+    let entries = known.split(|c: char| {
+        match c {
+            '{' | '(' => depth += 1,
+            '}' | ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ':' && depth == 0
+    });
+    let entries = entries.map(|entry| match entry.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{home}{rest}"),
+        _ => entry.to_owned(),
+    });
+    let tidy = |entry: String| match entry.trim_end_matches('/') {
+        "" if !entry.is_empty() => "/".to_owned(),
+        trimmed => trimmed.to_owned(),
+    };
+    entries.filter(|entry| !entry.contains(['$', '`'])).map(tidy).collect()
+}
+
+fn form(entry: &str) -> &'static str {
+    match entry {
+        "" => "empty",
+        "." | ".." => "dot",
+        absolute if absolute.starts_with('/') => "absolute",
+        _ => "relative",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::testing::collect as collect_files;
+    use proptest::prelude::*;
+
+    fn script(text: &str) -> Vec<String> {
+        let mut errors = Errors::default();
+        let values = of_script(text, "f", &mut errors);
+        assert_eq!(errors.into_list(), [""; 0]);
+        values
+    }
+
+    #[test]
+    fn debians_profile_for_root_only() {
+        let text = "# PATH=/no\nif [ \"$(id -u)\" -eq 0 ]; then\n  PATH=\"/usr/sbin:/usr/bin\"\nelse\n  PATH=\"/usr/games\"\nfi\n\
+            export PATH\nif [ -d /x ]; then\n  PATH=/x:$PATH # more\nfi\n";
+        assert_eq!(script(text), ["/usr/sbin:/usr/bin", "/x:$PATH"]);
+        assert_eq!(script("if [ \"$UID\" -ne 0 ]; then\nPATH=/a\nelse\nPATH=/b\nfi\nPATH=/c"), ["/b", "/c"]);
+    }
+
+    #[test]
+    fn red_hats_profile() {
+        let text = "pathmunge () {\n    case \":${PATH}:\" in\n  *) PATH=$PATH:$1\n    esac\n}\n\
+            if [ \"$EUID\" = \"0\" ]; then\n    pathmunge /usr/sbin\n    pathmunge /usr/local/sbin\nelse\n\
+            pathmunge /x after\nfi\n";
+        assert_eq!(script(text), ["/usr/sbin", "/usr/local/sbin"]);
+        assert_eq!(script("[ -d ~/bin ] && export PATH='~/bin:$PATH'; true"), ["~/bin:$PATH"]);
+    }
+
+    #[test]
+    fn entries_are_taken_apart() {
+        for (value, entries) in [
+            ("/a:/b/", vec!["/a", "/b"]),
+            ("$PATH:", vec![""]),
+            (":$PATH", vec![""]),
+            ("/a::/b", vec!["/a", "", "/b"]),
+            (".:$HOME/bin:~/x:~joe", vec![".", "/root/bin", "/root/x", "~joe"]),
+            ("${PATH:+${PATH}:}/opt/bin", vec![]),
+            ("$(brew --prefix)/bin:/c", vec!["/c"]),
+            ("//", vec!["/"]),
+            ("", vec![]),
+        ] {
+            assert_eq!(split(value, "/root"), entries, "{value}");
+        }
+        for (entry, expected) in
+            [("", "empty"), ("..", "dot"), ("bin", "relative"), ("/bin", "absolute"), ("~joe", "relative")]
+        {
+            assert_eq!(form(entry), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn sources_and_directories_are_told() {
+        let found = collect_files(
+            &DISCOVERY,
+            &[
+                ("/etc/login.defs", b"ENV_PATH PATH=/no\nENV_SUPATH\tPATH=/usr/bin:/gone\r\n"),
+                ("/etc/environment", b"PATH=\"/usr/bin:\"\n"),
+                ("/root/.bashrc", b"export PATH=.:bin:$PATH\n"),
+                ("/usr/bin/x", b""),
+                ("/etc/profile.d/a.sh", b"PATH=/usr/bin/x\n"),
+            ],
+        );
+        assert_eq!(found.errors, [""; 0]);
+        let entries = found.data["entries"].as_object().unwrap();
+        assert_eq!(
+            entries.keys().collect::<Vec<_>>(),
+            ["(empty)", ".", "/gone", "/usr/bin", "/usr/bin/x", "bin"]
+        );
+        assert_eq!(entries["/usr/bin"]["sources"], json!(["/etc/environment", "/etc/login.defs"]));
+        assert_eq!(entries["/usr/bin"]["type"], "d");
+        assert_eq!(entries["/usr/bin/x"]["type"], "-");
+        assert_eq!(entries["/gone"]["type"], "missing");
+        assert_eq!((&entries["bin"]["form"], &entries["bin"]["type"]), (&json!("relative"), &Value::Null));
+        assert_eq!(found.data["paths"]["/etc/login.defs"], "/usr/bin:/gone");
+        let nothing = collect_files(&DISCOVERY, &[("/etc/hostname", b"x")]);
+        assert_eq!(nothing.data["paths"]["built into login"], BUILT_IN);
+    }
+
+    proptest! {
+        #[test]
+        fn any_script_is_survived(
+            words in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "PATH=", "if ", "fi", "\n", ";", "\"", "'", "$", "{", "}", ":", "/a", "else", "elif", "(", "ä",
+                    "pathmunge ", "export ", "id -u", " -eq 0", "~", "\\", "#",
+                ]),
+                0..60,
+            ),
+        ) {
+            let mut errors = Errors::default();
+            for value in of_script(&words.concat(), "f", &mut errors) {
+                for entry in split(&value, "/root") {
+                    form(&entry);
+                }
+            }
+            of_login_defs(&words.concat(), &mut errors);
+        }
+    }
+}
