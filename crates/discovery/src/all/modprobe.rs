@@ -11,7 +11,7 @@
 //! | `blacklisted` | not loaded for the sake of hardware or a file system that turns up; by name it still can be |
 //! | `loaded` | it is in the kernel now (false in a file tree) |
 //! | `available` | one of the installed kernels has it as a file |
-//! | `builtin` | it is part of a kernel: nothing can keep it out |
+//! | `builtin` | it is part of a kernel (modules.builtin, `/sys/module`, `/proc/filesystems`): nothing can keep it out |
 //! | `install` | the command that is run in place of loading it, the first that fits counts |
 //! | `options` | its parameters, from all lines that fit, in order |
 //! | `aliases` | other names for it in modprobe.d |
@@ -119,7 +119,10 @@ fn collect(host: &Host, parameters: &Parameters) -> Collected {
     let mut interesting = wanted;
     interesting.extend(loaded.iter().cloned());
     interesting.extend(rules.named());
-    let kernels = Kernels::of(host, &interesting, &mut errors);
+    let mut kernels = Kernels::of(host, &interesting, &mut errors);
+    if host.is_running_system() {
+        kernels.add_running(host, &interesting, &loaded);
+    }
     let data = interesting.iter().map(|name| (name.clone(), rules.about(name, &loaded, &kernels))).collect();
     parse::collected((Value::Object(data), errors.into_list()))
 }
@@ -254,6 +257,20 @@ impl Kernels {
     }
 }
 
+impl Kernels {
+    /// A kernel without a list of its parts (one made by hand, or started from outside of a virtual machine) shows
+    /// some of them: what is in use and was not loaded is built in.
+    fn add_running(&mut self, host: &Host, interesting: &BTreeSet<String>, loaded: &BTreeSet<String>) {
+        let shown = host.list("/sys/module").unwrap_or_default();
+        let file_systems = host.text("/proc/filesystems").unwrap_or_default();
+        let file_systems = file_systems.lines().filter_map(|line| line.split_whitespace().next_back());
+        let names = shown.iter().map(String::as_str).chain(file_systems).filter_map(canonical);
+        self.builtin.extend(names.filter(|name| {
+            interesting.contains(name) && !loaded.contains(name) && !self.available.contains(name)
+        }));
+    }
+}
+
 /// `kernel/fs/cramfs/cramfs.ko.xz` → `cramfs`
 fn name_of(path: &str) -> Option<String> {
     let file = path.trim().rsplit('/').next()?;
@@ -351,6 +368,23 @@ mod tests {
         let about = |name| rules.about(name, &BTreeSet::new(), &kernels);
         assert_eq!((&about("a_b")["disabled"], &about("d")["disabled"]), (&json!(true), &json!(false)));
         assert_eq!((&about("d")["blacklisted"], &about("e")["disabled"]), (&json!(true), &json!(false)));
+    }
+
+    #[test]
+    fn the_running_kernel_shows_what_is_built_in() {
+        let tree = tempfile::tempdir().unwrap();
+        for directory in ["sys/module/overlay", "sys/module/sctp", "proc"] {
+            std::fs::create_dir_all(tree.path().join(directory)).unwrap();
+        }
+        std::fs::write(tree.path().join("proc/filesystems"), "nodev\ttmpfs\n\tvfat\n").unwrap();
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let mut kernels = Kernels::default();
+        kernels.add_running(
+            &Host::at(tree.path()),
+            &names(&["overlay", "sctp", "vfat", "udf"]),
+            &names(&["sctp"]),
+        );
+        assert_eq!(kernels.builtin, names(&["overlay", "vfat"]));
     }
 
     #[test]

@@ -164,13 +164,16 @@ impl Settings {
                 errors.at(file, number, format_args!("{} is not the name of a setting", quoted(name)));
                 continue;
             };
+            // Each line replaces what was said of that name before.
+            self.patterns.retain(|(pattern, _)| *pattern != path);
             let Some(value) = value else {
+                self.plain.remove(&path);
                 self.excluded.insert(path);
                 continue;
             };
+            self.excluded.remove(&path);
             let assignment = Assignment { value: value.to_owned(), file: file.to_owned() };
             if path.contains(['*', '?', '[']) {
-                self.patterns.retain(|(pattern, _)| *pattern != path);
                 self.patterns.push((path, assignment));
             } else {
                 self.plain.insert(path, assignment);
@@ -323,6 +326,17 @@ mod tests {
         assert_eq!(data["net.ipv4.conf.lo.rp_filter"], 0);
         assert!(data.get("net.ipv4.conf.wg0.rp_filter").is_none());
         assert_eq!(data["differs"]["net.ipv4.conf.lo.rp_filter"]["running"], 2);
+    }
+
+    #[test]
+    fn a_name_without_value_takes_back_what_was_said_of_it() {
+        let running = [("kernel/panic", "7"), ("kernel/sysrq", "1")];
+        let (data, _) = document(
+            "kernel.panic = 5\nkernel.sysrq = 0\n-kernel.panic\n-kernel.sysrq\nkernel.sysrq = 16\n",
+            &running,
+        );
+        assert!(data.get("kernel.panic").is_none(), "{data}");
+        assert_eq!(data["kernel.sysrq"], 16);
     }
 
     #[test]

@@ -12,7 +12,8 @@ const MAX_BYTES: u64 = 64 * 1024;
 
 /// A host with thousands of containers has as many lines.
 const MAX_MOUNTINFO_BYTES: u64 = 4 * 1024 * 1024;
-/// PROC_PID_INIT_INO of the kernel: the number of the namespace that is there from the start.
+/// The process namespace of the machine itself: the kernel numbers it so (include/linux/proc_ns.h, PROC_PID_INIT_INO).
+/// Files may have stayed from an image that was a container once; this cannot.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Parts of a control group's path by which container managers are known.
@@ -31,7 +32,7 @@ const IN_CGROUP: [(&str, &str); 8] = [
 /// `kubernetes`; `None` for a machine, real or virtual.
 pub fn container_of(host: &Host) -> Option<String> {
     let read = |path: &str| host.read_at_most(path, MAX_BYTES).ok();
-    if host.is_running_system() && is_beside_init(host) {
+    if is_beside_init(host) {
         return None;
     }
     if let Some(bytes) = read("/run/systemd/container") {
@@ -134,6 +135,21 @@ mod tests {
         assert_eq!(root_device(host).as_deref(), Some("8:1"));
         assert_eq!(root_device("9 8 0:52 / / rw - overlay overlay rw\n").as_deref(), Some("0:52"));
         assert_eq!(root_device("junk\n"), None);
+<<<<<<< HEAD
+=======
+    }
+
+    #[test]
+    fn a_machine_made_from_an_image_is_no_container() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::write(tree.path().join(".dockerenv"), "").unwrap();
+        std::fs::create_dir_all(tree.path().join("proc/self/ns")).unwrap();
+        std::os::unix::fs::symlink("pid:[4026531836]", tree.path().join("proc/self/ns/pid")).unwrap();
+        assert_eq!(container_of(&Host::at(tree.path())), None);
+        std::fs::remove_file(tree.path().join("proc/self/ns/pid")).unwrap();
+        std::os::unix::fs::symlink("pid:[4026532200]", tree.path().join("proc/self/ns/pid")).unwrap();
+        assert_eq!(container_of(&Host::at(tree.path())).as_deref(), Some("docker"));
+>>>>>>> w-kernel
     }
 
     #[test]
