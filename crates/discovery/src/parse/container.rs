@@ -135,8 +135,6 @@ mod tests {
         assert_eq!(root_device(host).as_deref(), Some("8:1"));
         assert_eq!(root_device("9 8 0:52 / / rw - overlay overlay rw\n").as_deref(), Some("0:52"));
         assert_eq!(root_device("junk\n"), None);
-<<<<<<< HEAD
-=======
     }
 
     #[test]
@@ -149,7 +147,6 @@ mod tests {
         std::fs::remove_file(tree.path().join("proc/self/ns/pid")).unwrap();
         std::os::unix::fs::symlink("pid:[4026532200]", tree.path().join("proc/self/ns/pid")).unwrap();
         assert_eq!(container_of(&Host::at(tree.path())).as_deref(), Some("docker"));
->>>>>>> w-kernel
     }
 
     #[test]
