@@ -128,8 +128,12 @@ fn of_discovery(discovery: &'static Discovery, instance: &'static str) -> Vec<Ru
         for file in files(discovery, instance, tree.map(PathBuf::as_path)) {
             let of = tree.and_then(|tree| tree.file_name()).unwrap_or_default().to_string_lossy();
             let name = format!("{instance}_{of}{}", file.replace('/', "_"));
-            let mut run =
-                Run::new("discovery", name, seeds(discovery, &file), &[("DISCOVERY", instance), ("FILE", &file)]);
+            let mut run = Run::new(
+                "discovery",
+                name,
+                seeds(discovery, &file),
+                &[("DISCOVERY", instance), ("FILE", &file)],
+            );
             run.environment.extend(tree.map(|tree| ("TREE", tree.display().to_string())));
             runs.push(run);
         }
@@ -168,7 +172,9 @@ fn seeds(discovery: &Discovery, file: &str) -> Vec<PathBuf> {
         seeds.push(tree.join(file.trim_start_matches('/')));
     }
     seeds.extend(regular_files(&fixtures_of(discovery), 6));
-    seeds.retain(|seed| fs::metadata(seed).is_ok_and(|meta| meta.is_file() && meta.len() < u64::from(MAX_INPUT_BYTES)));
+    seeds.retain(|seed| {
+        fs::metadata(seed).is_ok_and(|meta| meta.is_file() && meta.len() < u64::from(MAX_INPUT_BYTES))
+    });
     seeds
 }
 

@@ -357,7 +357,8 @@ mod tests {
     #[test]
     fn many_rules_for_many_modules_take_no_time_to_speak_of() {
         let start = std::time::Instant::now();
-        let text: String = (0..30_000).map(|n| format!("options m{n} a=1\ninstall m{n}* /bin/true\n")).collect();
+        let text: String =
+            (0..30_000).map(|n| format!("options m{n} a=1\ninstall m{n}* /bin/true\n")).collect();
         let found = collect(&DISCOVERY, &[(FILE, text.as_bytes())]);
         assert_eq!(found.data["m17"]["options"], "a=1");
         assert_eq!(found.data["m17"]["install"], "/bin/true");

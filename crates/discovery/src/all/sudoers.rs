@@ -133,7 +133,9 @@ impl Reader<'_> {
                     table.insert(name, Value::Array(members));
                 }
             }
-            Item::Defaults { scopes, settings } if self.has_room(path, number, scopes.len() * settings.len()) => {
+            Item::Defaults { scopes, settings }
+                if self.has_room(path, number, scopes.len() * settings.len()) =>
+            {
                 for scope in scopes {
                     if let Value::Object(options) = self.defaults.entry(scope).or_insert_with(|| json!({})) {
                         settings.iter().for_each(|setting| apply(options, setting));
@@ -379,16 +381,18 @@ mod tests {
     #[test]
     fn commands_do_not_multiply_hosts() {
         let many = "a,".repeat(3000) + "a";
+        let commands = "/a,".repeat(3000) + "/a";
         for line in [
-            format!("root {many}={many}"),
-            format!("root ALL=({many}) {many}"),
+            format!("root {many}={commands}"),
+            format!("root ALL=({many}) {commands}"),
             format!("Defaults:{many} {many}"),
         ] {
             let (data, errors) = parse(&line);
             assert!(errors.len() == 1 && errors[0].contains("too many"), "{errors:?}");
             assert!(data.to_string().len() < 1 << 20, "{}", data.to_string().len());
         }
-        let (data, errors) = parse(&format!("root {0}={0}\n", "a,".repeat(130) + "a").repeat(100));
+        let rule = format!("root {}a={}/a\n", "a,".repeat(130), "/a,".repeat(130));
+        let (data, errors) = parse(&rule.repeat(100));
         assert!(errors[0].contains("names in all rules"), "{:?}", errors.first());
         let rules = data["rules"].as_array().map_or(0, Vec::len);
         assert!((2..100).contains(&rules), "{rules}");
