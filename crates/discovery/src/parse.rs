@@ -142,11 +142,21 @@ pub fn collected((data, errors): (Value, Vec<String>)) -> Collected {
     Collected { data, errors, extras: Map::new() }
 }
 
-/// A piece of a file as it may stand in an error: short, harmless, without secrets.
-pub fn quoted(text: &str) -> String {
-    let start: String = text.chars().take(200).collect();
-    let masked = mask_secrets(&start);
-    format!("'{}'", shortened(&printable(&masked), 60))
+/// A piece of a file as it may stand in an error: short, harmless, without secrets. Made only when it is shown: of a
+/// file of junk most errors are only counted.
+pub fn quoted(text: &str) -> Quoted<'_> {
+    Quoted(text)
+}
+
+/// See [`quoted`].
+pub struct Quoted<'a>(&'a str);
+
+impl std::fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start: String = self.0.chars().take(200).collect();
+        let masked = mask_secrets(&start);
+        write!(f, "'{}'", shortened(&printable(&masked), 60))
+    }
 }
 
 /// The lines of a file that have content, with their numbers from 1 and without their line ends (LF or

@@ -56,7 +56,7 @@ pub fn parse_line(line: &str) -> (Vec<Item>, Option<String>) {
     let error = outcome.err().map(|what| {
         let place = match mask_secrets(line) {
             _ if cursor.rest.is_empty() => "the end of the line".into(),
-            masked if masked == line => quoted(cursor.rest),
+            masked if masked == line => quoted(cursor.rest).to_string(),
             // What is left may begin in the middle of the secret.
             _ => "a place that is not shown, because a secret stands in the line".into(),
         };
