@@ -7,6 +7,7 @@
 mod host;
 mod idle;
 mod parse;
+pub mod reference;
 mod run;
 
 pub use host::{
