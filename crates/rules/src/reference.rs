@@ -54,7 +54,7 @@ now and for good. Most sets select from that catalogue by benchmark.
 ```sh
 nanoprobe audit                       # this host, without a CMA, by BASE
 nanoprobe audit --set stig-rhel9      # by another set
-assimcli rules list --set BASE        # the rules of a set
+assimcli rules list cis-debian12       # the rules of a set
 assimcli rules show V-257801          # one rule, by its id here or in a benchmark (DISA, CIS, CCE)
 ```
 

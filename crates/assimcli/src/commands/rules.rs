@@ -165,7 +165,7 @@ fn show(context: &Context, id: &str, set: Option<&str>) -> Result<Finding, Failu
         None => sets.find(id),
     };
     if found.is_empty() {
-        let known = sets.iter().flat_map(|set| set.rules().map(|rule| rule.id.as_str()));
+        let known = sets.iter().flat_map(|set| set.rules().flat_map(|rule| rule.names()));
         let near = nearest(id, known).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
         return Err(Failure::new(format!("no rule is called {id:?}"))
             .hint(format!("{near}`assimcli rules list` shows all.")));
