@@ -105,6 +105,8 @@ describe_checksums() {
 describe_compliance() {
     if [ -n "$rule" ]; then
         if [ "$event" = warn ]; then
+            # Broken when it was first looked at: the score's mail counts these.
+            [ -n "${ASSIM_oldstatus:-}" ] || return 1
             subject="WARNING: System $host out of compliance with $category best practice $rule"
             happened="The system $host breaks the $category rule $rule."
         else
@@ -112,8 +114,11 @@ describe_compliance() {
             happened="The system $host keeps the $category rule $rule again."
         fi
     elif [ -n "${ASSIM_newscore:-}" ]; then
-        # A score moves with every rule, and the rule's own mail tells more.
-        return 1
+        # A score moves with every rule, and the rule's own mail tells more; a first look has no others.
+        [ "${ASSIM_first_failures:-0}" -gt 0 ] 2>/dev/null || return 1
+        found="$(value first_failures) $category rules ($(value discovery_description "$(value discovery_type)"))"
+        subject="NOTE: System $host does not keep $found"
+        happened="At the first look the system $host does not keep $found. What they are: assimcli score --host $host"
     elif [ "$event" = warn ]; then
         subject="WARNING: System $host [$reason]"
         happened="The system $host needs attention: $reason."

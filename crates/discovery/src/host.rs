@@ -52,7 +52,12 @@ pub struct Host {
 impl Host {
     /// The system this program runs on.
     pub fn running() -> Host {
-        Host { root: PathBuf::from("/"), resolver: Resolver::running(), touched: RefCell::default(), state: None }
+        Host {
+            root: PathBuf::from("/"),
+            resolver: Resolver::running(),
+            touched: RefCell::default(),
+            state: None,
+        }
     }
 
     /// The file tree below `root`; `/` is the running system. A root that does not exist shows in every read.
@@ -240,6 +245,16 @@ impl HostFile {
             return Err(ReadError::new(path, Problem::NotRegular(attributes.kind)));
         }
         Ok(HostFile { path: path.to_owned(), file: File::from(fd), size_bytes: attributes.size_bytes })
+    }
+
+    /// How large the file was when it was opened; 0 for files of /proc.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Fills `buffer` with what stands at `offset`; an error when the file ends before.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
     }
 
     /// The whole content; more than `limit_bytes` is an error. Files of /proc have a size of 0 and a content.

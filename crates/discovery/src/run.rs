@@ -2,8 +2,11 @@
 
 use crate::{Collected, Discovery, Host, Parameters};
 use model::Envelope;
+use model::text::{printable, shortened};
 use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const MAX_ERROR_CHARS: usize = 1000;
 
 /// Runs `discovery` on `host` under the name `instance`.
 ///
@@ -26,9 +29,14 @@ pub fn run(discovery: &Discovery, instance: &str, host: &Host, parameters: &Para
         instance: instance.into(),
         proxy: "local/local".into(),
         data,
-        errors: collected.errors,
+        errors: collected.errors.iter().map(|error| harmless(error)).collect(),
         extras: collected.extras,
     }
+}
+
+/// Errors name files, whose names may be long and hold anything but `/`.
+fn harmless(error: &str) -> String {
+    shortened(&printable(error), MAX_ERROR_CHARS).into_owned()
 }
 
 fn complete(discovery: &Discovery, instance: &str, given: &Parameters) -> Parameters {
@@ -102,6 +110,20 @@ mod tests {
         let envelope = run(&broken, "x", &Host::running(), &Parameters::new());
         assert_eq!(envelope.data, json!({}));
         assert!(envelope.errors[0].contains("index 7"), "{:?}", envelope.errors);
+    }
+
+    #[test]
+    fn errors_are_short_and_harmless() {
+        let noisy = Discovery {
+            collect: |_, _| {
+                let errors = vec![format!("/x\u{1b}[2J{}", "y".repeat(100_000))];
+                Collected { data: json!({}), errors, extras: Map::new() }
+            },
+            ..EXAMPLE
+        };
+        let envelope = run(&noisy, "x", &Host::running(), &Parameters::new());
+        assert_eq!(envelope.errors[0].chars().count(), MAX_ERROR_CHARS);
+        assert!(envelope.errors[0].starts_with("/x\\u{1b}[2Jyyy"));
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub fn changed(
 ) -> Result<()> {
     let Some(old) = old.filter(|_| TYPES.contains(&envelope.discovertype.as_str())) else { return Ok(()) };
     let before = tx.body(&old.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok());
-    let Some(before) = before.filter(|before| TYPES.contains(&before.discovertype.as_str())) else { return Ok(()) };
+    let Some(before) = before.filter(|before| TYPES.contains(&before.discovertype.as_str())) else {
+        return Ok(());
+    };
     let difference = Difference::between(&before, envelope);
     if difference.is_empty() {
         return Ok(());
@@ -52,7 +54,11 @@ pub fn changed(
     add("seen", &incoming.seen.to_utc_text());
     add("committed", &context.now.to_utc_text());
     let line = format!("{}: {sentence}", host.designation);
-    if difference.unexplained.is_empty() { context.inform(line) } else { context.warn(line) }
+    if difference.unexplained.is_empty() {
+        context.inform(line)
+    } else {
+        context.warn(line)
+    }
     let event = about_host(context, EventType::Update, host, Value::Object(extrainfo));
     context.emit(tx, event)
 }
@@ -99,7 +105,9 @@ impl Difference {
                 }
             }
         }
-        for path in before.keys().filter(|path| !after.contains_key(*path) && !unread_after.contains_key(*path)) {
+        for path in
+            before.keys().filter(|path| !after.contains_key(*path) && !unread_after.contains_key(*path))
+        {
             difference.removed.insert((*path).to_owned());
             if let Some(package) = packages_before.get(path).filter(|package| !installed.contains(*package)) {
                 let text = format!("package {} is no longer installed in this version", printable(package));
@@ -122,15 +130,15 @@ impl Difference {
                 let files = if number == 1 { "file" } else { "files" };
                 let named: Vec<String> =
                     paths.take(MAX_NAMED).map(|path| shortened(&printable(path), 200).into_owned()).collect();
-                let more = if number > named.len() { format!(" and {} more", number - named.len()) } else { String::new() };
+                let more = if number > named.len() {
+                    format!(" and {} more", number - named.len())
+                } else {
+                    String::new()
+                };
                 parts.push(format!("{number} {files} {what}: {}{more}", named.join(", ")));
             }
         };
-        say(
-            self.unexplained.len(),
-            "changed although no package did",
-            &mut self.unexplained.iter(),
-        );
+        say(self.unexplained.len(), "changed although no package did", &mut self.unexplained.iter());
         let by_packages = self.changes.keys().filter(|path| !self.unexplained.contains(*path));
         say(explained, "changed with packages", &mut by_packages.into_iter());
         say(self.removed.len(), "gone", &mut self.removed.iter());
@@ -142,8 +150,11 @@ impl Difference {
     fn extra_info(&self) -> Map<String, Value> {
         let first = self.unexplained.iter().filter_map(|path| Some((path, self.changes.get(path)?)));
         let others = self.changes.iter().filter(|(path, _)| !self.unexplained.contains(*path));
-        let changes: Map<String, Value> =
-            first.chain(others).take(MAX_LISTED).map(|(path, (old, new))| (path.clone(), json!([old, new]))).collect();
+        let changes: Map<String, Value> = first
+            .chain(others)
+            .take(MAX_LISTED)
+            .map(|(path, (old, new))| (path.clone(), json!([old, new])))
+            .collect();
         let list = |paths: &BTreeSet<String>| paths.iter().take(MAX_LISTED).cloned().collect::<Vec<String>>();
         let explained: BTreeMap<&String, &String> = self.explained.iter().take(MAX_LISTED).collect();
         let value = json!({
@@ -167,7 +178,9 @@ impl Difference {
 /// The sums by path; other members (NODATA) are none.
 fn sums(envelope: &Envelope) -> BTreeMap<&str, &str> {
     let data = envelope.data.as_object().into_iter().flatten();
-    data.filter(|(path, _)| path.starts_with('/')).filter_map(|(path, sum)| Some((path.as_str(), sum.as_str()?))).collect()
+    data.filter(|(path, _)| path.starts_with('/'))
+        .filter_map(|(path, sum)| Some((path.as_str(), sum.as_str()?)))
+        .collect()
 }
 
 fn texts<'a>(envelope: &'a Envelope, field: &str) -> BTreeMap<&'a str, &'a str> {
@@ -197,9 +210,11 @@ mod tests {
     use super::*;
 
     fn envelope(data: Value, packages: Value, unread: Value) -> Envelope {
-        serde_json::from_value(json!({"discovertype": "checksums", "description": "d", "host": "h", "source": "s",
+        serde_json::from_value(
+            json!({"discovertype": "checksums", "description": "d", "host": "h", "source": "s",
             "instance": "_auto_checksumdiscovery", "proxy": "local/local", "data": data, "packages": packages,
-            "unread": unread, "sumcmd": "sha256sum"}))
+            "unread": unread, "sumcmd": "sha256sum"}),
+        )
         .unwrap()
     }
 
@@ -224,7 +239,11 @@ mod tests {
             difference.explained.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         assert_eq!(
             explained,
-            [("/a", "package ssl 1.0 -> 1.1"), ("/d", "package old 1 -> new 1"), ("/e", "now of package own 3")]
+            [
+                ("/a", "package ssl 1.0 -> 1.1"),
+                ("/d", "package old 1 -> new 1"),
+                ("/e", "now of package own 3")
+            ]
         );
         // Same version, no package at all, a package that no longer has the file.
         assert_eq!(paths(&difference.unexplained), ["/b", "/c", "/f"]);
@@ -243,9 +262,16 @@ mod tests {
             json!({"/removed": "tool 1"}),
             json!({"/was-busy": "changes while it is read"}),
         );
-        let new = envelope(json!({"/new": "1", "/was-busy": "1"}), json!({}), json!({"/busy": "changes while it is read"}));
+        let new = envelope(
+            json!({"/new": "1", "/was-busy": "1"}),
+            json!({}),
+            json!({"/busy": "changes while it is read"}),
+        );
         let difference = Difference::between(&old, &new);
-        assert_eq!((paths(&difference.added), paths(&difference.removed)), (vec!["/new"], vec!["/gone", "/removed"]));
+        assert_eq!(
+            (paths(&difference.added), paths(&difference.removed)),
+            (vec!["/new"], vec!["/gone", "/removed"])
+        );
         assert_eq!(difference.explained.keys().collect::<Vec<_>>(), ["/removed"]);
         assert!(difference.unexplained.is_empty());
         assert_eq!(difference.sentence(), "2 files gone: /gone, /removed; 1 file new: /new");
@@ -266,9 +292,12 @@ mod tests {
 
     #[test]
     fn an_event_is_bounded_and_keeps_the_unexplained() {
-        let many = |sum: &str| (0..5000).map(|n| (format!("/bin/{n}"), json!(sum))).collect::<Map<String, Value>>();
+        let many =
+            |sum: &str| (0..5000).map(|n| (format!("/bin/{n}"), json!(sum))).collect::<Map<String, Value>>();
         let owned = |version: &str| {
-            (0..5000).map(|n| (format!("/bin/{n}"), json!(format!("all {version}")))).collect::<Map<String, Value>>()
+            (0..5000)
+                .map(|n| (format!("/bin/{n}"), json!(format!("all {version}"))))
+                .collect::<Map<String, Value>>()
         };
         let old = envelope(json!(many("1")), json!(owned("1")), json!({}));
         let mut packages = owned("2");

@@ -4,7 +4,7 @@ use super::document::Incoming;
 use super::events::about_host;
 use super::{Context, LogLine};
 use model::envelope::Envelope;
-use model::{Designation, Timestamp};
+use model::{Designation, EventType, Timestamp};
 use rules::{
     Documents, EffectiveSet, OperatingSystem, Rule, RuleResult, Severity, Status, Transition,
 };
@@ -247,10 +247,27 @@ fn replace(
         let until = stored.iter().fold(context.now, |until, row| until.max(since(context.now, Some(row))));
         tx.remove_rule_results(&host.designation, &about.instance, &gone, until)?;
     }
-    for transition in rules::transitions(&old, &new) {
-        tell(tx, context, host, about, rules, &transition)?;
+    let transitions = rules::transitions(&old, &new);
+    for transition in &transitions {
+        let first_failures = match transition {
+            Transition::Score { category, .. } => first_failures(&transitions, category),
+            Transition::Rule { .. } => 0,
+        };
+        tell(tx, context, host, about, rules, transition, first_failures)?;
     }
     Ok(())
+}
+
+/// Rules of a category that fail as soon as they are looked at: a new host has dozens, which nobody wants to be told
+/// one by one. The event of the category's score carries their number.
+fn first_failures(transitions: &[Transition], wanted: &str) -> usize {
+    let first = |transition: &&Transition| match transition {
+        Transition::Rule { event, category, old, .. } => {
+            *event == EventType::Warn && category == wanted && old.is_none()
+        }
+        Transition::Score { .. } => false,
+    };
+    transitions.iter().filter(first).count()
 }
 
 /// A clock set back must not let a period end before it began.
@@ -265,8 +282,12 @@ fn tell(
     about: &About,
     rules: &[Arc<Rule>],
     transition: &Transition,
+    first_failures: usize,
 ) -> Result<()> {
     let mut extrainfo = transition.extra_info();
+    if first_failures > 0 {
+        extrainfo.insert("first_failures".into(), Value::from(first_failures));
+    }
     let mut add = |name: &str, value: &str| {
         extrainfo.insert(name.to_owned(), Value::from(value));
     };

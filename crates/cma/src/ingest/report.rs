@@ -120,7 +120,8 @@ fn store_document(
         return Ok(Some(format!("the host has {MAX_INSTANCES} instances already")));
     }
     // A clock set back must not let a period end before it began.
-    let since = old.as_ref().map_or(context.now, |old| context.now.max(old.since.plus(Duration::from_micros(1))));
+    let since =
+        old.as_ref().map_or(context.now, |old| context.now.max(old.since.plus(Duration::from_micros(1))));
     let row = DocumentRow {
         instance: incoming.instance.clone(),
         discovertype: envelope.discovertype.clone(),

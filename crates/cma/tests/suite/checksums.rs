@@ -24,7 +24,10 @@ struct Rig {
 }
 
 impl Rig {
-    fn step<T>(&mut self, work: impl FnOnce(&mut dyn Transaction, &mut Context<'_>) -> Result<T>) -> (T, Vec<Event>) {
+    fn step<T>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Transaction, &mut Context<'_>) -> Result<T>,
+    ) -> (T, Vec<Event>) {
         self.sequence += 1;
         let now = Timestamp(1_795_000_000_000_000 + self.sequence as i64 * 1_000_000);
         let mut number = 0;
@@ -106,7 +109,10 @@ fn a_replaced_program_and_an_upgrade_are_told_apart() {
 
     let replaced = rig.send(&sender, 2, sums("bb", "11"), packages("3.0.1"));
     let [event] = replaced.as_slice() else { panic!("{replaced:?}") };
-    assert_eq!((event.eventtype, event.designation(), event.nodetype()), (EventType::Update, "web1", "Drone"));
+    assert_eq!(
+        (event.eventtype, event.designation(), event.nodetype()),
+        (EventType::Update, "web1", "Drone")
+    );
     let extra = &event.extrainfo;
     assert_eq!(extra["CHANGETYPE"], "checksums");
     assert_eq!(extra["changes"], json!({SSHD: ["aa", "bb"]}));

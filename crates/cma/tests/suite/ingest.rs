@@ -231,6 +231,19 @@ fn the_first_document_claims_no_time_of_change() {
 }
 
 #[test]
+fn failures_at_the_first_look_are_counted_in_the_event_of_the_score() {
+    let mut rig = rig();
+    let sender = rig.registered();
+    let (_, first) = rig.send(&sender, json!({MARTIANS: 0}));
+    assert!(!first[0].extrainfo.contains_key("oldstatus"), "{first:?}");
+    assert_eq!(first[1].extrainfo["first_failures"], 1);
+    rig.send(&sender, json!({MARTIANS: 1}));
+    let (_, again) = rig.send(&sender, json!({MARTIANS: 0}));
+    assert_eq!(again[0].extrainfo["oldstatus"], "pass");
+    assert!(!again[1].extrainfo.contains_key("first_failures"), "{again:?}");
+}
+
+#[test]
 fn a_rule_that_can_no_longer_judge_is_unwarned() {
     let mut rig = rig();
     let sender = rig.registered();

@@ -7,8 +7,8 @@
 //! | `not_run` | included files that AIDE runs to get lines; they are not run here, so their lines are not known |
 //! | `database_in`, `database` | where the database to compare with should be; `database` only when it is there |
 //! | `selections` | number of lines that select files |
-//! | `selections_without_acl`, `selections_without_xattrs` | how many of them do not look at these, and the first 10 as `..._examples` |
-//! | `audit_tools` | for each program of the audit package that the host has: `selected`, the missing attributes out of p, i, n, u, g, s, b, acl, xattrs and sha512, and `covered`: none is missing |
+//! | `selections_without_acl`, `selections_without_xattrs` | how many of them, not counting those for devices and links, do not look at these, and the first 10 as `..._examples` |
+//! | `audit_tools` | for each program of the audit package that the host has: `selected`, the missing attributes out of p, i, n, u, g, s, b, acl, xattrs and sha512, and `covered`: none is missing. Absent when the host has none of them |
 //! | `scheduled_check` | files of cron and systemd that run AIDE; absent when there are none |
 //!
 //! Patterns are compared only when they are plain paths; a host that selects programs by regular expressions with
@@ -89,7 +89,10 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     }
     database(host, &config, path, &mut data);
     selections(&config, &mut data);
-    data.insert("audit_tools".into(), audit_tools(host, &config));
+    let tools = audit_tools(host, &config);
+    if !tools.is_empty() {
+        data.insert("audit_tools".into(), tools.into());
+    }
     let jobs = scheduled(host);
     if !jobs.is_empty() {
         data.insert("scheduled_check".into(), json!(jobs));
@@ -115,6 +118,8 @@ fn selections(config: &Config, data: &mut Map<String, Value>) {
     for attribute in ["acl", "xattrs"] {
         let without: Vec<&str> = selecting
             .iter()
+            // Devices and links have neither.
+            .filter(|selection| selection.is_for_files || selection.is_for_directories)
             .filter(|selection| !selection.attributes.contains(attribute))
             .map(|selection| selection.pattern.as_str())
             .collect();
@@ -126,7 +131,7 @@ fn selections(config: &Config, data: &mut Map<String, Value>) {
     }
 }
 
-fn audit_tools(host: &Host, config: &Config) -> Value {
+fn audit_tools(host: &Host, config: &Config) -> Map<String, Value> {
     let mut tools = Map::new();
     for name in AUDIT_TOOLS {
         let places = ["/usr/sbin", "/sbin", "/usr/bin"].map(|directory| format!("{directory}/{name}"));
@@ -142,7 +147,7 @@ fn audit_tools(host: &Host, config: &Config) -> Value {
         let tool = json!({"selected": kept.is_some(), "covered": missing.is_empty(), "missing": missing});
         tools.insert(path.to_owned(), tool);
     }
-    tools.into()
+    tools
 }
 
 /// Files of cron in which a line that is no comment runs AIDE, and timers of it that are switched on.

@@ -155,15 +155,13 @@ impl Reader {
             // A value without a name is a member of the list around it.
             [value] if !scope.is_empty() => self.member(path, line, scope, value),
             [name] => self.errors.at(path, line, format_args!("{} has no value", quoted(name))),
-            [name, value, ..] => {
-                match name.strip_suffix("::") {
-                    Some(list) => self.member(path, line, &joined(scope, list), value),
-                    None => {
-                        let name = joined(scope, name);
-                        self.put(path, line, &name, |_| value_of(&name, value));
-                    }
+            [name, value, ..] => match name.strip_suffix("::") {
+                Some(list) => self.member(path, line, &joined(scope, list), value),
+                None => {
+                    let name = joined(scope, name);
+                    self.put(path, line, &name, |_| value_of(&name, value));
                 }
-            }
+            },
         }
     }
 
@@ -186,10 +184,15 @@ impl Reader {
         }
         let lower = name.to_ascii_lowercase();
         if !self.spelled.contains_key(&lower) && self.data.len() >= MAX_SETTINGS {
-            self.errors.at(path, line, format_args!("more than {MAX_SETTINGS} settings, the rest is left out"));
+            self.errors.at(
+                path,
+                line,
+                format_args!("more than {MAX_SETTINGS} settings, the rest is left out"),
+            );
             return;
         }
-        let known = || SPELLINGS.iter().find(|known| known.eq_ignore_ascii_case(name)).copied().unwrap_or(name);
+        let known =
+            || SPELLINGS.iter().find(|known| known.eq_ignore_ascii_case(name)).copied().unwrap_or(name);
         let spelled = self.spelled.entry(lower).or_insert_with(|| known().to_owned()).clone();
         let before = self.data.get_mut(&spelled).map(Value::take);
         self.data.insert(spelled, value(before));
@@ -314,8 +317,7 @@ fn value_of(name: &str, value: &str) -> Value {
     match value.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "with" | "enable" => Value::Bool(true),
         "false" | "no" | "off" | "without" | "disable" => Value::Bool(false),
-        _ => integer(value)
-            .map_or_else(|| Value::from(shortened(&mask_secrets(value), 4096)), Value::from),
+        _ => integer(value).map_or_else(|| Value::from(shortened(&mask_secrets(value), 4096)), Value::from),
     }
 }
 
@@ -383,7 +385,8 @@ mod tests {
 
     #[test]
     fn any_text() {
-        let tokens = &["APT", "::", "\n", "{", "}", ";", "\"", "x", " ", "//", "/*", "*/", "#clear ", "#", "ä"];
+        let tokens =
+            &["APT", "::", "\n", "{", "}", ";", "\"", "x", " ", "//", "/*", "*/", "#clear ", "#", "ä"];
         check_any_text("/etc/apt", tokens, parse);
     }
 }

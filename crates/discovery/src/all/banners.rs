@@ -145,7 +145,10 @@ mod tests {
             assert_eq!(found["os_info"], if tells.is_empty() { "absent" } else { "present" }, "{text}");
             assert_eq!(found["empty"], text.is_empty());
         }
-        assert_eq!(describe(&"word ".repeat(100_000), None)["excerpt"].as_str().unwrap().chars().count(), 200);
+        assert_eq!(
+            describe(&"word ".repeat(100_000), None)["excerpt"].as_str().unwrap().chars().count(),
+            200
+        );
     }
 
     #[test]
@@ -156,8 +159,14 @@ mod tests {
                 ("/etc/ssh/sshd_config", b"Banner /etc/ssh/banner\n"),
                 ("/etc/ssh/banner", b"Hello from Fedora\n"),
                 ("/usr/lib/os-release", b"ID=\"fedora\"\n"),
-                ("/etc/gdm3/greeter.dconf-defaults", b"[org/gnome/login-screen]\nbanner-message-enable=false\n"),
-                ("/etc/dconf/db/gdm.d/01-b", b"[org/gnome/login-screen]\nbanner-message-enable=true\nbanner-message-text='Hi'\n"),
+                (
+                    "/etc/gdm3/greeter.dconf-defaults",
+                    b"[org/gnome/login-screen]\nbanner-message-enable=false\n",
+                ),
+                (
+                    "/etc/dconf/db/gdm.d/01-b",
+                    b"[org/gnome/login-screen]\nbanner-message-enable=true\nbanner-message-text='Hi'\n",
+                ),
             ],
         );
         assert_eq!(found.errors, [""; 0]);
@@ -168,7 +177,8 @@ mod tests {
 
     #[test]
     fn files_that_are_no_texts() {
-        let found = collect_from(&DISCOVERY, &[("/etc/issue/x", b""), ("/etc/motd", &[0xff, 0, b'\\', b'r'])]);
+        let found =
+            collect_from(&DISCOVERY, &[("/etc/issue/x", b""), ("/etc/motd", &[0xff, 0, b'\\', b'r'])]);
         assert!(found.errors.len() == 1 && found.errors[0].contains("/etc/issue"), "{:?}", found.errors);
         assert_eq!(found.data["/etc/motd"]["tells"], json!(["\\r"]));
     }

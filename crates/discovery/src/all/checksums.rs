@@ -30,7 +30,8 @@ mod wanted;
 use crate::host::Identity;
 use crate::parse::Errors;
 use crate::{
-    Collected, Discovery, Host, Instance, Kind, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
+    Collected, Discovery, Host, Instance, Kind, Parameter, Parameters, Schedule, Trigger, documentation,
+    no_graph,
 };
 use cache::{Cache, Sum};
 use ring::digest::{Context, SHA256};
@@ -123,7 +124,7 @@ fn checksums(host: &Host, parameters: &Parameters, now_seconds: i64, deadline: I
         errors.add(error);
     }
     let mut problems = Vec::new();
-    let owners = owners::of(host, data.keys().map(String::as_str), &mut problems);
+    let owners = owners::remembered(host, data.keys().map(String::as_str), &mut problems);
     problems.into_iter().for_each(|problem| errors.add(problem));
     unread.iter().for_each(|(path, why)| errors.add(format!("{path}: {why}")));
     let mut extras = Map::from_iter([("sumcmd".to_owned(), json!("/usr/bin/sha256sum"))]);
@@ -165,14 +166,19 @@ impl Work<'_> {
     fn try_sum(&mut self, path: &str, identity: Option<Identity>) -> Result<Option<Sum>, String> {
         let identity = match identity.map_or_else(|| self.host.identity(path), Ok) {
             Ok(identity) => identity,
-            Err(error) if error.is_missing() || *error.problem() == crate::Problem::NotADirectory => return Ok(None),
+            Err(error) if error.is_missing() || *error.problem() == crate::Problem::NotADirectory => {
+                return Ok(None);
+            }
             Err(_) => return Err("cannot be looked at: run nanoprobe as root".into()),
         };
         if identity.kind != Kind::Regular {
             return Err(format!("{}, not a regular file", identity.kind));
         }
         if identity.size_bytes > self.limit_bytes {
-            return Err(format!("larger than {} bytes: raise max_file_bytes to include it", self.limit_bytes));
+            return Err(format!(
+                "larger than {} bytes: raise max_file_bytes to include it",
+                self.limit_bytes
+            ));
         }
         if let Some(sum) = self.cache.get(&identity) {
             return Ok(Some(sum));
@@ -200,7 +206,9 @@ impl Work<'_> {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                     Err(_) => return Err("cannot be read to its end: check the file system".into()),
                 }
-                if read_bytes > self.limit_bytes || (read_bytes > before.size_bytes && Instant::now() >= self.deadline) {
+                if read_bytes > self.limit_bytes
+                    || (read_bytes > before.size_bytes && Instant::now() >= self.deadline)
+                {
                     return Err("grows while it is read".into());
                 }
             }
@@ -216,9 +224,12 @@ impl Work<'_> {
     }
 }
 
-fn hexadecimal(sum: &Sum) -> String {
+fn hexadecimal(sum: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    sum.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|half| char::from(DIGITS[usize::from(half)])).collect()
+    sum.iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|half| char::from(DIGITS[usize::from(half)]))
+        .collect()
 }
 
 #[cfg(test)]

@@ -45,15 +45,32 @@ const MAX_DEPTH: usize = 10;
 const MAX_SOURCES: usize = 1000;
 const MAX_PROCESSES: usize = 100_000;
 /// Directives of which every line counts.
-const ADD_UP: &[&str] =
-    &["allow", "deny", "cmdallow", "cmddeny", "bindaddress", "bindcmdaddress", "initstepslew", "refclock",
-        "include", "confdir", "sourcedir", "ntstrustedcerts", "ntsserverkey", "ntsservercert", "hwtimestamp",
-        "broadcast", "mailonchange"];
+const ADD_UP: &[&str] = &[
+    "allow",
+    "deny",
+    "cmdallow",
+    "cmddeny",
+    "bindaddress",
+    "bindcmdaddress",
+    "initstepslew",
+    "refclock",
+    "include",
+    "confdir",
+    "sourcedir",
+    "ntstrustedcerts",
+    "ntsserverkey",
+    "ntsservercert",
+    "hwtimestamp",
+    "broadcast",
+    "mailonchange",
+];
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let Some(main) = MAIN_FILES.iter().find(|path| host.stat(path).is_ok()) else {
         return if any_exists(host, PROGRAMS) {
-            not_there("chronyd has no configuration: there is no /etc/chrony/chrony.conf and no /etc/chrony.conf")
+            not_there(
+                "chronyd has no configuration: there is no /etc/chrony/chrony.conf and no /etc/chrony.conf",
+            )
         } else {
             not_there("chrony is not installed: there is no /etc/chrony/chrony.conf and no /etc/chrony.conf")
         };
@@ -121,7 +138,11 @@ impl Reader<'_> {
         };
         self.sources += 1;
         if self.sources > MAX_SOURCES {
-            self.errors.at(path, number, format_args!("more than {MAX_SOURCES} sources, this one is left out"));
+            self.errors.at(
+                path,
+                number,
+                format_args!("more than {MAX_SOURCES} sources, this one is left out"),
+            );
             return;
         }
         let mut source = Map::new();
@@ -177,7 +198,11 @@ impl Reader<'_> {
         };
         for file in paths {
             if depth >= MAX_DEPTH || self.read > MAX_INCLUDED_FILES {
-                self.errors.at(path, number, format_args!("{file} is left out: too many files include files"));
+                self.errors.at(
+                    path,
+                    number,
+                    format_args!("{file} is left out: too many files include files"),
+                );
                 continue;
             }
             match self.files.text(&file) {
@@ -206,7 +231,8 @@ fn option_user(text: &str) -> Option<String> {
         .lines()
         .rev()
         .find_map(|line| line.trim().strip_prefix("OPTIONS=").or(line.trim().strip_prefix("DAEMON_OPTS=")))?;
-    let mut words = line.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).filter(|w| !w.is_empty());
+    let mut words =
+        line.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).filter(|w| !w.is_empty());
     words.find(|word| *word == "-u")?;
     words.next().map(|name| shortened(name, 64).into_owned())
 }
@@ -306,7 +332,8 @@ mod tests {
 
     #[test]
     fn any_text() {
-        let tokens = &["server", " ", "\n", "confdir", "include", "/etc/*", "1", "-", "#", "maxpoll", "!", "\u{fffd}"];
+        let tokens =
+            &["server", " ", "\n", "confdir", "include", "/etc/*", "1", "-", "#", "maxpoll", "!", "\u{fffd}"];
         check_any_text(MAIN, tokens, |text| read(&Tree::of(&[(MAIN, text)]), MAIN));
     }
 }

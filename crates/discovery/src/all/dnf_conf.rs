@@ -59,7 +59,11 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
 fn take(text: &str, path: &str, sections: &mut Map<String, Value>, errors: &mut Errors) {
     for entry in ini::entries(text, path, errors, STYLE) {
         if !sections.contains_key(&*entry.section) && sections.len() > MAX_REPOSITORIES {
-            errors.at(path, entry.line, format_args!("more than {MAX_REPOSITORIES} repositories, the rest is left out"));
+            errors.at(
+                path,
+                entry.line,
+                format_args!("more than {MAX_REPOSITORIES} repositories, the rest is left out"),
+            );
             return;
         }
         let value = value_of(&entry.key, &entry.value);
@@ -108,7 +112,11 @@ mod tests {
         let repos = b"[a]\nname=A\nbaseurl=https://u:geheim@h/x\n  https://h/y\n[b]\ngpgcheck = False\npassword=geheim\n";
         let found = collect_from(
             &DISCOVERY,
-            &[("/etc/yum.conf", b"[main]\ngpgcheck=1\n"), ("/etc/yum.repos.d/x.repo", repos), ("/etc/yum.repos.d/y.bak", b"[c]\nx=1\n")],
+            &[
+                ("/etc/yum.conf", b"[main]\ngpgcheck=1\n"),
+                ("/etc/yum.repos.d/x.repo", repos),
+                ("/etc/yum.repos.d/y.bak", b"[c]\nx=1\n"),
+            ],
         );
         assert_eq!(found.errors, [""; 0]);
         let expected = json!({"main": {"gpgcheck": 1},

@@ -140,6 +140,8 @@ const MAX_FILES: usize = 30_000;
 /// In a list with `alike`: classes after which the directory no longer makes a difference, and most of them.
 const MANY_CLASSES: usize = 500;
 const MAX_CLASSES: usize = 2_000;
+/// Of the paths that one pattern with `**` gives; an eighth of it where those alike are represented.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// What one pattern with `**` may look at.
 const MAX_WALKED: u64 = 200_000;
 const MAX_WALK_SECONDS: u64 = 20;
@@ -183,7 +185,7 @@ struct Files<'a> {
 }
 
 /// What files alike have in common: directory, record of logins, kind, owner, group, mode.
-type Class = (String, bool, &'static str, u32, u32, u32);
+type Class = (String, bool, Kind, u32, u32, u32);
 
 impl Files<'_> {
     /// One word of the list.
@@ -296,11 +298,11 @@ impl Files<'_> {
 
     /// What matches below a directory at any depth; nothing is watched.
     fn walk(&mut self, start: &str, parts: &[String]) {
-        let alike = if self.alike == 0 { MAX_FILES } else { self.alike };
-        let mut samples: Samples<Class> = Samples::default();
+        let (alike, max_bytes) =
+            if self.alike == 0 { (MAX_FILES, MAX_BYTES) } else { (self.alike, MAX_BYTES / 8) };
+        let mut samples: Samples<Class> = Samples::new(MAX_CLASSES, max_bytes);
         let root_depth = start.split('/').filter(|part| !part.is_empty()).count();
         let crosses = patterns::crosses(parts);
-        let mut left_out = false;
         let mut visit = |visited: &Visited<'_>| {
             let path = visited.path();
             let components: Vec<&str> =
@@ -314,14 +316,9 @@ impl Files<'_> {
                 } else {
                     String::new()
                 };
-                let kind = crate::parse::ownership::letter(attributes.kind);
-                let Attributes { uid, gid, mode, .. } = attributes;
+                let Attributes { kind, uid, gid, mode, .. } = attributes;
                 let class = (directory, is_login_record(name), kind, uid, gid, mode);
-                if samples.classes() < MAX_CLASSES || samples.has(&class) {
-                    samples.add(class, path, alike);
-                } else {
-                    left_out = true;
-                }
+                samples.add(class, path, alike);
             }
             if crosses || visited.depth < parts.len() { Next::Go } else { Next::Skip }
         };
@@ -331,29 +328,27 @@ impl Files<'_> {
             Ok(outcome) => outcome.problems.into_iter().for_each(|problem| self.problem(problem)),
             Err(error) => return self.unless_no_directory(&error),
         }
-        if left_out {
+        if samples.is_cut() {
             self.problem(format!("{start}: more than {MAX_CLASSES} kinds of files: the rest was left out"));
         }
-        for ((_, _, _, uid, gid, mode), paths) in samples.into_classes() {
+        for ((_, _, kind, uid, gid, mode), paths) in samples.into_classes() {
+            let attributes = Attributes { kind, mode, uid, gid, size_bytes: 0 };
             for path in paths {
                 if !self.has_room(&path) {
                     return;
                 }
-                self.add_walked(path, uid, gid, mode);
+                self.add_walked(path, attributes);
             }
         }
     }
 
-    /// The class does not keep the kind as such, and the file may have extended attributes: it is looked at again.
-    fn add_walked(&mut self, path: String, uid: u32, gid: u32, mode: u32) {
-        if self.data.contains_key(&path) {
-            return;
-        }
+    fn add_walked(&mut self, path: String, attributes: Attributes) {
         if self.alike == 0 {
-            return self.name(&path);
+            self.name(&path);
         }
-        if let Ok(found) = self.host.lstat_unrecorded(&path) {
-            self.add_brief(path, Attributes { uid, gid, mode, ..found });
+        // Also for a name that is not UTF-8, which cannot be asked for by its text.
+        if !self.data.contains_key(&path) {
+            self.add_brief(path, attributes);
         }
     }
 

@@ -46,8 +46,11 @@ pub static DISCOVERY: Discovery = Discovery {
 
 const UFW_FILES: &[&str] = &["/etc/ufw/ufw.conf", "/usr/sbin/ufw"];
 const FIREWALLD_FILES: &[&str] = &["/etc/firewalld/firewalld.conf", "/usr/sbin/firewalld"];
-const IPTABLES_PROGRAMS: &[&str] =
-    &["/usr/sbin/netfilter-persistent", "/usr/libexec/iptables/iptables.init", "/usr/lib/systemd/system/iptables.service"];
+const IPTABLES_PROGRAMS: &[&str] = &[
+    "/usr/sbin/netfilter-persistent",
+    "/usr/libexec/iptables/iptables.init",
+    "/usr/lib/systemd/system/iptables.service",
+];
 const RULES_V4: &[&str] = &["/etc/iptables/rules.v4", "/etc/sysconfig/iptables"];
 const RULES_V6: &[&str] = &["/etc/iptables/rules.v6", "/etc/sysconfig/ip6tables"];
 /// Where an enabled service leaves its link.
@@ -81,7 +84,10 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         let file = files.iter().find(|path| host.stat(path).is_ok());
         if file.is_some() || any_exists(host, IPTABLES_PROGRAMS) {
             let rules = file.and_then(|path| read(host, path, &mut errors).map(|text| (path, text)));
-            let rules = rules.map_or_else(|| json!({}), |(path, text)| saved_rules(&text, path, name == "ip6tables", &mut errors));
+            let rules = rules.map_or_else(
+                || json!({}),
+                |(path, text)| saved_rules(&text, path, name == "ip6tables", &mut errors),
+            );
             data.insert(name.into(), rules);
         }
     }
@@ -104,7 +110,9 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
 /// Whether one of the services has a link in a target, or one of its other names in /etc.
 fn is_enabled(host: &Host, services: &[&str]) -> bool {
     services.iter().any(|service| {
-        TARGETS.iter().any(|target| host.lstat(&format!("/etc/systemd/system/{target}.wants/{service}")).is_ok())
+        TARGETS
+            .iter()
+            .any(|target| host.lstat(&format!("/etc/systemd/system/{target}.wants/{service}")).is_ok())
     })
 }
 
@@ -145,9 +153,11 @@ fn ufw(files: &dyn Files, errors: &mut Errors) -> Value {
     let own = settings(files, "/etc/ufw/ufw.conf", errors);
     let defaults = settings(files, "/etc/default/ufw", errors);
     let mut policies = Map::new();
-    for (name, key) in
-        [("incoming", "DEFAULT_INPUT_POLICY"), ("outgoing", "DEFAULT_OUTPUT_POLICY"), ("routed", "DEFAULT_FORWARD_POLICY")]
-    {
+    for (name, key) in [
+        ("incoming", "DEFAULT_INPUT_POLICY"),
+        ("outgoing", "DEFAULT_OUTPUT_POLICY"),
+        ("routed", "DEFAULT_FORWARD_POLICY"),
+    ] {
         if let Some(policy) = defaults.get(key).and_then(Value::as_str) {
             let policy = match policy.to_ascii_uppercase().as_str() {
                 "DROP" => "deny",
@@ -198,7 +208,8 @@ fn saved_rules(text: &str, path: &str, is_v6: bool, errors: &mut Errors) -> Valu
             Some(b'#') => {}
             Some(b'*') => in_filter = line == "*filter",
             Some(b':') if in_filter => {
-                if let (Some(chain), Some(target)) = (words.first().and_then(|w| w.strip_prefix(':')), words.get(1))
+                if let (Some(chain), Some(target)) =
+                    (words.first().and_then(|w| w.strip_prefix(':')), words.get(1))
                     && *target != "-"
                     && is_plausible_key(chain)
                     && is_plausible_key(target)
@@ -213,7 +224,10 @@ fn saved_rules(text: &str, path: &str, is_v6: bool, errors: &mut Errors) -> Valu
                 };
                 let target = after("-j");
                 let negated = words.contains(&"!");
-                accepted |= target == Some("ACCEPT") && after("-i") == Some("lo") && !negated && after("-s").is_none();
+                accepted |= target == Some("ACCEPT")
+                    && after("-i") == Some("lo")
+                    && !negated
+                    && after("-s").is_none();
                 let source = after("-s").map(|source| source.trim_end_matches("/128"));
                 dropped |= matches!(target, Some("DROP" | "REJECT"))
                     && source == Some(if is_v6 { "::1" } else { "127.0.0.0/8" });

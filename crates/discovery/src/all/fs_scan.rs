@@ -31,12 +31,14 @@
 //!  "system_owner":true,"system_group":true,"sticky":false}},"world_writable_files":{}}
 //! ```
 
-use crate::host::{Limits, Next};
+use crate::host::{Limits, Next, Visited};
 use crate::idle::at_idle_priority;
 use crate::{
-    Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
+    Collected, Discovery, Host, Instance, Parameter, Parameters, Problem, Schedule, Trigger, documentation,
+    no_graph,
 };
 use findings::Findings;
+use places::Places;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -90,40 +92,51 @@ fn scan(host: &Host, parameters: &Parameters) -> Collected {
     let seconds = number(SECONDS, DEFAULT_SECONDS).min(86_400);
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let skip: Vec<&str> = parameters.get(SKIP).map_or("", String::as_str).split_ascii_whitespace().collect();
-    let mut errors = Vec::new();
     let Some(places) = places::of(host, &skip) else {
         let data = json!({"NODATA": "ERROR: Cannot read /proc/self/mountinfo"});
         let why = "/proc/self/mountinfo: it does not tell what is mounted: mount /proc".to_owned();
         return Collected { data, errors: vec![why], extras: Map::new() };
     };
+    let limits = Limits { deadline, max_entries: number(MAX_FILES, DEFAULT_MAX_FILES) };
+    let mut collected = scan_places(host, &places, limits);
+    collected.errors.truncate(MAX_ERRORS);
+    collected
+}
+
+fn scan_places(host: &Host, places: &Places, mut limits: Limits) -> Collected {
+    let mut errors = Vec::new();
     let mut findings = Findings::new(host, &mut errors);
     let mut complete = true;
-    let mut left = number(MAX_FILES, DEFAULT_MAX_FILES);
     for start in places.starts.keys() {
-        if Instant::now() >= deadline || left == 0 {
+        if Instant::now() >= limits.deadline || limits.max_entries == 0 {
             complete = false;
             errors.push(format!("{start}: time or number of files was used up before: it was left out"));
             continue;
         }
         findings.start(host, start);
-        let limits = Limits { deadline, max_entries: left };
-        let mut visit = |visited: &crate::host::Visited<'_>| {
+        let mut visit = |visited: &Visited<'_>| {
             findings.look(visited);
             Next::Go
         };
         match host.walk(start, &places.barriers, limits, &mut visit) {
             Ok(outcome) => {
                 complete &= outcome.complete;
-                left = left.saturating_sub(outcome.entries);
+                limits.max_entries = limits.max_entries.saturating_sub(outcome.entries);
                 errors.extend(outcome.problems);
             }
-            // Unmounted meanwhile.
-            Err(error) if error.is_missing() => {}
+            // Unmounted meanwhile, or a single file that is mounted, as containers have them.
+            Err(error) if matches!(error.problem(), Problem::Missing | Problem::NotADirectory) => {}
             Err(error) => {
                 complete = false;
                 errors.push(error.to_string());
             }
         }
+    }
+    for list in findings.cut() {
+        complete = false;
+        errors.push(format!(
+            "{list}: too many different owners, groups, modes or long names: some are not listed"
+        ));
     }
     let mut data = findings.into_data();
     data.insert("file_systems".into(), json!(places.starts));
@@ -131,7 +144,6 @@ fn scan(host: &Host, parameters: &Parameters) -> Collected {
     if complete {
         data.insert("complete".into(), Value::Bool(true));
     }
-    errors.truncate(MAX_ERRORS);
     Collected { data: Value::Object(data), errors, extras: Map::new() }
 }
 

@@ -51,6 +51,9 @@ const ALIKE: usize = 20;
 /// Homes whose files are looked at; a server of many people has its own ways.
 const MAX_HOMES: usize = 1000;
 const MAX_ENTRIES: u64 = 200_000;
+/// Different owners, groups and modes of hidden files in one home, and bytes of their paths.
+const MAX_CLASSES: usize = 100;
+const MAX_BYTES: usize = 64 * 1024;
 /// In all lists together.
 const MAX_FILES: usize = 5000;
 const MAX_SECONDS: u64 = 30;
@@ -154,7 +157,7 @@ impl Look<'_> {
     }
 
     fn hidden_files(&mut self, person: &Person, dot_files: &str) {
-        let mut samples: Samples<(bool, u32, u32, u32)> = Samples::default();
+        let mut samples: Samples<(bool, u32, u32, u32)> = Samples::new(MAX_CLASSES, MAX_BYTES);
         let mut particular: Vec<(&str, String, Attributes)> = Vec::new();
         let mut visit = |visited: &Visited<'_>| {
             let name = visited.name();
@@ -183,6 +186,9 @@ impl Look<'_> {
             Err(error)
                 if matches!(error.problem(), crate::Problem::Missing | crate::Problem::NotADirectory) => {}
             Err(error) => self.problem(error.to_string()),
+        }
+        if samples.is_cut() {
+            self.problem(format!("{}: too many different hidden files: some were left out", person.home));
         }
         for (list, path, attributes) in particular {
             let mut entry = self.names.entry(attributes);

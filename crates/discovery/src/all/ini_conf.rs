@@ -119,7 +119,10 @@ mod tests {
     fn malformed_lines_and_files_that_are_none() {
         let found = collect_from(
             &DISCOVERY,
-            &[("/etc/usbguard/usbguard-daemon.conf", b"AuditBackend=LinuxAudit\nnonsense\n"), ("/etc/default/aide/x", b"")],
+            &[
+                ("/etc/usbguard/usbguard-daemon.conf", b"AuditBackend=LinuxAudit\nnonsense\n"),
+                ("/etc/default/aide/x", b""),
+            ],
         );
         assert_eq!(found.data, json!({"/etc/usbguard/usbguard-daemon.conf": {"AuditBackend": "LinuxAudit"}}));
         assert!(found.errors[0].contains("/etc/default/aide"), "{:?}", found.errors);

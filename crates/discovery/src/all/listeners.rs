@@ -30,7 +30,9 @@ pub static DISCOVERY: Discovery = Discovery {
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if !host.is_running_system() {
-        return Collected::new(json!({ "NODATA": "sockets belong to a running system, and this is a file tree" }));
+        return Collected::new(
+            json!({ "NODATA": "sockets belong to a running system, and this is a file tree" }),
+        );
     }
     let limit = sockets::TABLE_LIMIT_BYTES as u64;
     let text = |path: &str| {
@@ -40,7 +42,8 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let range = text("/proc/sys/net/ipv4/ip_local_port_range");
     let range = range.and_then(|text| sockets::ephemeral(&text)).unwrap_or(EPHEMERAL);
     let found = sockets::by_netlink(Wanted::Listening, &range).or_else(|error| {
-        let tables = sockets::by_tables(Wanted::Listening, &range, |name| text(&format!("/proc/self/net/{name}")));
+        let tables =
+            sockets::by_tables(Wanted::Listening, &range, |name| text(&format!("/proc/self/net/{name}")));
         tables.ok_or(error)
     });
     match found {
@@ -55,7 +58,8 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
             collected
         }
         Err(error) => {
-            let mut collected = Collected::new(json!({ "NODATA": "ERROR: Cannot read the sockets of this host" }));
+            let mut collected =
+                Collected::new(json!({ "NODATA": "ERROR: Cannot read the sockets of this host" }));
             collected.errors.push(error);
             collected
         }

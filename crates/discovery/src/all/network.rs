@@ -115,7 +115,11 @@ mod tests {
         let veth = json!({"wireless": false, "promiscuous": true, "bridge_port": true});
         assert_eq!(found.data["interfaces"]["veth1"], veth);
         assert_eq!(found.data["interfaces"].as_object().unwrap().len(), 4);
-        assert!(found.errors.iter().any(|e| e.starts_with("/sys/class/net/odd/flags line 1")), "{:?}", found.errors);
+        assert!(
+            found.errors.iter().any(|e| e.starts_with("/sys/class/net/odd/flags line 1")),
+            "{:?}",
+            found.errors
+        );
     }
 
     #[test]
@@ -128,6 +132,10 @@ mod tests {
     #[test]
     fn the_running_system_has_the_loopback_interface() {
         let found = collect(&Host::running(), &Parameters::new());
-        assert!(found.data["NODATA"].is_string() || found.data["interfaces"]["lo"].is_object(), "{}", found.data);
+        assert!(
+            found.data["NODATA"].is_string() || found.data["interfaces"]["lo"].is_object(),
+            "{}",
+            found.data
+        );
     }
 }

@@ -45,9 +45,9 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut data = Map::new();
     for path in others.into_iter().chain([FILE.to_owned()]).chain(own) {
         match host.read_text(&path) {
-            Ok(text) => {
-                ini::entries(&text, &path, &mut errors, STYLE).into_iter().for_each(|entry| set(&mut data, entry))
-            }
+            Ok(text) => ini::entries(&text, &path, &mut errors, STYLE)
+                .into_iter()
+                .for_each(|entry| set(&mut data, entry)),
             Err(error) if error.is_missing() => {}
             Err(error) => {
                 errors.add(format!("Cannot read {error}"));

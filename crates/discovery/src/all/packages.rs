@@ -6,7 +6,7 @@
 //! | type | entries | from |
 //! |---|---|---|
 //! | `deb` | `"<name>::<arch>":"<version>"` | /var/lib/dpkg/status (deb-status, dpkg-query(1)), /var/lib/dpkg/status.d |
-//! | `rpm` | `"<name>::<arch>":"<version>-<release>"` | rpm(8): its databases are for that program alone to read; `--root` for a file tree |
+//! | `rpm` | `"<name>::<arch>":"<version>-<release>"` | rpmdb.sqlite in /usr/lib/sysimage/rpm or /var/lib/rpm; older databases by way of rpm(8), with `--root` for a file tree |
 //! | `apk` | `"<name>":"<version>"` | /lib/apk/db/installed (apk-tools(8)) |
 //! | `pip` | `"<name>":"<version>"` | `*.dist-info` and `*.egg-info` in the system's site-packages and dist-packages directories |
 //! | `npm` | `"<name>":"<version>"` | package.json in the global node_modules and in /usr/share/nodejs |
@@ -34,6 +34,8 @@ mod npm;
 mod pip;
 #[path = "packages/rpm.rs"]
 mod rpm;
+#[path = "packages/rpm_sqlite.rs"]
+mod rpm_sqlite;
 #[path = "packages/snap.rs"]
 mod snap;
 
@@ -44,7 +46,7 @@ use model::Envelope;
 use model::graph::{EdgeFact, EdgeKind, GraphFacts, NodeFact, NodeKind};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "packages",
@@ -215,35 +217,29 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// `None` at the end.
-    fn next(&mut self) -> Result<Option<&str>, String> {
+    pub(crate) fn next(&mut self) -> Result<Option<&str>, String> {
         self.line.clear();
-        let mut read = 0;
-        loop {
-            let buffer = match self.reader.fill_buf() {
-                Ok(buffer) => buffer,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(format!("{}: {error}: check the file system it is on", self.path)),
-            };
-            let end = buffer.iter().position(|byte| *byte == b'\n');
-            let part = &buffer[..end.unwrap_or(buffer.len())];
-            let room = MAX_LINE_BYTES.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
-            let consumed = part.len() + usize::from(end.is_some());
-            let is_end = buffer.is_empty();
-            self.reader.consume(consumed);
-            read += consumed;
-            self.bytes += consumed as u64;
-            if self.bytes > MAX_DATABASE_BYTES {
-                return Err(format!("{}: larger than {MAX_DATABASE_BYTES} bytes: it is not read", self.path));
-            }
-            if is_end && read == 0 {
-                return Ok(None);
-            }
-            if end.is_some() || is_end {
-                let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-                self.text.clear();
-                self.text.push_str(&String::from_utf8_lossy(line));
-                return Ok(Some(&self.text));
+        let told = |error: std::io::Error| format!("{}: {error}: check the file system it is on", self.path);
+        let room = MAX_LINE_BYTES as u64;
+        let read = (&mut self.reader).take(room).read_until(b'\n', &mut self.line).map_err(told)?;
+        self.bytes += read as u64;
+        if read == 0 {
+            return Ok(None);
+        }
+        if self.line.last() != Some(&b'\n') {
+            let rest = (MAX_DATABASE_BYTES + 1).saturating_sub(self.bytes);
+            self.bytes += (&mut self.reader).take(rest).skip_until(b'\n').map_err(told)? as u64;
+        }
+        if self.bytes > MAX_DATABASE_BYTES {
+            return Err(format!("{}: larger than {MAX_DATABASE_BYTES} bytes: it is not read", self.path));
+        }
+        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match std::str::from_utf8(line) {
+            Ok(line) => Ok(Some(line)),
+            Err(_) => {
+                self.text = String::from_utf8_lossy(line).into_owned();
+                Ok(Some(&self.text))
             }
         }
     }

@@ -10,7 +10,9 @@
 //! ```
 
 use crate::parse::presence::not_there;
-use crate::parse::{self, Errors, MAX_LINE_BYTES, is_plausible_key, is_secret_name, mask_secrets, quoted, scalar};
+use crate::parse::{
+    self, Errors, MAX_LINE_BYTES, is_plausible_key, is_secret_name, mask_secrets, quoted, scalar,
+};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use model::text::shortened;
 use serde_json::{Map, Value};
@@ -75,7 +77,11 @@ fn value_of(name: &str, value: &str) -> Value {
         return Value::from("***");
     }
     if name.ends_with("_restrictions") {
-        return parse::ini::words(value).into_iter().take(1000).map(|word| Value::from(mask_secrets(word))).collect();
+        return parse::ini::words(value)
+            .into_iter()
+            .take(1000)
+            .map(|word| Value::from(mask_secrets(word)))
+            .collect();
     }
     match scalar(value) {
         Value::String(text) => Value::from(shortened(&mask_secrets(&text), 4096)),

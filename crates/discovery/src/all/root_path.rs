@@ -3,7 +3,8 @@
 //! `data` = `{"paths": {source: value as written}, "entries": {directory: {...}}}`. Sources, all that exist: `ENV_SUPATH` of
 //! /etc/login.defs, /etc/environment, /etc/profile, /etc/profile.d/*.sh, /etc/bash.bashrc, /etc/bashrc and the start files
 //! of a shell in root's home. What a script does only for other users than root is left out; entries with variables
-//! other than PATH and HOME cannot be known and are left out. When no source sets it, the value that login(1) was built
+//! other than PATH and HOME cannot be known and are left out, as are directories that are not there where the script adds
+//! them only if they are (`-d`). When no source sets it, the value that login(1) was built
 //! with is given.
 //!
 //! | field of an entry | value |
@@ -45,6 +46,7 @@ const OF_HOME: &[&str] = &[".bash_profile", ".bash_login", ".profile", ".bashrc"
 /// What login(1) of util-linux and of shadow fall back to.
 const BUILT_IN: &str = "/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin";
 const MAX_SCRIPTS: usize = 200;
+const MAX_NESTING: usize = 100;
 const MAX_PATHS: usize = 500;
 const MAX_PATH_BYTES: usize = 8192;
 const MAX_ENTRIES: usize = 1000;
@@ -52,7 +54,7 @@ const MAX_ENTRIES: usize = 1000;
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut errors = Errors::default();
     let home = people::root(host).map_or_else(|| "/root".to_owned(), |root| root.home);
-    let mut paths: Vec<(String, String)> = Vec::new();
+    let mut paths: Vec<(String, Setting)> = Vec::new();
     let read = |path: &str, errors: &mut Errors| match host.text(path) {
         Ok(text) => Some(text),
         Err(reason) => {
@@ -63,7 +65,9 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         }
     };
     if let Some(text) = read(LOGIN_DEFS, &mut errors) {
-        paths.extend(of_login_defs(&text, &mut errors).map(|value| (LOGIN_DEFS.to_owned(), value)));
+        paths.extend(
+            of_login_defs(&text, &mut errors).map(|value| (LOGIN_DEFS.to_owned(), Setting::of(value))),
+        );
     }
     if let Some(text) = read("/etc/environment", &mut errors) {
         let values = of_script(&text, "/etc/environment", &mut errors);
@@ -85,17 +89,22 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         }
     }
     if paths.is_empty() {
-        paths.push(("built into login".into(), BUILT_IN.into()));
+        paths.push(("built into login".into(), Setting::of(BUILT_IN.into())));
     }
     if paths.len() > MAX_PATHS {
         errors.add(format!("PATH is set more than {MAX_PATHS} times: the rest was left out"));
         paths.truncate(MAX_PATHS);
     }
-    let mut entries: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    for (source, value) in &paths {
-        for entry in split(value, &home) {
+    // Sources, and whether each of them asks first if the directory is there.
+    let mut entries: BTreeMap<String, (BTreeSet<&str>, bool)> = BTreeMap::new();
+    for (source, setting) in &paths {
+        let tested: Vec<String> = setting.tested.iter().flat_map(|tested| split(tested, &home)).collect();
+        for entry in split(&setting.value, &home) {
             if entries.len() < MAX_ENTRIES || entries.contains_key(&entry) {
-                entries.entry(entry).or_default().insert(source);
+                let is_tested = tested.contains(&entry);
+                let (sources, always_tested) = entries.entry(entry).or_insert((BTreeSet::new(), true));
+                sources.insert(source);
+                *always_tested &= is_tested;
             }
         }
     }
@@ -104,13 +113,14 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     unread.into_iter().for_each(|why| errors.add(why));
     let barriers = mount_points::barriers(&mount_points::current());
     let mut listed = Map::new();
-    for (entry, sources) in &entries {
+    for (entry, (sources, always_tested)) in &entries {
         let form = form(entry);
         let mut fields =
             Map::from_iter([("form".to_owned(), json!(form)), ("sources".to_owned(), json!(sources))]);
         if form == "absolute" && !host.leads_to_barrier(entry, &barriers) {
             match host.stat(entry) {
                 Ok(attributes) => fields.extend(names.entry(attributes)),
+                Err(_) if *always_tested => continue,
                 Err(_) => {
                     fields.insert("type".into(), "missing".into());
                 }
@@ -120,11 +130,25 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         listed.insert(key.to_owned(), Value::Object(fields));
     }
     let mut by_source = Map::new();
-    for (source, value) in paths {
-        crate::parse::accumulate(&mut by_source, &source, value.into());
+    for (source, setting) in paths {
+        crate::parse::accumulate(&mut by_source, &source, setting.value.into());
     }
     let data = json!({"paths": by_source, "entries": listed});
     Collected { data, errors: errors.into_list(), extras: Map::new() }
+}
+
+/// A value that PATH is given.
+#[derive(Debug, PartialEq, Eq)]
+struct Setting {
+    value: String,
+    /// Directories that the script asks for with `-d` before.
+    tested: Vec<String>,
+}
+
+impl Setting {
+    fn of(value: String) -> Setting {
+        Setting { value, tested: Vec::new() }
+    }
 }
 
 /// The last `ENV_SUPATH`; the value may be written `PATH=/a:/b`.
@@ -140,10 +164,10 @@ fn of_login_defs(text: &str, errors: &mut Errors) -> Option<String> {
 
 /// Every value that a script gives PATH when root runs it: `PATH=...`, `export PATH=...` (also behind `;`, `&&` and
 /// `then`), and Red Hat's `pathmunge DIRECTORY`.
-fn of_script(text: &str, file: &str, errors: &mut Errors) -> Vec<String> {
-    let mut values = Vec::new();
-    // Of each `if` that is open: whether what stands here is for other users than root.
-    let mut open: Vec<Branch> = Vec::new();
+fn of_script(text: &str, file: &str, errors: &mut Errors) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    // Of each `if` that is open: whether what stands here is for other users than root, and what was asked for.
+    let mut open: Vec<(Branch, Option<String>)> = Vec::new();
     for (number, line) in lines(text, file, errors) {
         let line = line.trim();
         if line.starts_with('#') {
@@ -152,44 +176,57 @@ fn of_script(text: &str, file: &str, errors: &mut Errors) -> Vec<String> {
         let first = line.split([' ', '\t', ';']).next().unwrap_or_default();
         match first {
             "if" if !has_word(line, "fi") => {
-                if open.len() >= MAX_SCRIPTS {
+                if open.len() >= MAX_NESTING {
                     errors.at(file, number, "conditions are nested too deeply, the rest is left out");
-                    return values;
+                    return settings;
                 }
-                open.push(Branch::of(line));
+                open.push((Branch::of(line), tested(line)));
             }
             "elif" => {
                 open.pop();
-                open.push(Branch::of(line));
+                open.push((Branch::of(line), tested(line)));
             }
             "else" => {
-                if let Some(branch) = open.last_mut() {
+                if let Some((branch, tested)) = open.last_mut() {
                     *branch = branch.opposite();
+                    *tested = None;
                 }
             }
             "fi" => drop(open.pop()),
             _ => {}
         }
-        if open.contains(&Branch::OthersOnly) {
+        if open.iter().any(|(branch, _)| *branch == Branch::OthersOnly) {
             continue;
         }
-        if first == "pathmunge" {
-            values.extend(line.split_ascii_whitespace().nth(1).filter(|word| *word != "()").map(unquoted));
-            continue;
-        }
-        for statement in line.split([';', '&', '|']) {
-            let statement = statement.trim_start_matches([' ', '\t', '{', '(']);
-            let statement = ["then ", "else ", "export ", "declare -x ", "readonly "]
-                .iter()
-                .fold(statement, |rest, word| rest.strip_prefix(word).unwrap_or(rest).trim_start());
-            if let Some(value) = statement.strip_prefix("PATH=")
-                && value.len() <= MAX_PATH_BYTES
-            {
-                values.push(unquoted(first_word(value)));
-            }
+        for value in values(first, line) {
+            let around = open.iter().filter_map(|(_, tested)| tested.clone());
+            settings.push(Setting { value, tested: around.chain(tested(line)).collect() });
         }
     }
-    values
+    settings
+}
+
+fn values(first: &str, line: &str) -> Vec<String> {
+    if first == "pathmunge" {
+        let directory = line.split_ascii_whitespace().nth(1).filter(|word| *word != "()");
+        return directory.map(unquoted).into_iter().collect();
+    }
+    let value = |statement: &str| {
+        let statement = statement.trim_start_matches([' ', '\t', '{', '(']);
+        let statement = ["then ", "else ", "export ", "declare -x ", "readonly "]
+            .iter()
+            .fold(statement, |rest, word| rest.strip_prefix(word).unwrap_or(rest).trim_start());
+        let value = statement.strip_prefix("PATH=").filter(|value| value.len() <= MAX_PATH_BYTES)?;
+        Some(unquoted(first_word(value)))
+    };
+    line.split([';', '&', '|']).filter_map(value).collect()
+}
+
+/// The directory that a condition asks for: `[ -d /opt/bin ]`.
+fn tested(line: &str) -> Option<String> {
+    let mut words = line.split_ascii_whitespace().skip_while(|word| *word != "-d");
+    let directory = words.nth(1)?.trim_end_matches([';', ']']);
+    (directory.len() <= MAX_PATH_BYTES).then(|| unquoted(directory))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,14 +324,19 @@ fn form(entry: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::collect as collect_files;
+    use crate::parse::testing::{check_fixtures, collect as collect_files};
     use proptest::prelude::*;
 
     fn script(text: &str) -> Vec<String> {
         let mut errors = Errors::default();
-        let values = of_script(text, "f", &mut errors);
+        let settings = of_script(text, "f", &mut errors);
         assert_eq!(errors.into_list(), [""; 0]);
-        values
+        settings.into_iter().map(|setting| setting.value).collect()
+    }
+
+    #[test]
+    fn fixtures() {
+        check_fixtures(&DISCOVERY);
     }
 
     #[test]
@@ -337,6 +379,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_only_if_it_is_there_need_not_be() {
+        let text =
+            b"[ -d /a ] && PATH=/a:$PATH\nif [ -d \"$HOME/b\" ] ; then\n  PATH=\"$HOME/b:/c:$PATH\"\nelse\n\
+            PATH=/root/d\nfi\n[ -d /e ] && PATH=/e\n[ -d /usr ] && PATH=/usr\n";
+        let found = collect_files(
+            &DISCOVERY,
+            &[("/root/.profile", text), ("/etc/profile", b"PATH=/e:$PATH"), ("/usr/x", b"")],
+        );
+        let entries = found.data["entries"].as_object().unwrap();
+        assert_eq!(entries.keys().collect::<Vec<_>>(), ["/c", "/e", "/root/d", "/usr"]);
+    }
+
+    #[test]
     fn sources_and_directories_are_told() {
         let found = collect_files(
             &DISCOVERY,
@@ -376,8 +431,8 @@ mod tests {
             ),
         ) {
             let mut errors = Errors::default();
-            for value in of_script(&words.concat(), "f", &mut errors) {
-                for entry in split(&value, "/root") {
+            for setting in of_script(&words.concat(), "f", &mut errors) {
+                for entry in split(&setting.value, "/root") {
                     form(&entry);
                 }
             }

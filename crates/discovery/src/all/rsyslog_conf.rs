@@ -56,7 +56,14 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
 }
 
 fn read(files: &dyn Files) -> (Value, Vec<String>) {
-    let mut reader = Reader { files, errors: Errors::default(), data: Map::new(), read: 0, rules: Vec::new(), selector: None };
+    let mut reader = Reader {
+        files,
+        errors: Errors::default(),
+        data: Map::new(),
+        read: 0,
+        rules: Vec::new(),
+        selector: None,
+    };
     match files.text(FILE) {
         Ok(text) => reader.file(FILE, &text, 0),
         Err(reason) => {
@@ -66,7 +73,11 @@ fn read(files: &dyn Files) -> (Value, Vec<String>) {
     }
     let mut data = reader.data;
     let facilities = selector::facilities(
-        reader.rules.iter().filter(|rule| !rule.conditional).map(|rule| (rule.selector.as_str(), rule.action.as_str())),
+        reader
+            .rules
+            .iter()
+            .filter(|rule| !rule.conditional)
+            .map(|rule| (rule.selector.as_str(), rule.action.as_str())),
     );
     let mut hosts: Vec<&str> = Vec::new();
     for rule in &reader.rules {
@@ -216,7 +227,9 @@ impl Reader<'_> {
                 }
             }
             "input" => {
-                if let Some(kind) = object.get("type").filter(|kind| matches!(*kind, "imtcp" | "imudp" | "imrelp" | "imptcp")) {
+                if let Some(kind) =
+                    object.get("type").filter(|kind| matches!(*kind, "imtcp" | "imudp" | "imrelp" | "imptcp"))
+                {
                     let kind = if kind == "imptcp" { "imtcp" } else { kind };
                     self.listen(kind, object.get("port").unwrap_or("514"));
                 }
@@ -228,7 +241,8 @@ impl Reader<'_> {
             "global" => {
                 if let Value::Object(global) = self.data.entry("global").or_insert_with(|| json!({})) {
                     for (name, value) in object.parameters.iter().take(200) {
-                        let value = if parse::is_secret_name(name) { "***".into() } else { mask_secrets(value) };
+                        let value =
+                            if parse::is_secret_name(name) { "***".into() } else { mask_secrets(value) };
                         global.insert(name.clone(), Value::from(shortened(&value, 1000)));
                     }
                 }
@@ -277,7 +291,11 @@ impl Reader<'_> {
         let found = match parse::glob(self.files, &pattern) {
             Ok(found) => found,
             Err(reason) => {
-                self.errors.at(path, line, format_args!("cannot look for {}: {}", quoted(&pattern), reason.why));
+                self.errors.at(
+                    path,
+                    line,
+                    format_args!("cannot look for {}: {}", quoted(&pattern), reason.why),
+                );
                 return;
             }
         };

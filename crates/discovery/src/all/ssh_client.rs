@@ -22,7 +22,8 @@ mod keys;
 use crate::all::sshd::{split_keyword, split_words};
 use crate::parse::presence::{any_exists, not_there};
 use crate::parse::{
-    self, Errors, Files, MAX_INCLUDED_FILES, accumulate, is_plausible_key, mask_secrets, one_or_list, quoted, scalar,
+    self, Errors, Files, MAX_INCLUDED_FILES, accumulate, is_plausible_key, mask_secrets, one_or_list, quoted,
+    scalar,
 };
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
@@ -69,15 +70,24 @@ const RETIRED: &[(&str, &str)] = &[
     ("HostbasedKeyTypes", "HostbasedAcceptedAlgorithms"),
     ("GlobalKnownHostsFile2", "GlobalKnownHostsFile"),
 ];
-const ADD_UP: &[&str] =
-    &["SendEnv", "IdentityFile", "CertificateFile", "LocalForward", "RemoteForward", "DynamicForward", "Include"];
+const ADD_UP: &[&str] = &[
+    "SendEnv",
+    "IdentityFile",
+    "CertificateFile",
+    "LocalForward",
+    "RemoteForward",
+    "DynamicForward",
+    "Include",
+];
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut errors = Errors::default();
     let private_keys = keys::private_keys(host, &mut errors);
     let missing = host.stat(FILE).is_err_and(|error| error.is_missing());
     if missing && private_keys.is_empty() && !any_exists(host, &["/usr/bin/ssh"]) {
-        return not_there("the SSH client is not installed: there is no /usr/bin/ssh and no /etc/ssh/ssh_config");
+        return not_there(
+            "the SSH client is not installed: there is no /usr/bin/ssh and no /etc/ssh/ssh_config",
+        );
     }
     let (mut data, mut found) = if missing { (json!({}), Vec::new()) } else { read(host) };
     found.extend(errors.into_list());
@@ -176,14 +186,31 @@ impl Reader<'_> {
         self.open.pop();
     }
 
-    fn begin_block(&mut self, path: &str, number: usize, name: &str, words: &[String], outer: &Block) -> Block {
+    fn begin_block(
+        &mut self,
+        path: &str,
+        number: usize,
+        name: &str,
+        words: &[String],
+        outer: &Block,
+    ) -> Block {
         let is_host = name.eq_ignore_ascii_case("host");
         let has = |word: &str| words.iter().any(|own| own.eq_ignore_ascii_case(word));
-        let only = |allowed: &[&str]| words.iter().all(|own| allowed.iter().any(|word| own.eq_ignore_ascii_case(word)));
-        let own = if is_host { words.len() == 1 && has("*") } else { has("all") && only(&["all", "final", "canonical"]) };
+        let only = |allowed: &[&str]| {
+            words.iter().all(|own| allowed.iter().any(|word| own.eq_ignore_ascii_case(word)))
+        };
+        let own = if is_host {
+            words.len() == 1 && has("*")
+        } else {
+            has("all") && only(&["all", "final", "canonical"])
+        };
         match outer {
-            Block::Everything if own && !is_host && (has("final") || has("canonical")) => return Block::EverythingLast,
-            Block::Everything | Block::EverythingLast | Block::Some(..) | Block::LeftOut if own => return outer.clone(),
+            Block::Everything if own && !is_host && (has("final") || has("canonical")) => {
+                return Block::EverythingLast;
+            }
+            Block::Everything | Block::EverythingLast | Block::Some(..) | Block::LeftOut if own => {
+                return outer.clone();
+            }
             _ => {}
         }
         if self.blocks.len() == MAX_BLOCKS {
@@ -205,11 +232,16 @@ impl Reader<'_> {
     fn include(&mut self, path: &str, number: usize, patterns: &[String], block: &Block) {
         for pattern in patterns {
             self.put(block, "Include", Value::from(pattern.as_str()));
-            let pattern = if pattern.starts_with('/') { pattern.clone() } else { format!("{DIRECTORY}/{pattern}") };
+            let pattern =
+                if pattern.starts_with('/') { pattern.clone() } else { format!("{DIRECTORY}/{pattern}") };
             let included = match parse::glob(self.files, &pattern) {
                 Ok(included) => included,
                 Err(reason) => {
-                    self.errors.at(path, number, format_args!("cannot look for {}: {}", quoted(&pattern), reason.why));
+                    self.errors.at(
+                        path,
+                        number,
+                        format_args!("cannot look for {}: {}", quoted(&pattern), reason.why),
+                    );
                     continue;
                 }
             };
@@ -217,12 +249,18 @@ impl Reader<'_> {
                 if self.open.contains(&file) {
                     self.errors.at(path, number, format_args!("{file} includes itself, left out here"));
                 } else if self.open.len() > MAX_DEPTH || self.read > MAX_INCLUDED_FILES {
-                    self.errors.at(path, number, format_args!("{file} is left out: too many files include files"));
+                    self.errors.at(
+                        path,
+                        number,
+                        format_args!("{file} is left out: too many files include files"),
+                    );
                 } else {
                     match self.files.text(&file) {
                         Ok(text) => self.file(&file, &text, block),
                         Err(reason) if reason.absent => {}
-                        Err(reason) => self.errors.at(path, number, format_args!("cannot read {}", reason.why)),
+                        Err(reason) => {
+                            self.errors.at(path, number, format_args!("cannot read {}", reason.why))
+                        }
                     }
                 }
             }
@@ -230,7 +268,8 @@ impl Reader<'_> {
     }
 
     fn setting(&mut self, path: &str, number: usize, name: &str, words: &[String], block: &Block) {
-        let name = RETIRED.iter().find(|(old, _)| old.eq_ignore_ascii_case(name)).map_or(name, |(_, new)| new);
+        let name =
+            RETIRED.iter().find(|(old, _)| old.eq_ignore_ascii_case(name)).map_or(name, |(_, new)| new);
         let known = KEYWORDS.split_ascii_whitespace().find(|known| known.eq_ignore_ascii_case(name));
         if known.is_none() {
             self.errors.at(path, number, format_args!("ssh_config(5) knows no keyword {}", quoted(name)));
@@ -304,7 +343,10 @@ mod tests {
     fn includes_of_a_policy_come_last() {
         let data = good(&[
             (FILE, "Include /etc/ssh/ssh_config.d/*.conf\nCiphers own\n"),
-            ("/etc/ssh/ssh_config.d/50-redhat.conf", "Match final all\n\tInclude /etc/crypto-policies/back-ends/openssh.config\n\tForwardX11Trusted yes\n"),
+            (
+                "/etc/ssh/ssh_config.d/50-redhat.conf",
+                "Match final all\n\tInclude /etc/crypto-policies/back-ends/openssh.config\n\tForwardX11Trusted yes\n",
+            ),
             ("/etc/crypto-policies/back-ends/openssh.config", "Ciphers a,b\nMACs c,d\n"),
             ("/etc/ssh/ssh_config.d/60.conf", "Host h\nInclude /in\n"),
             ("/in", "Port 1\nHost i\nPort 2\n"),
@@ -317,7 +359,10 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_named_with_its_line() {
-        let (data, errors) = read(&Tree::of(&[(FILE, "Port\nNonsense 5\nUser \"a\n?? x\nInclude ssh_config\nBatchMode yes\n")]));
+        let (data, errors) = read(&Tree::of(&[(
+            FILE,
+            "Port\nNonsense 5\nUser \"a\n?? x\nInclude ssh_config\nBatchMode yes\n",
+        )]));
         assert_eq!(data, json!({"Nonsense": 5, "Include": "ssh_config", "BatchMode": true}));
         let expected = [
             "/etc/ssh/ssh_config line 1: Port has no value",
@@ -340,7 +385,22 @@ mod tests {
 
     #[test]
     fn any_text() {
-        let tokens = &["Host", "Match", " ", "*", "all", "final", "\n", "Include", "/etc/ssh/*", "MACs", ",", "\"", "=", "#"];
+        let tokens = &[
+            "Host",
+            "Match",
+            " ",
+            "*",
+            "all",
+            "final",
+            "\n",
+            "Include",
+            "/etc/ssh/*",
+            "MACs",
+            ",",
+            "\"",
+            "=",
+            "#",
+        ];
         check_any_text(FILE, tokens, |text| read(&Tree::of(&[(FILE, text)])));
     }
 }

@@ -125,8 +125,10 @@ mod tests {
     fn malformed_lines_and_missing_files() {
         let found = collect_from(&DISCOVERY, &[(FILE, b"x=1\n[pam]\nnonsense\ny=2\n")]);
         assert_eq!(found.data, json!({"pam": {"y": 2}}));
-        let expected =
-            ["/etc/sssd/sssd.conf line 1: 'x' stands in no section", "/etc/sssd/sssd.conf line 3: 'nonsense' has no '='"];
+        let expected = [
+            "/etc/sssd/sssd.conf line 1: 'x' stands in no section",
+            "/etc/sssd/sssd.conf line 3: 'nonsense' has no '='",
+        ];
         assert_eq!(found.errors, expected);
         let absent = collect_from(&DISCOVERY, &[("/etc/hostname", b"h")]);
         assert!(absent.data["NODATA"].as_str().unwrap().starts_with("SSSD is not in use"));

@@ -48,6 +48,8 @@ const SAMPLES: usize = 3;
 /// Of anything else with the same owner, group and mode.
 const OFFENDERS: usize = 100;
 const MAX_CLASSES: usize = 1000;
+/// Of paths, in each of the lists.
+const MAX_BYTES: usize = 256 * 1024;
 const MAX_ENTRIES: u64 = 3_000_000;
 const MAX_SECONDS: u64 = 120;
 
@@ -91,7 +93,7 @@ struct Look<'a> {
 impl Look<'_> {
     /// The wanted files of these trees, and all their directories.
     fn trees(&mut self, starts: &[&str], wanted: &dyn Fn(&Visited<'_>) -> bool) -> (Found, Found) {
-        let (mut files, mut directories) = (Found::default(), Found::default());
+        let (mut files, mut directories) = (found(), found());
         for start in starts {
             // What a symlink leads to is looked at under its own name; what is not there cannot be changed.
             let Ok(attributes) = self.host.lstat_unrecorded(start) else { continue };
@@ -116,6 +118,12 @@ impl Look<'_> {
                 Err(error) => self.errors.push(error.to_string()),
             }
         }
+        if files.is_cut() || directories.is_cut() {
+            let first = starts.first().copied().unwrap_or_default();
+            self.errors.push(format!(
+                "{first} and its like: more than {MAX_CLASSES} different owners, groups and modes: the rest was left out"
+            ));
+        }
         (files, directories)
     }
 }
@@ -124,9 +132,11 @@ fn add(found: &mut Found, attributes: Attributes, path: String) {
     let Attributes { uid, gid, mode, kind, .. } = attributes;
     let class = (kind == Kind::Directory, uid, gid, mode);
     let limit = if uid == 0 && gid == 0 && mode & 0o022 == 0 { SAMPLES } else { OFFENDERS };
-    if found.classes() < MAX_CLASSES || found.has(&class) {
-        found.add(class, path, limit);
-    }
+    found.add(class, path, limit);
+}
+
+fn found() -> Found {
+    Found::new(MAX_CLASSES, MAX_BYTES)
 }
 
 fn is_library(name: &[u8]) -> bool {
@@ -194,7 +204,7 @@ mod tests {
 
     #[test]
     fn lists_of_offenders_are_bounded() {
-        let mut found = Found::default();
+        let mut found = found();
         let attributes = |uid, mode| Attributes { kind: Kind::Regular, mode, uid, gid: 0, size_bytes: 0 };
         for number in 0..1000 {
             add(&mut found, attributes(0, 0o644), format!("/a/{number:04}"));
@@ -203,7 +213,7 @@ mod tests {
         let list = list(found, &Names::default(), 1000);
         assert_eq!(keys(&list).len(), SAMPLES + OFFENDERS);
         assert_eq!(keys(&list)[SAMPLES], "/b/0000");
-        let mut many = Found::default();
+        let mut many = super::found();
         (0..2 * MAX_CLASSES)
             .for_each(|uid| add(&mut many, attributes(u32::try_from(uid).unwrap(), 0), "/x".into()));
         assert_eq!(many.classes(), MAX_CLASSES);

@@ -93,7 +93,8 @@ pub fn find(wanted: Wanted) -> Result<Found, String> {
     let proc = Proc::open(PROC)?;
     let mut errors = Vec::new();
     let ephemeral = ephemeral(&proc);
-    let own = sockets::by_netlink(wanted, &ephemeral).or_else(|error| tables(&proc, "self", wanted, &ephemeral).ok_or(error))?;
+    let own = sockets::by_netlink(wanted, &ephemeral)
+        .or_else(|error| tables(&proc, "self", wanted, &ephemeral).ok_or(error))?;
     let mut all = Vec::new();
     let mut add = |namespace: u64, found: Sockets, errors: &mut Vec<String>| {
         if found.is_cut {
@@ -108,9 +109,8 @@ pub fn find(wanted: Wanted) -> Result<Found, String> {
 
     let pids = proc.pids();
     let home = proc.namespace("self");
-    let namespace_of = |pid: u32| {
-        proc.namespace(&pid.to_string()).filter(|namespace| Some(*namespace) != home).unwrap_or(0)
-    };
+    let namespace_of =
+        |pid: u32| proc.namespace(&pid.to_string()).filter(|namespace| Some(*namespace) != home).unwrap_or(0);
     let namespaces: Vec<u64> = pids.iter().map(|pid| namespace_of(*pid)).collect();
     let mut first: BTreeMap<u64, u32> = BTreeMap::new();
     for (pid, namespace) in pids.iter().zip(&namespaces).filter(|(_, namespace)| **namespace != 0) {
@@ -176,7 +176,11 @@ fn tables(proc: &Proc, pid: &str, wanted: Wanted, ephemeral: &Ephemeral) -> Opti
 }
 
 /// The sockets of another network namespace. setns(2) is for a thread, so one goes there and does not come back.
-fn within(namespace: rustix::fd::BorrowedFd<'_>, wanted: Wanted, ephemeral: &Ephemeral) -> Result<Sockets, String> {
+fn within(
+    namespace: rustix::fd::BorrowedFd<'_>,
+    wanted: Wanted,
+    ephemeral: &Ephemeral,
+) -> Result<Sockets, String> {
     std::thread::scope(|scope| {
         let visit = || {
             move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
@@ -208,7 +212,8 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let found = match find(Wanted::All) {
         Ok(found) => found,
         Err(error) => {
-            let mut collected = Collected::new(json!({"NODATA": "ERROR: Cannot read the sockets of this host"}));
+            let mut collected =
+                Collected::new(json!({"NODATA": "ERROR: Cannot read the sockets of this host"}));
             collected.errors.push(error);
             return collected;
         }

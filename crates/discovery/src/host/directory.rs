@@ -15,7 +15,7 @@ pub const MAX_ENTRIES: usize = 200_000;
 const MAX_XATTR_BYTES: usize = 64 * 1024;
 
 /// What kind of thing a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Regular,
     Directory,

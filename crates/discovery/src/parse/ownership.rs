@@ -106,26 +106,51 @@ pub fn first_number_of_people(host: &Host, key: &str) -> u32 {
     text.lines().filter_map(value).next_back().unwrap_or(FIRST_NUMBER_OF_PEOPLE)
 }
 
-/// Paths by what their files have in common; of each class the first few in order of name are kept.
+/// Longer paths are cut: they are for people to find the file, not for programs.
+const MAX_PATH_CHARS: usize = 1024;
+
+/// Paths by what their files have in common; of each class the first few in order of name are kept. Bounded, because
+/// anybody can make files with any name and mode.
 #[derive(Debug)]
 pub struct Samples<K: Ord> {
     classes: BTreeMap<K, BTreeSet<String>>,
-}
-
-impl<K: Ord> Default for Samples<K> {
-    fn default() -> Self {
-        Self { classes: BTreeMap::new() }
-    }
+    max_classes: usize,
+    bytes_left: usize,
+    left_out: bool,
 }
 
 impl<K: Ord> Samples<K> {
+    /// At most so many classes, and so many bytes of paths in all.
+    pub fn new(max_classes: usize, max_bytes: usize) -> Self {
+        Self { classes: BTreeMap::new(), max_classes, bytes_left: max_bytes, left_out: false }
+    }
+
     pub fn add(&mut self, class: K, path: String, limit: usize) {
-        let paths = self.classes.entry(class).or_default();
-        if paths.len() < limit || paths.last().is_some_and(|last| path < *last) {
-            paths.insert(path);
-            if paths.len() > limit {
-                paths.pop_last();
+        let path = model::text::shortened(&path, MAX_PATH_CHARS).into_owned();
+        let has_room = self.classes.len() < self.max_classes && path.len() <= self.bytes_left;
+        let Some(paths) = self.classes.get_mut(&class) else {
+            if has_room {
+                self.bytes_left -= path.len();
+                self.classes.insert(class, BTreeSet::from([path]));
+            } else {
+                self.left_out = true;
             }
+            return;
+        };
+        if paths.contains(&path) {
+            return;
+        }
+        if paths.len() < limit && path.len() <= self.bytes_left {
+            self.bytes_left -= path.len();
+            paths.insert(path);
+            return;
+        }
+        // In the place of the last one.
+        let replaced = paths.last().filter(|last| path < **last).map_or(0, String::len);
+        if replaced > 0 && path.len() <= self.bytes_left + replaced {
+            paths.pop_last();
+            self.bytes_left = self.bytes_left + replaced - path.len();
+            paths.insert(path);
         }
     }
 
@@ -134,9 +159,9 @@ impl<K: Ord> Samples<K> {
         self.classes.len()
     }
 
-    /// Whether the class has a sample.
-    pub fn has(&self, class: &K) -> bool {
-        self.classes.contains_key(class)
+    /// Whether a class has no sample: then a statement about all samples is none about all files.
+    pub fn is_cut(&self) -> bool {
+        self.left_out
     }
 
     pub fn into_classes(self) -> impl Iterator<Item = (K, BTreeSet<String>)> {
@@ -150,16 +175,33 @@ mod tests {
 
     #[test]
     fn of_things_alike_the_first_by_name_are_kept() {
-        let mut samples = Samples::default();
+        let mut samples = Samples::new(2, 1000);
         for path in ["d", "b", "e", "a", "c", "a"] {
             samples.add(1, path.to_owned(), 3);
         }
         samples.add(2, "z".to_owned(), 3);
-        assert_eq!(samples.classes(), 2);
-        assert!(samples.has(&2) && !samples.has(&3));
+        assert_eq!((samples.classes(), samples.is_cut()), (2, false));
+        samples.add(3, "z".to_owned(), 3);
+        assert_eq!((samples.classes(), samples.is_cut()), (2, true));
         let classes: Vec<_> = samples.into_classes().collect();
         assert_eq!(classes[0].1.iter().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(classes[1].1.len(), 1);
+    }
+
+    #[test]
+    fn long_names_do_not_make_long_lists() {
+        let mut samples = Samples::new(1000, 4000);
+        for number in 0..100 {
+            samples.add(number % 2, format!("/{number:03}{}", "x".repeat(1_000_000)), 50);
+        }
+        assert!(!samples.is_cut(), "both classes have a sample");
+        samples.add(7, "y".repeat(1024), 50);
+        assert!(samples.is_cut());
+        // A name that comes earlier may still take the place of another.
+        samples.add(0, "/".to_owned(), 50);
+        let paths: Vec<String> = samples.into_classes().flat_map(|(_, paths)| paths).collect();
+        assert!(paths.iter().map(String::len).sum::<usize>() <= 4000, "{}", paths.len());
+        assert!(paths.contains(&"/".to_owned()));
     }
 
     #[test]

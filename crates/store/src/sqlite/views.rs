@@ -252,7 +252,7 @@ const VIEWS: &[View] = &[
         name: "nodes",
         meaning: "All nodes of the graph.",
         columns: &[
-            ("kind", "Drone, NICNode, IPaddrNode or Package"),
+            ("kind", "Drone, NICNode, IPaddrNode, Package, ProcessNode or IPtcpportNode"),
             ("key", "identity within the kind"),
             PROPERTIES,
             ("changed", "when the properties last changed"),
@@ -267,7 +267,7 @@ const VIEWS: &[View] = &[
             INSTANCE,
             ("source_kind", "kind of the node the edge starts from"),
             ("source", "key of that node"),
-            ("kind", "nicowner, ipowner or installed"),
+            ("kind", "nicowner, ipowner, installed, hosting, tcpservice, tcpclient or baseip"),
             ("target_kind", "kind of the node the edge leads to"),
             ("target", "key of that node"),
             ("since", "since when this is said"),

@@ -230,7 +230,10 @@ mod tests {
             let event = event(EventType::Update, json!({"designation": "web1"}), extra);
             String::from_utf8(syslog_message(&event, "cma", 1)).unwrap()
         };
-        assert!(of("high").starts_with("<28>1 ") && of("high").contains("although no package did: /usr/sbin/sshd"));
+        assert!(
+            of("high").starts_with("<28>1 ")
+                && of("high").contains("although no package did: /usr/sbin/sshd")
+        );
         assert!(of("low").starts_with("<30>1 "));
     }
 

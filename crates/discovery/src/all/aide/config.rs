@@ -28,6 +28,9 @@ pub struct Selection {
     /// The regular expression without its mark (`!`, `=`, `-`).
     pub pattern: String,
     pub mark: Mark,
+    /// Whether it is about regular files or directories, as opposed to devices, links, sockets only.
+    pub is_for_files: bool,
+    pub is_for_directories: bool,
     pub attributes: Attributes,
 }
 
@@ -204,9 +207,21 @@ impl Config {
             (_, [_, .., expression]) => self.expression(expression)?,
             _ => return Err(format!("{} selects files without saying what of them", quoted(rest))),
         };
+        // For lines that leave out, the kinds come last.
+        let kinds = match (mark, words.as_slice()) {
+            (Mark::Not, [_, kinds]) => kinds,
+            (Mark::Regular | Mark::Equals, [_, kinds, _]) => kinds,
+            _ => "0",
+        };
+        let is_for = |kind: char| kinds.contains(kind) || kinds.contains('0');
         if self.selections.len() < MAX_SELECTIONS {
-            let pattern = words.first().copied().unwrap_or_default();
-            self.selections.push(Selection { pattern: pattern.to_owned(), mark, attributes });
+            self.selections.push(Selection {
+                pattern: words.first().copied().unwrap_or_default().to_owned(),
+                mark,
+                is_for_files: is_for('f'),
+                is_for_directories: is_for('d'),
+                attributes,
+            });
         }
         Ok(())
     }
@@ -273,11 +288,11 @@ impl Config {
         text
     }
 
-    /// The attributes kept of a file: those of the line that is nearest, when its pattern is plain enough to be
+    /// The attributes kept of a regular file: those of the line that is nearest, when its pattern is plain enough to be
     /// compared. `None`: no such line, or the file is left out.
     pub fn attributes_of(&self, path: &str) -> Option<&Attributes> {
         let mut best: Option<(usize, &Selection)> = None;
-        for selection in &self.selections {
+        for selection in self.selections.iter().filter(|selection| selection.is_for_files) {
             let Some(plain) = plain(&selection.pattern) else { continue };
             let is_whole = plain.ends_at_end && plain.text == path;
             let is_above = !plain.ends_at_end
@@ -341,7 +356,10 @@ mod tests {
         assert_eq!(attributes(&config, "/usr/sbin/auditctl"), "i+p+sha512");
         assert_eq!(attributes(&config, "/usr/sbin/auditd"), "acl+caps+e2fsattrs+p+u+xattrs");
         assert_eq!(attributes(&config, "/usr/share/x"), "-");
-        assert_eq!((attributes(&config, "/etc"), attributes(&config, "/etc/x")), ("p".into(), "-".into()));
+        // A line for directories says nothing about a file of that name.
+        assert_eq!((attributes(&config, "/etc"), attributes(&config, "/etc/x")), ("-".into(), "-".into()));
+        let etc = config.selections.iter().find(|selection| selection.pattern == "/etc$").unwrap();
+        assert!(etc.is_for_directories && !etc.is_for_files);
         assert_eq!((attributes(&config, "/boot"), attributes(&config, "/boot/x")), ("u".into(), "-".into()));
         assert!(attributes(&config, "/usr/lib.x").starts_with("acl+"));
         assert_eq!(config.selections.len(), 7);

@@ -52,7 +52,8 @@ pub fn libraries(host: &Host, programs: &BTreeSet<String>) -> BTreeSet<String> {
             let fits = |path: &String| {
                 name.starts_with('/') || !name.contains('/') && is_class(host, path, asked.is_64_bit)
             };
-            let path = if name.starts_with('/') { Some(name.clone()) } else { candidates.into_iter().find(fits) };
+            let path =
+                if name.starts_with('/') { Some(name.clone()) } else { candidates.into_iter().find(fits) };
             if let Some(path) = path
                 && found.insert(path.clone())
             {
@@ -75,7 +76,8 @@ fn directories(host: &Host) -> Vec<String> {
             let line = line.split('#').next().unwrap_or_default().trim();
             if let Some(pattern) = line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t'])) {
                 let pattern = pattern.trim();
-                let pattern = if pattern.starts_with('/') { pattern.to_owned() } else { format!("/etc/{pattern}") };
+                let pattern =
+                    if pattern.starts_with('/') { pattern.to_owned() } else { format!("/etc/{pattern}") };
                 if read < MAX_DIRECTORIES && files.len() < MAX_DIRECTORIES {
                     files.extend(glob(host, &pattern).unwrap_or_default().into_iter().take(MAX_DIRECTORIES));
                 }

@@ -1,6 +1,8 @@
 //! Which package a file belongs to: the lists of dpkg(1), rpm(8), the database of apk(8).
 
+use super::{cache, hexadecimal};
 use crate::Host;
+use ring::digest::{Context, SHA256, digest};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read};
@@ -11,8 +13,12 @@ use std::time::Duration;
 const DPKG_LISTS: &str = "/var/lib/dpkg/info";
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
 const APK_DATABASES: [&str; 2] = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
-const RPM_DATABASES: [&str; 4] =
-    ["/usr/lib/sysimage/rpm", "/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/Packages.db", "/var/lib/rpm/Packages"];
+const RPM_DATABASES: [&str; 4] = [
+    "/usr/lib/sysimage/rpm",
+    "/var/lib/rpm/rpmdb.sqlite",
+    "/var/lib/rpm/Packages.db",
+    "/var/lib/rpm/Packages",
+];
 const RPM_PROGRAMS: [&str; 2] = ["/usr/bin/rpm", "/bin/rpm"];
 /// One line for each file of each package: path, tab, name, blank, version.
 const RPM_FORMAT: &str = "[%{FILENAMES}\\t%{=NAME} %{=VERSION}-%{=RELEASE}\\n]";
@@ -25,8 +31,72 @@ const MAX_STREAM_BYTES: u64 = 1 << 30;
 
 pub type Owners<'a> = BTreeMap<&'a str, String>;
 
+/// The answer of the last time, below the state directory.
+const KEPT: &str = "checksums.owners";
+const MAX_KEPT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// [`of`], or what it said last time when neither the files asked for nor the packages have changed since.
+pub fn remembered<'a>(
+    host: &Host,
+    paths: impl Iterator<Item = &'a str> + Clone,
+    errors: &mut Vec<String>,
+) -> Owners<'a> {
+    let Some(state) = host.state() else { return of(host, paths, errors) };
+    let question = question(host, paths.clone());
+    // What is not believed is found out anew, and the discovery has told about the state already.
+    let kept = cache::trusted(&state.join(KEPT), MAX_KEPT_BYTES, cache::uid()).ok().flatten();
+    if let Some(owners) = kept.and_then(|kept| answer(&kept, &question, paths.clone())) {
+        return owners;
+    }
+    let before = errors.len();
+    let owners = of(host, paths, errors);
+    if errors.len() == before
+        && owners.iter().all(|(path, owner)| !path.contains('\n') && !owner.contains('\n'))
+    {
+        let mut text = question;
+        for (path, owner) in &owners {
+            text.push_str(&format!("\n{owner}\t{path}"));
+        }
+        let check = hexadecimal(digest(&SHA256, text.as_bytes()).as_ref());
+        // Nothing is lost but time when it cannot be kept.
+        let _ = cache::write(state, KEPT, format!("{check}\n{text}").as_bytes());
+    }
+    owners
+}
+
+/// What an answer depends on, as a line.
+fn question<'a>(host: &Host, paths: impl Iterator<Item = &'a str>) -> String {
+    let mut context = Context::new(&SHA256);
+    let databases = [DPKG_STATUS, DPKG_LISTS].into_iter().chain(APK_DATABASES).chain(RPM_DATABASES);
+    for database in databases {
+        context.update(format!("{:?}\n", host.identity(database).ok()).as_bytes());
+    }
+    for path in paths {
+        context.update(path.as_bytes());
+        context.update(b"\n");
+    }
+    hexadecimal(context.finish().as_ref())
+}
+
+/// Lines: a sum of the rest, the question, then owner, tab, path for each path that has one, in the order of the paths.
+fn answer<'a>(kept: &[u8], question: &str, paths: impl Iterator<Item = &'a str>) -> Option<Owners<'a>> {
+    let (check, rest) = std::str::from_utf8(kept).ok()?.split_once('\n')?;
+    let mut lines = rest.split('\n');
+    if lines.next()? != question || hexadecimal(digest(&SHA256, rest.as_bytes()).as_ref()) != check {
+        return None;
+    }
+    let mut paths = paths;
+    let mut owners = Owners::new();
+    for line in lines {
+        let (owner, path) = line.split_once('\t')?;
+        let path = paths.find(|asked| *asked == path)?;
+        owners.insert(path, owner.to_owned());
+    }
+    Some(owners)
+}
+
 /// Path → `name version` for those of `paths` that a package owns.
-pub fn of<'a>(host: &Host, paths: impl Iterator<Item = &'a str>, errors: &mut Vec<String>) -> Owners<'a> {
+fn of<'a>(host: &Host, paths: impl Iterator<Item = &'a str>, errors: &mut Vec<String>) -> Owners<'a> {
     let wanted = Wanted::new(paths);
     let mut owners = Owners::new();
     if let Ok(directory) = host.directory(DPKG_LISTS) {
@@ -37,7 +107,8 @@ pub fn of<'a>(host: &Host, paths: impl Iterator<Item = &'a str>, errors: &mut Ve
                     let name = entry.name();
                     let Some(package) = name.strip_suffix(".list") else { continue };
                     let Some(version) = versions.get(package) else { continue };
-                    let Ok(list) = directory.open(entry.raw()).and_then(|file| file.bytes(MAX_LIST_BYTES)) else {
+                    let Ok(list) = directory.open(entry.raw()).and_then(|file| file.bytes(MAX_LIST_BYTES))
+                    else {
                         continue;
                     };
                     let name = package.split(':').next().unwrap_or(package);
@@ -98,7 +169,8 @@ impl<'a> Wanted<'a> {
         let name = name_of(path);
         let Some(first) = self.first.get(name) else { return };
         let start = self.others.partition_point(|(other, _)| *other < name);
-        let others = self.others[start..].iter().take_while(|(other, _)| *other == name).map(|(_, path)| path);
+        let others =
+            self.others[start..].iter().take_while(|(other, _)| *other == name).map(|(_, path)| path);
         for path in others.chain([first]) {
             owners.entry(path).or_insert_with(&owner);
         }
@@ -119,7 +191,9 @@ fn dpkg_versions(host: &Host) -> HashMap<String, String> {
             (name, version) = (String::new(), String::new());
             return;
         }
-        for (field, place) in [("Package: ", &mut name), ("Architecture: ", &mut arch), ("Version: ", &mut version)] {
+        for (field, place) in
+            [("Package: ", &mut name), ("Architecture: ", &mut arch), ("Version: ", &mut version)]
+        {
             if let Some(value) = line.strip_prefix(field.as_bytes()) {
                 *place = String::from_utf8_lossy(value.trim_ascii()).into_owned();
             }
@@ -174,7 +248,11 @@ fn rpm<'a>(program: &str, wanted: &Wanted<'a>, owners: &mut Owners<'a>) -> Resul
         guard.join().map_err(|_| format!("{program}: cannot be watched"))
     })?;
     let status = child.wait().map_err(failed)?;
-    if status.success() { Ok(()) } else { Err(format!("{program} ended with {status}: check its database with rpm --verifydb")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{program} ended with {status}: check its database with rpm --verifydb"))
+    }
 }
 
 fn rpm_lines<'a>(reader: impl BufRead, wanted: &Wanted<'a>, owners: &mut Owners<'a>) {
@@ -245,6 +323,35 @@ mod tests {
             ("/usr/lib/x86_64-linux-gnu/libc.so.6", "libc6 2.36"),
         ];
         assert_eq!(told(&owners), expected);
+        assert!(errors.is_empty());
+    }
+
+    #[test]
+    fn the_answer_is_remembered_until_packages_or_paths_change() {
+        let tree = tempfile::tempdir().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let info = tree.path().join("var/lib/dpkg/info");
+        std::fs::create_dir_all(&info).unwrap();
+        let status = tree.path().join("var/lib/dpkg/status");
+        std::fs::write(&status, "Package: a\nVersion: 1\n").unwrap();
+        std::fs::write(info.join("a.list"), "/bin/a\n/bin/b\n").unwrap();
+        let host = Host::at(tree.path()).with_state(state.path().to_owned());
+        let mut errors = Vec::new();
+        let mut ask = |paths: &[&'static str]| {
+            let owners = remembered(&host, paths.iter().copied(), &mut errors);
+            owners.into_iter().map(|(path, owner)| format!("{path}={owner}")).collect::<Vec<_>>()
+        };
+        assert_eq!(ask(&["/bin/a", "/bin/x"]), ["/bin/a=a 1"]);
+        let kept = state.path().join(KEPT);
+        // A list alone says nothing new: dpkg writes its status too.
+        std::fs::write(info.join("a.list"), "/bin/b\n").unwrap();
+        assert_eq!(ask(&["/bin/a", "/bin/x"]), ["/bin/a=a 1"], "not asked again");
+        assert_eq!(ask(&["/bin/b", "/bin/x"]), ["/bin/b=a 1"], "other paths");
+        std::fs::write(&status, "Package: a\nVersion: 1.2\n").unwrap();
+        assert_eq!(ask(&["/bin/b", "/bin/x"]), ["/bin/b=a 1.2"], "other packages");
+        let text = std::fs::read_to_string(&kept).unwrap();
+        std::fs::write(&kept, text.replace("a 1.2", "a 9.9")).unwrap();
+        assert_eq!(ask(&["/bin/b", "/bin/x"]), ["/bin/b=a 1.2"], "a damaged file is not believed");
         assert!(errors.is_empty());
     }
 

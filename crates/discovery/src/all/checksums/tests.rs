@@ -93,7 +93,10 @@ fn what_cannot_be_read_is_told_and_never_waited_for() {
     assert_eq!(found.data, json!({}));
     let unread = found.extras["unread"].as_object().unwrap();
     assert_eq!(unread.keys().collect::<Vec<_>>(), ["/directory", "/fifo", "/huge", "/loop"]);
-    assert!(unread["/fifo"].as_str().unwrap().contains("FIFO") && unread["/huge"].as_str().unwrap().contains("1000"));
+    assert!(
+        unread["/fifo"].as_str().unwrap().contains("FIFO")
+            && unread["/huge"].as_str().unwrap().contains("1000")
+    );
     assert!(found.errors.iter().any(|error| error.contains("\"relative\"")), "{:?}", found.errors);
     assert!(found.errors.iter().any(|error| error.contains("also-relative")), "{:?}", found.errors);
     asked.insert("max_file_bytes".into(), "many".into());
@@ -121,7 +124,11 @@ fn programs_that_listen_are_covered_with_their_libraries() {
     let found = run(&host, &parameters("", ""));
     let own = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
     let data = found.data.as_object().unwrap();
-    assert!(data.contains_key(&own) && data.keys().any(|path| path.contains("/libc.so")), "{:?}", data.keys());
+    assert!(
+        data.contains_key(&own) && data.keys().any(|path| path.contains("/libc.so")),
+        "{:?}",
+        data.keys()
+    );
     let seen = std::fs::read_to_string(state.path().join("checksums.seen")).unwrap();
     assert!(seen.lines().any(|line| line.ends_with(&own)), "{seen}");
 }

@@ -2,8 +2,8 @@
 
 use super::{MAX_FILES, cache, elf};
 use crate::all::tcpdiscovery::{self, Process, sockets};
-use crate::parse::Errors;
 use crate::host::Identity;
+use crate::parse::Errors;
 use crate::{Host, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +21,23 @@ const MAX_DEPTH: usize = 64;
 /// Programs that run what their first argument names.
 const INTERPRETERS: [&str; 9] = ["python", "perl", "ruby", "node", "php", "bash", "dash", "sh", "lua"];
 const NETWORK_FILE_SYSTEMS: [&str; 17] = [
-    "9p", "afs", "autofs", "beegfs", "ceph", "cifs", "coda", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2", "lustre",
-    "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
+    "9p",
+    "afs",
+    "autofs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "coda",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+    "fuse.sshfs",
+    "gfs2",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "smbfs",
 ];
 
 /// The paths to look at, with what is known of them already; some may not exist.
@@ -153,7 +168,8 @@ fn mapped(maps: &str) -> BTreeSet<String> {
         let path = rest.trim_start();
         // Memory without a file has inode 0 or a name that is none: memfd, SYSV shared memory, /dev/zero.
         let is_file = path.starts_with('/') && columns[4] != "0";
-        let is_code = columns[1].contains('x') && is_file && !path.starts_with("/memfd:") && !path.starts_with("/SYSV");
+        let is_code =
+            columns[1].contains('x') && is_file && !path.starts_with("/memfd:") && !path.starts_with("/SYSV");
         is_code.then(|| path.strip_suffix(" (deleted)").unwrap_or(path).to_owned())
     });
     files.take(MAX_PER_PROCESS).collect()
@@ -225,7 +241,8 @@ fn below(host: &Host, start: &str, remote: &BTreeSet<String>, paths: &mut Wanted
                 return;
             }
             let Ok(name) = entry.raw().to_str() else {
-                errors.add(format!("{}: a name that is not UTF-8 is left out", directory.path_of(entry.raw())));
+                errors
+                    .add(format!("{}: a name that is not UTF-8 is left out", directory.path_of(entry.raw())));
                 continue;
             };
             let below = format!("{path}/{name}");

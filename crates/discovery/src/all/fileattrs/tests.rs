@@ -197,6 +197,19 @@ fn of_logs_alike_a_few_stand_for_all() {
     );
 }
 
+#[test]
+fn names_that_are_not_text_are_there() {
+    use std::os::unix::ffi::OsStrExt;
+    let tree = tree();
+    fs::create_dir_all(tree.path().join("var/log")).unwrap();
+    fs::write(tree.path().join("var/log").join(std::ffi::OsStr::from_bytes(b"a\xff")), "").unwrap();
+    let log = run(&DISCOVERY, "log_fileattrs", &Host::at(tree.path()), &Parameters::new()).data;
+    assert_eq!(log["/var/log/a\\xff"]["owner"], "me");
+    for list in ["/var/log/*", "/var/log/**", "/var/log/"] {
+        assert_eq!(attributes_of(tree.path(), list).data["/var/log/a\\xff"]["type"], "-", "{list}");
+    }
+}
+
 /// On merged systems /bin is /usr/bin: the same two thousand files need not be told twice.
 #[test]
 fn what_another_list_has_is_not_listed_again() {

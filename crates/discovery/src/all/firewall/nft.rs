@@ -17,7 +17,14 @@ const BLOCKS: &[&str] =
 
 /// The section `nftables` of the document.
 pub fn configured(files: &dyn Files, errors: &mut Errors) -> Value {
-    let mut reader = Reader { files, errors, read: 0, tables: Vec::new(), chains: BTreeMap::new(), rules: Rules::default() };
+    let mut reader = Reader {
+        files,
+        errors,
+        read: 0,
+        tables: Vec::new(),
+        chains: BTreeMap::new(),
+        rules: Rules::default(),
+    };
     for path in FILES {
         if let Some(text) = read(files, path, reader.errors) {
             reader.file(path, &text, 0);
@@ -68,7 +75,11 @@ impl Reader<'_> {
                     }
                     "{" => {
                         if open.len() >= MAX_DEPTH {
-                            self.errors.at(path, number, format_args!("blocks are nested deeper than {MAX_DEPTH}"));
+                            self.errors.at(
+                                path,
+                                number,
+                                format_args!("blocks are nested deeper than {MAX_DEPTH}"),
+                            );
                             return;
                         }
                         self.begin(&open, &statement);
@@ -131,17 +142,25 @@ impl Reader<'_> {
         Some(self.chains.entry(key).or_default())
     }
 
-    fn statement(&mut self, path: &str, number: usize, depth: usize, open: &[Vec<String>], statement: &[String]) {
+    fn statement(
+        &mut self,
+        path: &str,
+        number: usize,
+        depth: usize,
+        open: &[Vec<String>],
+        statement: &[String],
+    ) {
         let words: Vec<&str> = statement.iter().map(String::as_str).collect();
         // The chain we are in: a block of its own, or a block of a table around it.
-        let around: Option<(String, String)> = open.last().and_then(|block| match without_add(block).as_slice() {
-            ["chain", name] => {
-                let table = open.len().checked_sub(2).and_then(|at| open.get(at))?;
-                Some((table_name(without_add(table).get(1..)?)?, (*name).to_owned()))
-            }
-            ["chain", rest @ .., name] => Some((table_name(rest)?, (*name).to_owned())),
-            _ => None,
-        });
+        let around: Option<(String, String)> =
+            open.last().and_then(|block| match without_add(block).as_slice() {
+                ["chain", name] => {
+                    let table = open.len().checked_sub(2).and_then(|at| open.get(at))?;
+                    Some((table_name(without_add(table).get(1..)?)?, (*name).to_owned()))
+                }
+                ["chain", rest @ .., name] => Some((table_name(rest)?, (*name).to_owned())),
+                _ => None,
+            });
         if let Some((table, name)) = around {
             if let Some(chain) = self.chain(&table, &name) {
                 apply(chain, &words);
@@ -170,13 +189,21 @@ impl Reader<'_> {
         let found = match parse::glob(self.files, &pattern) {
             Ok(found) => found,
             Err(reason) => {
-                self.errors.at(path, number, format_args!("cannot look for {}: {}", quoted(&pattern), reason.why));
+                self.errors.at(
+                    path,
+                    number,
+                    format_args!("cannot look for {}: {}", quoted(&pattern), reason.why),
+                );
                 return;
             }
         };
         for file in found {
             if depth >= MAX_DEPTH || self.read > MAX_INCLUDED_FILES {
-                self.errors.at(path, number, format_args!("{file} is left out: too many files include files"));
+                self.errors.at(
+                    path,
+                    number,
+                    format_args!("{file} is left out: too many files include files"),
+                );
                 continue;
             }
             match self.files.text(&file) {
@@ -220,14 +247,19 @@ impl Reader<'_> {
 /// What one statement says about the chain it stands in.
 fn apply(chain: &mut Chain, words: &[&str]) {
     match words {
-        ["type", "filter", "hook", hook, ..] if is_plausible_key(hook) => chain.hook = Some((*hook).to_owned()),
+        ["type", "filter", "hook", hook, ..] if is_plausible_key(hook) => {
+            chain.hook = Some((*hook).to_owned())
+        }
         ["policy", policy, ..] if is_plausible_key(policy) => chain.policy = Some((*policy).to_owned()),
         _ => {
             let drops = words.contains(&"drop") || words.contains(&"reject");
-            let after = |name: &str| words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1)).copied();
+            let after = |name: &str| {
+                words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1)).copied()
+            };
             let interface = after("iif").or(after("iifname")).map(|name| name.trim_matches('"'));
             let source = after("saddr");
-            chain.rules.accepts_loopback |= interface == Some("lo") && words.contains(&"accept") && source.is_none();
+            chain.rules.accepts_loopback |=
+                interface == Some("lo") && words.contains(&"accept") && source.is_none();
             chain.rules.drops_v4 |= drops && source == Some("127.0.0.0/8");
             chain.rules.drops_v6 |= drops && matches!(source, Some("::1" | "::1/128"));
         }

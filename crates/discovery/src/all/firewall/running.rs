@@ -30,7 +30,10 @@ pub fn collect(host: &Host, errors: &mut Errors) -> Value {
         match output(program, &["-j", "list", "chains"]) {
             Ok(text) => match chains(&text) {
                 Some(chains) => _ = data.insert("chains".into(), chains),
-                None => errors.add(format!("{program} -j list chains gave something else than chains: {}", quoted(&text))),
+                None => errors.add(format!(
+                    "{program} -j list chains gave something else than chains: {}",
+                    quoted(&text)
+                )),
             },
             Err(why) => errors.add(format!("{program} -j list chains: {why}")),
         }
@@ -40,9 +43,9 @@ pub fn collect(host: &Host, errors: &mut Errors) -> Value {
 
 /// Whether a chain drops incoming packets that no rule lets in.
 pub fn refuses_incoming(running: &Value) -> bool {
-    running["chains"]
-        .as_array()
-        .is_some_and(|chains| chains.iter().any(|chain| chain["hook"] == "input" && chain["policy"] == "drop"))
+    running["chains"].as_array().is_some_and(|chains| {
+        chains.iter().any(|chain| chain["hook"] == "input" && chain["policy"] == "drop")
+    })
 }
 
 /// The base chains in the JSON of nft (libnftables-json(5)); none when the text is something else.

@@ -39,7 +39,10 @@ fn nftables_in_commands_and_included_files() {
             "add table inet t\nadd chain inet t in { type filter hook input priority 0 ; policy drop ; }\n\
              add rule inet t in iifname lo accept\nadd rule inet t in ip saddr 127.0.0.0/8 drop\n",
         ),
-        ("/etc/more", "add rule inet t in ip6 saddr ::1 reject\ntable ip nat { chain post { type nat hook postrouting priority 100; } }\n"),
+        (
+            "/etc/more",
+            "add rule inet t in ip6 saddr ::1 reject\ntable ip nat { chain post { type nat hook postrouting priority 100; } }\n",
+        ),
     ]);
     assert_eq!(errors, [""; 0]);
     let expected = json!({"table": ["inet t", "ip nat"], "base_chains": ["input"], "policy": {"input": "drop"},
@@ -53,8 +56,10 @@ fn nftables_in_commands_and_included_files() {
 fn malformed_rule_sets() {
     let (data, errors) = nftables(&[("/etc/nftables.conf", "}\ntable inet a {\n")]);
     assert_eq!(data["table"], json!(["inet a"]));
-    let expected =
-        ["/etc/nftables.conf line 1: there is no brace to close", "/etc/nftables.conf: the file ends within a block"];
+    let expected = [
+        "/etc/nftables.conf line 1: there is no brace to close",
+        "/etc/nftables.conf: the file ends within a block",
+    ];
     assert_eq!(errors, expected);
 }
 
@@ -105,8 +110,26 @@ fn the_running_system_can_be_asked() {
 #[test]
 fn any_text() {
     let tokens = &[
-        "table", " ", "inet", "a", "{", "}", ";", "\n", "chain", "input", "type filter hook input", "policy", "drop",
-        "\"", "#", "\\", "add", "rule", "include \"/etc/nftables.conf\"", "iif lo accept",
+        "table",
+        " ",
+        "inet",
+        "a",
+        "{",
+        "}",
+        ";",
+        "\n",
+        "chain",
+        "input",
+        "type filter hook input",
+        "policy",
+        "drop",
+        "\"",
+        "#",
+        "\\",
+        "add",
+        "rule",
+        "include \"/etc/nftables.conf\"",
+        "iif lo accept",
     ];
     check_any_text("/etc/nftables.conf", tokens, |text| nftables(&[("/etc/nftables.conf", text)]));
     let tokens = &["*filter", "\n", ":INPUT", " ", "DROP", "-A INPUT", "-s", "::1", "COMMIT", "-j", "x"];

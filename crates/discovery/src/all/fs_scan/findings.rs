@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 const ALIKE: usize = 100;
 /// Different owners, groups and modes in one list.
 const MAX_CLASSES: usize = 200;
+/// Of the paths in one list.
+const MAX_BYTES: usize = 128 * 1024;
 const MAX_UNKNOWN: usize = 100;
 /// The widest mode of a file in somebody's home.
 const HOME_MODE: u32 = 0o750;
@@ -18,10 +20,16 @@ const HOME_MODE: u32 = 0o750;
 /// Kind, owner, group, mode.
 type Class = (&'static str, u32, u32, u32);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct List {
     samples: Samples<Class>,
     count: u64,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { samples: Samples::new(MAX_CLASSES, MAX_BYTES), count: 0 }
+    }
 }
 
 pub struct Findings {
@@ -160,9 +168,12 @@ impl Findings {
         list.count += 1;
         let Attributes { kind, mode, uid, gid, .. } = attributes;
         let class = (crate::parse::ownership::letter(kind), uid, gid, mode);
-        if list.samples.classes() < MAX_CLASSES || list.samples.has(&class) {
-            list.samples.add(class, path(), ALIKE);
-        }
+        list.samples.add(class, path(), ALIKE);
+    }
+
+    /// Lists in which an owner, group and mode that were met have no sample.
+    pub fn cut(&self) -> impl Iterator<Item = &'static str> {
+        self.lists.iter().filter(|(_, list)| list.samples.is_cut()).map(|(name, _)| *name)
     }
 
     pub fn into_data(self) -> Map<String, Value> {

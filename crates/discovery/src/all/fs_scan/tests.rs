@@ -145,3 +145,37 @@ fn what_was_left_out_is_told() {
     assert_eq!(skipped["counts"]["world_writable_files"], 0);
     assert_eq!(skipped["complete"], true, "what was asked to be left out is not missing");
 }
+
+/// Anybody can make many directories with long names and odd modes to fill the lists; that must not look clean.
+#[test]
+fn lists_that_overflow_are_not_complete() {
+    let tree = tree();
+    for mode in 0..300 {
+        write(tree.path(), &format!("srv/{}/{mode}", "x".repeat(200)), 0o2 | (mode << 2));
+    }
+    let envelope = scan_of(tree.path(), &[]);
+    assert_eq!(envelope.data["complete"], Value::Null);
+    assert!(
+        envelope.errors.iter().any(|error| error.starts_with("world_writable_files: ")),
+        "{:?}",
+        envelope.errors
+    );
+    assert_eq!(envelope.data["counts"]["world_writable_files"], 300);
+}
+
+/// Containers mount single files (/etc/hosts), and a mount may be gone before it is its turn.
+#[test]
+fn a_mount_may_be_a_file_or_gone() {
+    let tree = tree();
+    write(tree.path(), "srv/mounted", 0o666);
+    write(tree.path(), "data/inside", 0o666);
+    let starts = ["/srv/mounted", "/gone", "/data"].map(|start| (start.to_owned(), "ext4".to_owned()));
+    let places =
+        Places { starts: starts.into(), not_scanned: Default::default(), barriers: Default::default() };
+    let limits = Limits { deadline: Instant::now() + Duration::from_secs(60), max_entries: 1000 };
+    let found = scan_places(&Host::at(tree.path()), &places, limits);
+    assert_eq!((found.errors.len(), &found.data["complete"]), (0, &json!(true)));
+    assert_eq!(keys(&found.data["world_writable_files"]), ["/data/inside", "/srv/mounted"]);
+    let used_up = scan_places(&Host::at(tree.path()), &places, Limits { max_entries: 0, ..limits });
+    assert_eq!((used_up.errors.len(), &used_up.data["complete"]), (3, &Value::Null));
+}

@@ -1,7 +1,8 @@
-//! Packages of rpm(8). Its databases (Berkeley DB, ndb, SQLite with binary headers) are for rpm alone to read, so
-//! the program itself is asked: without a shell, with a clean environment and a time limit.
+//! Packages of rpm(8). Its database of today, in SQLite, is read as it is. The older ones (Berkeley DB, ndb) and what
+//! cannot be understood are for rpm itself to read: it is asked without a shell, with a clean environment and a time
+//! limit.
 
-use super::{Found, Lines, MAX_PACKAGES, Packages};
+use super::{Found, Lines, MAX_PACKAGES, Packages, rpm_sqlite};
 use crate::Host;
 use std::io::{BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -27,6 +28,14 @@ pub(super) fn installed(host: &Host) -> Found {
     let databases: Vec<&str> =
         DATABASES.iter().copied().filter(|path| host.stat(path).is_ok_and(is_database)).collect();
     let Some(database) = databases.first() else { return Ok(None) };
+    let mut why = String::new();
+    if database.ends_with(".sqlite") {
+        match rpm_sqlite::installed(host, database) {
+            // Debian's rpm, a tool there, makes an empty database for itself.
+            Ok(packages) => return Ok((!packages.is_empty()).then_some(packages)),
+            Err(error) => why = format!("{error}; "),
+        }
+    }
     let (directory, _) = database.rsplit_once('/').unwrap_or(("/", database));
     // The program of this machine reads a tree too: never the one in the tree.
     let running = Host::running();
@@ -34,9 +43,8 @@ pub(super) fn installed(host: &Host) -> Found {
         |path: &&&str| if host.is_running_system() { host.stat(path) } else { running.stat(path) }.is_ok();
     let program = PROGRAMS.iter().find(there);
     let Some(program) = program else {
-        // A system without rpm that keeps its database is one whose packages cannot be told.
         return Err(format!(
-            "{database}: only rpm can read it, and rpm is not installed on this machine: install it"
+            "{why}{database}: only rpm can read it, and rpm is not installed on this machine: install it"
         ));
     };
     let mut command = Command::new(program);
@@ -53,7 +61,6 @@ pub(super) fn installed(host: &Host) -> Found {
     let output = output_within(&mut command, LIMIT).map_err(|error| format!("{program}: {error}"))?;
     let mut packages = Packages::new();
     parse(&mut Lines::new(program, BufReader::new(output.as_slice())), &mut packages)?;
-    // Debian's rpm, a tool there, makes an empty database for itself.
     Ok((!packages.is_empty()).then_some(packages))
 }
 

@@ -265,6 +265,61 @@ fn the_rpm_database_of_a_tree_is_not_looked_for_outside_of_it() {
     assert_eq!(rpm::link_on_the_way(&host, "/real/lib/sysimage/rpm"), None);
 }
 
+const RHEL9: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/packages/rhel9/var/lib/rpm/rpmdb.sqlite");
+
+#[test]
+fn fixtures() {
+    crate::parse::testing::check_fixtures(&DISCOVERY);
+}
+
+/// The log beside the database says that bash is gone and `added` has come.
+#[test]
+fn a_write_ahead_log_counts() {
+    let fixtures = Path::new(RHEL9).ancestors().nth(5).unwrap();
+    let before = of(&fixtures.join("rhel9")).data["rpm"].clone();
+    let after = of(&fixtures.join("rhel9_log")).data["rpm"].clone();
+    assert_eq!(before["bash::x86_64"], "5.1.8-9.el9");
+    assert!(after.get("bash::x86_64").is_none() && before.get("added::noarch").is_none());
+    assert_eq!(after["added::noarch"], "1.0-1");
+    assert_eq!(before.as_object().unwrap().len(), after.as_object().unwrap().len());
+}
+
+#[test]
+fn a_damaged_rpm_database_is_told_and_never_trusted_blindly() {
+    let whole = fs::read(RHEL9).unwrap();
+    let read = |bytes: &[u8]| {
+        let tree = tempfile::tempdir().unwrap();
+        put(tree.path(), "rpmdb.sqlite", bytes);
+        rpm_sqlite::installed(&Host::at(tree.path()), "/rpmdb.sqlite")
+    };
+    assert_eq!(read(&whole).unwrap().len(), 33, "34 less a signature key");
+    for end in [0, 50, 100, 512, 1024, whole.len() / 2, whole.len() - 512] {
+        assert!(read(&whole[..end]).is_err(), "cut at {end}");
+    }
+    // A b-tree whose page is its own child.
+    let mut circle = whole.clone();
+    let interior = (1..).map(|page| page * 512).find(|at| whole[*at] == 5).unwrap();
+    circle[interior + 8..interior + 12]
+        .copy_from_slice(&u32::try_from(interior / 512 + 1).unwrap().to_be_bytes());
+    assert!(read(&circle).unwrap_err().contains("circle"), "{:?}", read(&circle));
+}
+
+proptest! {
+    /// Whatever a few bytes of the database become: an answer or a reason, in finite time.
+    #[test]
+    fn no_damage_makes_the_reader_of_rpm_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..30)) {
+        let mut bytes = fs::read(RHEL9).unwrap();
+        for (place, byte) in changes {
+            let at = place.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let tree = tempfile::tempdir().unwrap();
+        put(tree.path(), "rpmdb.sqlite", bytes);
+        let _ = rpm_sqlite::installed(&Host::at(tree.path()), "/rpmdb.sqlite");
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

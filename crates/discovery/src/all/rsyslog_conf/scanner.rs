@@ -20,10 +20,17 @@ impl Object<'_> {
 #[derive(Debug)]
 pub enum Statement<'a> {
     /// `$Name value`
-    Directive { name: &'a str, value: &'a str },
+    Directive {
+        name: &'a str,
+        value: &'a str,
+    },
     Object(Object<'a>),
     /// `selector action`, where the action may be an object.
-    Rule { selector: &'a str, action: &'a str, object: Option<Object<'a>> },
+    Rule {
+        selector: &'a str,
+        action: &'a str,
+        object: Option<Object<'a>>,
+    },
     /// `if ... then`
     If,
     Open,
@@ -121,12 +128,18 @@ impl<'a> Scanner<'a> {
         let (selector, action) = whole[..line_end].split_at(selector_end);
         let blanks = action.len() - action.trim_start().len();
         let action = action.trim();
-        if line_end > MAX_LINE_BYTES || selector.contains('\u{fffd}') || !selector.bytes().all(|b| b >= b' ') {
+        if line_end > MAX_LINE_BYTES || selector.contains('\u{fffd}') || !selector.bytes().all(|b| b >= b' ')
+        {
             self.skip(line_end);
             return Err((number, format!("{} is not a selector", quoted(selector))));
         }
         if let Some(rest) = action.strip_prefix("action").filter(|rest| rest.trim_start().starts_with('(')) {
-            self.skip(line_end - rest.len() - (whole[..line_end].len() - whole[..line_end].trim_end().len()) - "action".len());
+            self.skip(
+                line_end
+                    - rest.len()
+                    - (whole[..line_end].len() - whole[..line_end].trim_end().len())
+                    - "action".len(),
+            );
             let object = self.take_object("action")?;
             return Ok(Some(Statement::Rule { selector, action: "", object: Some(object) }));
         }
@@ -159,7 +172,10 @@ impl<'a> Scanner<'a> {
                 // Go on behind the line: an object that is not closed must not swallow the rest of the file.
                 let end = rest.find('\n').unwrap_or(rest.len());
                 self.skip(end);
-                return Err((number, format!("{name}() is not closed or has something else than parameters")));
+                return Err((
+                    number,
+                    format!("{name}() is not closed or has something else than parameters"),
+                ));
             };
             let before = rest.len() - value.len();
             let (text, length) = quoted_text(value);

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 const FACILITIES: &[&str] = &[
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "local0",
-    "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 const MAX_TARGETS: usize = 50;
 
 /// Facility → the files and hosts that get all its messages from priority info upwards.
-pub fn facilities<'a>(rules: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<&'static str, Vec<String>> {
+pub fn facilities<'a>(
+    rules: impl Iterator<Item = (&'a str, &'a str)>,
+) -> BTreeMap<&'static str, Vec<String>> {
     let mut found: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for (selector, action) in rules {
         if !(action.starts_with('/') || action.starts_with('@') || action.starts_with('?')) {

@@ -60,7 +60,8 @@ fn rainer_script() {
         .iter()
         .map(|rule| (rule["action"].as_str().unwrap(), rule["conditional"] == true))
         .collect();
-    let expected = [("/var/log/cron", false), ("/var/log/y", true), ("@@h:514", false), ("/var/log/messages", false)];
+    let expected =
+        [("/var/log/cron", false), ("/var/log/y", true), ("@@h:514", false), ("/var/log/messages", false)];
     assert_eq!(actions[..2], expected[..2]);
     assert_eq!(actions[actions.len() - 2..], expected[2..]);
     assert_eq!(data["facilities"]["cron"], json!(["/var/log/cron", "@@h:514", "/var/log/messages"]));
@@ -70,17 +71,24 @@ fn rainer_script() {
 #[test]
 fn includes() {
     let tree = Tree::of(&[
-        (FILE, "$IncludeConfig /etc/rsyslog.d/*.conf\ninclude(file=\"/etc/more/\" mode=\"optional\")\n*.* /last\n"),
+        (
+            FILE,
+            "$IncludeConfig /etc/rsyslog.d/*.conf\ninclude(file=\"/etc/more/\" mode=\"optional\")\n*.* /last\n",
+        ),
         ("/etc/rsyslog.d/20.conf", "*.* /b\n"),
         ("/etc/rsyslog.d/10.conf", "*.* /a\n$IncludeConfig /etc/rsyslog.d/10.conf\n"),
         ("/etc/rsyslog.d/x", "*.* /never\n"),
         ("/etc/more/y", "*.* /c\n"),
     ]);
     let (data, errors) = read(&tree);
-    let actions: Vec<&str> = data["rules"].as_array().unwrap().iter().map(|r| r["action"].as_str().unwrap()).collect();
+    let actions: Vec<&str> =
+        data["rules"].as_array().unwrap().iter().map(|r| r["action"].as_str().unwrap()).collect();
     assert_eq!(actions.iter().filter(|action| **action == "/a").count(), MAX_DEPTH);
     assert_eq!(actions[actions.len() - 3..], ["/b", "/c", "/last"]);
-    assert_eq!(errors, ["/etc/rsyslog.d/10.conf line 2: /etc/rsyslog.d/10.conf is left out: too many files include files"]);
+    assert_eq!(
+        errors,
+        ["/etc/rsyslog.d/10.conf line 2: /etc/rsyslog.d/10.conf is left out: too many files include files"]
+    );
 }
 
 #[test]
@@ -117,8 +125,36 @@ fn absent_and_unreadable_differ() {
 #[test]
 fn any_text() {
     let tokens = &[
-        "if ", "then", "{", "}", "module(", ")", "load", "=", "\"", "'", "\n", " ", "$", "*.*", "auth", ".", ";", "/a",
-        "@h", "&", "action(", ":msg,", "#", "/*", "*/", "ä", "\\", "stop", "set ", "include(file=\"/etc/rsyslog.conf\")",
+        "if ",
+        "then",
+        "{",
+        "}",
+        "module(",
+        ")",
+        "load",
+        "=",
+        "\"",
+        "'",
+        "\n",
+        " ",
+        "$",
+        "*.*",
+        "auth",
+        ".",
+        ";",
+        "/a",
+        "@h",
+        "&",
+        "action(",
+        ":msg,",
+        "#",
+        "/*",
+        "*/",
+        "ä",
+        "\\",
+        "stop",
+        "set ",
+        "include(file=\"/etc/rsyslog.conf\")",
     ];
     check_any_text(FILE, tokens, parse);
 }

@@ -9,7 +9,8 @@ const MAX_FILES: usize = 64;
 const MAX_KEYS: usize = 2000;
 const MAX_KEY_BYTES: u64 = 64 * 1024;
 /// Names in `.ssh` that hold no private key.
-const OTHERS: &[&str] = &["authorized_keys", "authorized_keys2", "known_hosts", "known_hosts.old", "config", "environment", "rc"];
+const OTHERS: &[&str] =
+    &["authorized_keys", "authorized_keys2", "known_hosts", "known_hosts.old", "config", "environment", "rc"];
 /// How base64 shows the beginning of an OpenSSH key that no cipher protects: the magic text with its final zero, and
 /// the word `none` with its length (PROTOCOL.key of OpenSSH).
 const OPENSSH_WITHOUT_CIPHER: &str = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU";
@@ -21,7 +22,9 @@ pub fn private_keys(host: &Host, errors: &mut Errors) -> Map<String, Value> {
     let mut homes: Vec<&str> = parse::lines(&accounts, "/etc/passwd", &mut Errors::default())
         .into_iter()
         .filter_map(|(_, line)| line.split(':').nth(5))
-        .filter(|home| home.starts_with('/') && home.len() > 1 && home.len() < 1024 && !home.starts_with("/proc"))
+        .filter(|home| {
+            home.starts_with('/') && home.len() > 1 && home.len() < 1024 && !home.starts_with("/proc")
+        })
         .take(MAX_ACCOUNTS)
         .collect();
     homes.sort_unstable();
@@ -36,7 +39,8 @@ pub fn private_keys(host: &Host, errors: &mut Errors) -> Map<String, Value> {
                 continue;
             }
         };
-        let candidates = names.iter().filter(|name| !OTHERS.contains(&name.as_str()) && !name.ends_with(".pub"));
+        let candidates =
+            names.iter().filter(|name| !OTHERS.contains(&name.as_str()) && !name.ends_with(".pub"));
         for name in candidates.take(MAX_FILES) {
             let path = format!("{directory}/{name}");
             if found.len() == MAX_KEYS {
@@ -55,9 +59,10 @@ pub fn private_keys(host: &Host, errors: &mut Errors) -> Map<String, Value> {
 
 /// Whether a private key is encrypted; none when the text is no private key.
 fn has_passphrase(text: &str) -> Option<bool> {
-    let begin = text.lines().map(str::trim).position(|line| {
-        line.starts_with("-----BEGIN ") && line.ends_with("PRIVATE KEY-----")
-    })?;
+    let begin = text
+        .lines()
+        .map(str::trim)
+        .position(|line| line.starts_with("-----BEGIN ") && line.ends_with("PRIVATE KEY-----"))?;
     let mut lines = text.lines().map(str::trim).skip(begin);
     let header = lines.next()?;
     let body: Vec<&str> = lines.take(4).collect();
@@ -76,8 +81,10 @@ mod tests {
 
     #[test]
     fn kinds_of_keys() {
-        let open = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAA\n-----END";
-        let closed = "-----BEGIN OPENSSH PRIVATE KEY-----\r\nb3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAAGYm\r\n";
+        let open =
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAA\n-----END";
+        let closed =
+            "-----BEGIN OPENSSH PRIVATE KEY-----\r\nb3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAAGYm\r\n";
         for (text, expected) in [
             (open, Some(false)),
             (closed, Some(true)),
@@ -108,7 +115,8 @@ mod tests {
         put("home/joe/.ssh/sub/x", "hello");
         let mut errors = Errors::default();
         let found = private_keys(&Host::at(root.path()), &mut errors);
-        let expected = json!({"/root/.ssh/id_rsa": {"passphrase": false}, "/home/joe/.ssh/work": {"passphrase": true}});
+        let expected =
+            json!({"/root/.ssh/id_rsa": {"passphrase": false}, "/home/joe/.ssh/work": {"passphrase": true}});
         assert_eq!(Value::Object(found), expected);
         assert!(errors.into_list().is_empty());
     }

@@ -41,7 +41,8 @@ pub fn of(rules: &[Value], aliases: &Map<String, Value>) -> Map<String, Value> {
 
 /// A command, or the members of its alias; an alias within an alias is not followed further.
 fn resolved<'a>(command: &'a str, aliases: &'a Map<String, Value>) -> Vec<&'a str> {
-    let members = aliases.get("CommandAliases").and_then(|table| table.get(command)).and_then(Value::as_array);
+    let members =
+        aliases.get("CommandAliases").and_then(|table| table.get(command)).and_then(Value::as_array);
     match members {
         Some(members) => members
             .iter()
@@ -54,7 +55,8 @@ fn resolved<'a>(command: &'a str, aliases: &'a Map<String, Value>) -> Vec<&'a st
 
 /// A path without arguments, or ALL. A directory, `sudoedit` with its file and names of aliases have none to give.
 fn takes_any_arguments(command: &str) -> bool {
-    command == "ALL" || (command.starts_with('/') && !command.ends_with('/') && !command.contains([' ', '\t']))
+    command == "ALL"
+        || (command.starts_with('/') && !command.ends_with('/') && !command.contains([' ', '\t']))
 }
 
 /// Without a list of users a command runs as root.

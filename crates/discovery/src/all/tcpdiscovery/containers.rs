@@ -61,7 +61,9 @@ mod tests {
             (format!("0::/machine.slice/libpod-{id}.scope/container"), Some(format!("podman/{id}"))),
             (format!("0::/machine.slice/libpod-conmon-{id}.scope"), None),
             (
-                format!("0::/kubepods.slice/kubepods-besteffort.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
+                format!(
+                    "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"
+                ),
                 Some(format!("kubernetes/{id}")),
             ),
             (format!("0::/kubepods/burstable/pod12/{id}"), Some(format!("kubernetes/{id}"))),

@@ -9,8 +9,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Programs that open connections to wherever a person goes.
 const BROWSERS: &[&str] = &[
-    "brave", "chrome", "chromium", "chromium-browser", "epiphany", "falkon", "firefox", "firefox-bin", "firefox-esr",
-    "konqueror", "msedge", "opera", "rekonq", "thunderbird", "thunderbird-bin", "vivaldi-bin",
+    "brave",
+    "chrome",
+    "chromium",
+    "chromium-browser",
+    "epiphany",
+    "falkon",
+    "firefox",
+    "firefox-bin",
+    "firefox-esr",
+    "konqueror",
+    "msedge",
+    "opera",
+    "rekonq",
+    "thunderbird",
+    "thunderbird-bin",
+    "vivaldi-bin",
 ];
 /// More addresses of one kind in one entry are left out.
 const MAX_ADDRESSES: usize = 2000;
@@ -20,7 +34,8 @@ const MAX_ENTRIES: usize = 5000;
 /// The `data` of the document, and what had to be left out. `own_container` is the one this program runs in: what is
 /// in the same is local.
 pub fn of(found: &Found, own_container: Option<&str>) -> (Map<String, Value>, Vec<String>) {
-    let by_inode: HashMap<u64, &Socket> = found.sockets.iter().map(|(_, socket)| (socket.inode, socket)).collect();
+    let by_inode: HashMap<u64, &Socket> =
+        found.sockets.iter().map(|(_, socket)| (socket.inode, socket)).collect();
     let listens = |inode: u64| by_inode.get(&inode).is_some_and(|socket| socket.role == Role::Listens);
     let leaders = leaders(&found.processes, listens);
     let mut entries: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
@@ -41,7 +56,10 @@ pub fn of(found: &Found, own_container: Option<&str>) -> (Map<String, Value>, Ve
         let proxy = containers::of(&program.cgroup).filter(|proxy| Some(proxy.as_str()) != own_container);
         let (key, entry) = described(program, proxy.as_deref(), &found.names);
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
-            add_once(&mut errors, format!("more than {MAX_ENTRIES} programs with sockets: the rest is left out"));
+            add_once(
+                &mut errors,
+                format!("more than {MAX_ENTRIES} programs with sockets: the rest is left out"),
+            );
             continue;
         }
         let entry = entries.entry(key).or_insert(entry);
@@ -56,11 +74,17 @@ pub fn of(found: &Found, own_container: Option<&str>) -> (Map<String, Value>, Ve
         }
     }
     // Sockets that no process we see holds: the kernel's own, and those of processes that are hidden from us.
-    let held: HashSet<u64> = found.processes.iter().flat_map(|process| process.inodes.iter().copied()).collect();
+    let held: HashSet<u64> =
+        found.processes.iter().flat_map(|process| process.inodes.iter().copied()).collect();
     let mut others = found.sockets.iter().filter(|(_, socket)| !held.contains(&socket.inode));
     for (namespace, socket) in others.by_ref().filter(|(_, socket)| socket.role == Role::Listens) {
         let holder = match socket.inode {
-            0 => Process { exe: "/boot/kernel".into(), cmdline: vec!["kernel".into()], cwd: "/".into(), ..Process::default() },
+            0 => Process {
+                exe: "/boot/kernel".into(),
+                cmdline: vec!["kernel".into()],
+                cwd: "/".into(),
+                ..Process::default()
+            },
             _ => Process::default(),
         };
         let (key, mut entry) = described(&Process { namespace: *namespace, ..holder }, None, &found.names);
@@ -104,7 +128,9 @@ fn described(
         entry.insert("netns".into(), namespace.as_str().into());
     }
     let mut identity = String::new();
-    for word in process.cmdline.iter().map(String::as_str).chain([process.exe.as_str(), proxy.unwrap_or_default()]) {
+    for word in
+        process.cmdline.iter().map(String::as_str).chain([process.exe.as_str(), proxy.unwrap_or_default()])
+    {
         identity.push_str(word);
         identity.push('\0');
     }

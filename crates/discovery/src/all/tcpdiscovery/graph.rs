@@ -27,12 +27,13 @@ pub fn own_addresses(host: &Host) -> Map<String, Value> {
         extras: Map::new(),
     };
     let facts = (netconfig::DISCOVERY.graph)("host", &envelope);
-    let addresses = facts.edges.iter().filter(|edge| edge.target.kind == NodeKind::IpaddrNode).filter_map(|edge| {
-        let (context, ip) = edge.target.key.split_once('/')?;
-        let ip: IpAddr = ip.parse().ok()?;
-        let length = edge.target.properties.get("cidrmask")?;
-        (!ip.is_loopback()).then(|| (format!("{ip}/{length}"), Value::from(context)))
-    });
+    let addresses =
+        facts.edges.iter().filter(|edge| edge.target.kind == NodeKind::IpaddrNode).filter_map(|edge| {
+            let (context, ip) = edge.target.key.split_once('/')?;
+            let ip: IpAddr = ip.parse().ok()?;
+            let length = edge.target.properties.get("cidrmask")?;
+            (!ip.is_loopback()).then(|| (format!("{ip}/{length}"), Value::from(context)))
+        });
     addresses.collect()
 }
 
@@ -51,9 +52,10 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         let proxy = entry["proxy"].as_str().unwrap_or("local/local");
         let is_local = proxy == "local/local" && entry.get("netns").is_none();
         let mut own_roles = Vec::new();
-        for (role, fields) in
-            [("server", ["listenaddrs", "loopback_listenaddrs"]), ("client", ["clientaddrs", "loopback_clientaddrs"])]
-        {
+        for (role, fields) in [
+            ("server", ["listenaddrs", "loopback_listenaddrs"]),
+            ("client", ["clientaddrs", "loopback_clientaddrs"]),
+        ] {
             if fields.iter().any(|field| addresses(entry, field).next().is_some()) {
                 own_roles.push(role);
                 roles.insert(role);
@@ -66,7 +68,12 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         properties.insert("processname".into(), name.as_str().into());
         properties.extend(entry.get("exe").map(|exe| ("pathname".to_owned(), exe.clone())));
         properties.insert("roles".into(), own_roles.into());
-        facts.edge((NodeKind::Drone, host.to_owned()), EdgeKind::Hosting, (NodeKind::ProcessNode, process.clone()), properties);
+        facts.edge(
+            (NodeKind::Drone, host.to_owned()),
+            EdgeKind::Hosting,
+            (NodeKind::ProcessNode, process.clone()),
+            properties,
+        );
         let inside = if is_local { host.to_owned() } else { format!("{host}:{}", place(entry, proxy)) };
         for field in ["listenaddrs", "loopback_listenaddrs"] {
             for (address, protocols) in addresses(entry, field) {
@@ -115,7 +122,15 @@ impl Facts<'_> {
         }
     }
 
-    fn service(&mut self, process: &str, kind: EdgeKind, context: &str, ip: IpAddr, port: u16, protocol: &str) {
+    fn service(
+        &mut self,
+        process: &str,
+        kind: EdgeKind,
+        context: &str,
+        ip: IpAddr,
+        port: u16,
+        protocol: &str,
+    ) {
         let key = format!("{context}/{port}_{protocol}_{ip}");
         let properties = Map::from_iter([
             ("ipaddr".to_owned(), Value::from(ip.to_string())),
@@ -152,7 +167,10 @@ impl Facts<'_> {
         }
         let is_hosts = match self.own.get(&ip) {
             Some((_, is_global)) => !is_global,
-            None => self.own.iter().any(|(own, (length, is_global))| !is_global && same_network(ip, *own, *length)),
+            None => self
+                .own
+                .iter()
+                .any(|(own, (length, is_global))| !is_global && same_network(ip, *own, *length)),
         };
         if is_hosts { self.host.to_owned() } else { "global".to_owned() }
     }
@@ -191,8 +209,12 @@ fn services<'a>(address: &str, protocols: &'a str) -> impl Iterator<Item = (IpAd
 fn same_network(a: IpAddr, b: IpAddr, length: u8) -> bool {
     let shift = |bits: u32| bits.saturating_sub(u32::from(length));
     match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0,
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0,
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0
+        }
         _ => false,
     }
 }

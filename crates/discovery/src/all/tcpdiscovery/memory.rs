@@ -116,13 +116,18 @@ mod tests {
         assert_eq!(run(&mut memory, listener.clone(), 30), listener);
         assert_eq!(run(&mut memory, json!({}), 60), json!({}));
         let used = json!({"a:1": {"exe": "/a", "loopback_clientaddrs": {"127.0.0.1:1": "tcp"}}});
-        assert_eq!(run(&mut memory, used.clone(), 90), json!({}), "a single connection of an unknown program");
+        assert_eq!(
+            run(&mut memory, used.clone(), 90),
+            json!({}),
+            "a single connection of an unknown program"
+        );
         assert_eq!(run(&mut memory, used.clone(), 120), used);
     }
 
     #[test]
     fn memory_is_bounded() {
-        let addresses: Map<String, Value> = (0..MAX_REMEMBERED + 5).map(|n| (format!("h:{n}"), json!("tcp"))).collect();
+        let addresses: Map<String, Value> =
+            (0..MAX_REMEMBERED + 5).map(|n| (format!("h:{n}"), json!("tcp"))).collect();
         let data = json!({"a:1": {"clientaddrs": addresses}});
         let mut memory = Memory::default();
         assert_eq!(run(&mut memory, data.clone(), 0), data);

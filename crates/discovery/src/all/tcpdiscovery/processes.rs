@@ -103,7 +103,10 @@ impl Proc {
         let command = self.bytes(&format!("{pid}/cmdline"), MAX_COMMAND_BYTES).unwrap_or_default();
         Some(Process {
             pid,
-            started: self.text(&format!("{pid}/stat"), MAX_SMALL_BYTES).and_then(|stat| started(&stat)).unwrap_or(0),
+            started: self
+                .text(&format!("{pid}/stat"), MAX_SMALL_BYTES)
+                .and_then(|stat| started(&stat))
+                .unwrap_or(0),
             exe_deleted: link.len() != exe.len(),
             cmdline: command_line(&command, &exe),
             exe,
@@ -182,18 +185,26 @@ pub(super) fn command_line(bytes: &[u8], exe: &str) -> Vec<String> {
     }
     let arguments: Vec<String> = bytes.split(|byte| *byte == 0).take(MAX_ARGUMENTS).map(text).collect();
     let first = arguments.first().map_or("", String::as_str);
-    if let Some((name, _)) = first.split_once(": ").filter(|(name, _)| !name.is_empty() && !name.contains(' ')) {
+    if let Some((name, _)) =
+        first.split_once(": ").filter(|(name, _)| !name.is_empty() && !name.contains(' '))
+    {
         return vec![name.to_owned()];
     }
     masked(arguments, exe.rsplit('/').next().unwrap_or(exe))
 }
 
 /// Options whose next word is a secret although their name does not say so, by program.
-const SECRET_OPTIONS: &[(&str, &[&str])] =
-    &[("sshpass", &["-p"]), ("redis-cli", &["-a"]), ("ldapsearch", &["-w"]), ("curl", &["-u", "--user"]), ("wget", &[])];
+const SECRET_OPTIONS: &[(&str, &[&str])] = &[
+    ("sshpass", &["-p"]),
+    ("redis-cli", &["-a"]),
+    ("ldapsearch", &["-w"]),
+    ("curl", &["-u", "--user"]),
+    ("wget", &[]),
+];
 
 fn masked(arguments: Vec<String>, program: &str) -> Vec<String> {
-    let options = SECRET_OPTIONS.iter().find(|(name, _)| *name == program).map_or(&[][..], |(_, options)| options);
+    let options =
+        SECRET_OPTIONS.iter().find(|(name, _)| *name == program).map_or(&[][..], |(_, options)| options);
     let attaches = ["mysql", "mariadb"].iter().any(|name| program.starts_with(name));
     let mut is_secret = false;
     let mut masked = Vec::with_capacity(arguments.len());
@@ -232,7 +243,8 @@ pub fn leaders(processes: &[Process], listens: impl Fn(u64) -> bool) -> Vec<usiz
         }
     }
     for (at, process) in processes.iter().enumerate() {
-        let of_sockets = process.inodes.iter().filter_map(|inode| oldest.get(&(*inode, process.exe.as_str())));
+        let of_sockets =
+            process.inodes.iter().filter_map(|inode| oldest.get(&(*inode, process.exe.as_str())));
         if let Some(first) = of_sockets.copied().min_by_key(|at| age(*at)) {
             leaders[at] = first;
         }
@@ -274,7 +286,10 @@ mod tests {
 
     #[test]
     fn titles_that_change_are_cut_to_the_name() {
-        assert_eq!(line(&["sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups"], "/usr/sbin/sshd"), ["sshd"]);
+        assert_eq!(
+            line(&["sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups"], "/usr/sbin/sshd"),
+            ["sshd"]
+        );
         assert_eq!(line(&["postgres: joe db 10.0.0.1(3333) idle", "", ""], "/x/postgres"), ["postgres"]);
         assert_eq!(line(&["nginx: master process /usr/sbin/nginx"], "/usr/sbin/nginx"), ["nginx"]);
         assert_eq!(line(&["/opt/my app: x"], "/opt/a"), ["/opt/my app: x"], "a path is no title");

@@ -88,7 +88,7 @@ pub type Ephemeral = RangeInclusive<u16>;
 /// The kernel's own default.
 pub const EPHEMERAL: Ephemeral = 32768..=60999;
 
-/// The range in a text like `32768	60999`.
+/// The range in a text of two numbers, such as 32768 and 60999.
 pub fn ephemeral(text: &str) -> Option<Ephemeral> {
     let mut numbers = text.split_ascii_whitespace().map(str::parse::<u16>);
     Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
@@ -129,7 +129,8 @@ pub fn by_tables(
     ephemeral: &Ephemeral,
     read: impl Fn(&str) -> Option<String>,
 ) -> Option<Sockets> {
-    let tables = [("tcp", Protocol::Tcp), ("tcp6", Protocol::Tcp), ("udp", Protocol::Udp), ("udp6", Protocol::Udp)];
+    let tables =
+        [("tcp", Protocol::Tcp), ("tcp6", Protocol::Tcp), ("udp", Protocol::Udp), ("udp6", Protocol::Udp)];
     let mut raw = Vec::new();
     let mut found = false;
     for (name, protocol) in tables {
@@ -285,7 +286,9 @@ pub(super) fn parse(payload: &[u8], protocol: u8) -> Option<Raw> {
     let message: &[u8; MESSAGE_BYTES] = payload.first_chunk()?;
     let port = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
     let ip = |at: usize| match message[0] {
-        AF_INET => <[u8; 4]>::try_from(&message[at..at + 4]).ok().map(|bytes| IpAddr::from(Ipv4Addr::from(bytes))),
+        AF_INET => {
+            <[u8; 4]>::try_from(&message[at..at + 4]).ok().map(|bytes| IpAddr::from(Ipv4Addr::from(bytes)))
+        }
         AF_INET6 => {
             <[u8; 16]>::try_from(&message[at..at + 16]).ok().map(|bytes| Ipv6Addr::from(bytes).to_canonical())
         }
@@ -314,7 +317,8 @@ fn table_line(line: &str, protocol: Protocol) -> Option<Raw> {
 fn table_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| Some(u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()?.to_ne_bytes());
+    let word =
+        |at: usize| Some(u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok()?.to_ne_bytes());
     let ip = match address.len() {
         8 => IpAddr::from(Ipv4Addr::from(word(0)?)),
         32 => {

@@ -40,7 +40,8 @@ fn an_accepted_connection_is_no_client() {
         // Nobody's: not yet accepted.
         raw(Tcp, ESTABLISHED, "10.0.0.1:50003", "10.0.0.2:80", 0),
     ]);
-    let clients: Vec<&(Role, String, u64)> = found.iter().filter(|(role, ..)| *role == Role::Client).collect();
+    let clients: Vec<&(Role, String, u64)> =
+        found.iter().filter(|(role, ..)| *role == Role::Client).collect();
     assert_eq!(found.len() - clients.len(), 3);
     let expected = [("10.0.0.2:5432", 8), ("10.0.0.2:2049", 9), ("10.0.0.2:80", 10)];
     assert_eq!(clients.iter().map(|(_, a, i)| (a.as_str(), *i)).collect::<Vec<_>>(), expected);
@@ -133,11 +134,14 @@ proptest::proptest! {
 
 #[test]
 fn tables_of_proc() {
-    let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    let head =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
     // As on a little-endian machine; words are written in the order of the host.
     let host = |ip: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(ip));
     let line = |local: String, remote: String, state: &str, inode: u64| {
-        format!("   0: {local} {remote} {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1 0 100\n")
+        format!(
+            "   0: {local} {remote} {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1 0 100\n"
+        )
     };
     let none = format!("{}:0000", host([0; 4]));
     let tcp = [
@@ -157,8 +161,11 @@ fn tables_of_proc() {
     .unwrap();
     let told: Vec<_> = found.list.iter().map(|s| (words(s).0, words(s).1, s.role)).collect();
     let told: Vec<_> = told.iter().map(|(a, p, r)| (a.as_str(), p.as_str(), *r)).collect();
-    let expected =
-        [("0.0.0.0:22", "tcp", Role::Listens), ("::1:53", "udp6", Role::Listens), ("10.0.0.2:80", "tcp", Role::Client)];
+    let expected = [
+        ("0.0.0.0:22", "tcp", Role::Listens),
+        ("::1:53", "udp6", Role::Listens),
+        ("10.0.0.2:80", "tcp", Role::Client),
+    ];
     assert_eq!(told, expected);
     assert_eq!(by_tables(Wanted::All, &EPHEMERAL, |_| None), None);
 }
@@ -180,7 +187,8 @@ fn process(pid: u32, exe: &str, words: &[&str], inodes: &[u64]) -> Process {
 }
 
 fn document_of(sockets: Vec<(u64, Socket)>, processes: Vec<Process>) -> Value {
-    let (data, errors) = document::of(&Found { sockets, processes, names: BTreeMap::new(), errors: Vec::new() }, None);
+    let (data, errors) =
+        document::of(&Found { sockets, processes, names: BTreeMap::new(), errors: Vec::new() }, None);
     assert_eq!(errors, [""; 0]);
     Value::Object(data)
 }
@@ -219,13 +227,17 @@ fn workers_are_one_entry_and_both_sides_are_told() {
     assert_eq!((&kernel["exe"], &kernel["cmdline"]), (&json!("/boot/kernel"), &json!(["kernel"])));
 
     // Other process numbers, the same document.
-    let again = processes.into_iter().map(|p| Process { pid: p.pid + 1000, started: p.started + 9, ..p }).collect();
+    let again =
+        processes.into_iter().map(|p| Process { pid: p.pid + 1000, started: p.started + 9, ..p }).collect();
     assert_eq!(document_of(sockets, again), data);
 }
 
 #[test]
 fn a_listener_without_a_process_is_told_all_the_same() {
-    let data = document_of(vec![socket(Role::Listens, "0.0.0.0:2024", 77), socket(Role::Client, "10.0.0.1:1", 78)], vec![]);
+    let data = document_of(
+        vec![socket(Role::Listens, "0.0.0.0:2024", 77), socket(Role::Client, "10.0.0.1:1", 78)],
+        vec![],
+    );
     let (key, entry) = data.as_object().unwrap().iter().next().unwrap();
     assert!(key.starts_with("unknown:"), "{key}");
     assert_eq!(*entry, json!({"proxy": "local/local", "listenaddrs": {"0.0.0.0:2024": "tcp"}}));
@@ -312,7 +324,10 @@ fn dependencies_meet_at_the_same_service() {
     assert_eq!(facts.host_properties["roles"], json!(["drone", "host", "server"]));
     // Each source is the host or the target of another edge.
     for edge in &facts.edges {
-        let is_target = facts.edges.iter().any(|other| (other.target.kind, &other.target.key) == (edge.source.0, &edge.source.1));
+        let is_target = facts
+            .edges
+            .iter()
+            .any(|other| (other.target.kind, &other.target.key) == (edge.source.0, &edge.source.1));
         assert!(is_target || edge.source == (NodeKind::Drone, "h1".to_owned()), "{edge:?}");
     }
     let client = envelope(
@@ -325,7 +340,10 @@ fn dependencies_meet_at_the_same_service() {
     assert_eq!(facts.host_properties["roles"], json!(["client", "drone", "host"]));
     let processes = keys("h2", &client, EdgeKind::Hosting).0;
     assert_eq!(processes, ["h2/app:3"]);
-    let junk = envelope(json!({"a": 1, "b": {"listenaddrs": {"x": "tcp", "1.2.3.4:99999": "tcp", "1.2.3.4:1": 5}}}), json!(7));
+    let junk = envelope(
+        json!({"a": 1, "b": {"listenaddrs": {"x": "tcp", "1.2.3.4:99999": "tcp", "1.2.3.4:1": 5}}}),
+        json!(7),
+    );
     assert_eq!(keys("h3", &junk, EdgeKind::TcpService).0, [""; 0]);
 }
 
@@ -352,7 +370,10 @@ fn a_directory_like_proc_is_read_and_what_vanishes_is_left_out() {
     assert_eq!(proc.sockets(99, &wanted), Some(vec![]), "ended meanwhile");
     let process = proc.process(12, 77, vec![5]).unwrap();
     assert_eq!((process.exe.as_str(), process.exe_deleted), ("/usr/sbin/x", true));
-    assert_eq!((process.uids, process.gids, process.cmdline.join(" ")), ([1, 2, 3, 4], [5, 6, 7, 8], "x --token ***".into()));
+    assert_eq!(
+        (process.uids, process.gids, process.cmdline.join(" ")),
+        ([1, 2, 3, 4], [5, 6, 7, 8], "x --token ***".into())
+    );
     assert_eq!(proc.process(13, 0, vec![5]), None, "without status it has ended");
     assert!(Proc::open("/nonexistent").is_err());
 }
@@ -371,7 +392,10 @@ fn this_very_process_is_found_with_both_sides() {
     };
     assert_eq!((of_own(Role::Listens), of_own(Role::Client)), (1, 1));
     let accepted_at = accepted.peer_addr().unwrap();
-    assert!(found.sockets.iter().all(|(_, socket)| socket.address != accepted_at), "the accepted side is no client");
+    assert!(
+        found.sockets.iter().all(|(_, socket)| socket.address != accepted_at),
+        "the accepted side is no client"
+    );
     drop((client, accepted));
     let listening = by_netlink(Wanted::Listening, &EPHEMERAL).unwrap();
     assert!(listening.list.iter().any(|socket| socket.address == at));
@@ -387,7 +411,9 @@ fn the_tables_of_proc_tell_the_same_as_the_kernel() {
     let proc = Proc::open("/proc").unwrap();
     let by_proc = tables(&proc, "thread-self", Wanted::All, &ephemeral).unwrap();
     let by_kernel = by_netlink(Wanted::All, &ephemeral).unwrap();
-    for (address, protocol) in [(listener.local_addr().unwrap(), Protocol::Tcp), (udp.local_addr().unwrap(), Protocol::Udp)] {
+    for (address, protocol) in
+        [(listener.local_addr().unwrap(), Protocol::Tcp), (udp.local_addr().unwrap(), Protocol::Udp)]
+    {
         for sockets in [&by_proc, &by_kernel] {
             let found = sockets.list.iter().find(|s| s.address == address && s.protocol == protocol).unwrap();
             assert!(found.role == Role::Listens && found.inode != 0);
