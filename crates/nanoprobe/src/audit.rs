@@ -73,7 +73,7 @@ fn prepared(arguments: &AuditArgs, site: &SitePaths, host_root: &Path) -> Result
             .as_ref()
             .map_or_else(|| "an unknown system".into(), |os| format!("{} {}", os.id, os.version));
         let elsewhere = match sets.find(id).first() {
-            Some(rule) => format!("it is a rule of the set {}, about {}", rule.set, rule.discovery),
+            Some(rule) => format!("--set {} has it", rule.set),
             None => "`nanoprobe audit --all` shows those that there are".into(),
         };
         return Err(format!("the set {} has no rule {id} for {os}; {elsewhere}", audit.set.name()));
