@@ -9,6 +9,7 @@ pub mod fuzzing;
 mod host;
 mod idle;
 mod parse;
+pub mod reference;
 mod run;
 
 pub use host::{

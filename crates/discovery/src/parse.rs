@@ -4,6 +4,7 @@
 //! Everything here takes text that may be hostile: all loops are linear in it, all results bounded.
 
 pub mod container;
+pub mod cron;
 pub mod drop_ins;
 pub mod grub;
 pub mod ini;
@@ -20,11 +21,10 @@ pub mod sshd_keywords;
 pub mod sudoers_lines;
 pub mod support;
 pub mod systemd_conf;
+pub mod users;
 #[cfg(test)]
 pub mod testing;
-pub mod users;
 
-use crate::host::MAX_TEXT_BYTES;
 use crate::{Collected, Host};
 use model::text::{printable, shortened};
 use serde_json::{Map, Value, json};

@@ -44,6 +44,7 @@ mod rule;
 #[path = "audit_rules/syscalls.rs"]
 mod syscalls;
 
+use crate::parse::presence::not_there;
 use crate::parse::{Errors, Files};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use document::Facts;
@@ -86,7 +87,7 @@ const MAX_FILES: usize = 256;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if PROGRAMS.iter().all(|program| host.stat(program).is_err()) {
-        return Collected::new(json!({"NODATA": "auditd is not installed: there is no /usr/sbin/auditctl"}));
+        return not_there("auditd is not installed: there is no /usr/sbin/auditctl");
     }
     let mut errors = Errors::default();
     let mut data = Map::new();

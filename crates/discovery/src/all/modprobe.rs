@@ -25,16 +25,17 @@
 
 use crate::parse::container::container_of;
 use crate::parse::drop_ins::drop_ins;
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, cut_at_hash, mask_secrets, quoted};
 use crate::{
     Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "modprobe",
-    description: "kernel modules that are forbidden, loaded, available",
+    description: "Kernel modules that are forbidden, loaded, available",
     documentation: documentation::MODPROBE,
     parameters: &[Parameter {
         name: MODULES,
@@ -123,7 +124,7 @@ fn collect(host: &Host, parameters: &Parameters) -> Collected {
     if let Some(kind) = container_of(host) {
         let sentence =
             format!("this is a container ({kind}): the kernel and its modules belong to the machine");
-        return Collected::new(json!({ "NODATA": sentence }));
+        return not_there(sentence);
     }
     let mut errors = Errors::default();
     let mut rules = Rules::default();
@@ -346,6 +347,7 @@ fn word(text: &str) -> (&str, &str) {
 mod tests {
     use super::*;
     use crate::parse::testing::{check_any_text, check_fixtures, collect};
+    use serde_json::json;
 
     const FILE: &str = "/etc/modprobe.d/a.conf";
 

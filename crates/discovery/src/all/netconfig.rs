@@ -35,7 +35,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "netconfig",
-    description: "network interfaces and addresses",
+    description: "Network interfaces and addresses",
     documentation: documentation::NETCONFIG,
     parameters: &[],
     instances: &[Instance { name: "netconfig", parameters: &[], schedule: None }],

@@ -36,7 +36,7 @@ use unit_files::UnitFiles;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "services",
-    description: "services and other units: started at boot, and active",
+    description: "Services and other units: started at boot, and active",
     documentation: documentation::SERVICES,
     parameters: &[],
     instances: &[Instance { name: "_init_services", parameters: &[], schedule: None }],

@@ -47,6 +47,7 @@ mod processes;
 #[path = "tcpdiscovery/sockets.rs"]
 pub mod sockets;
 
+use crate::parse;
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
 use memory::Memory;
 use processes::Proc;
@@ -62,7 +63,7 @@ pub use processes::Process;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "tcpdiscovery",
-    description: "network services offered and used by processes",
+    description: "Network services offered and used by processes",
     documentation: documentation::TCPDISCOVERY,
     parameters: &[],
     instances: &[Instance { name: "_init_tcpdiscovery", parameters: &[], schedule: None }],
@@ -230,10 +231,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let found = match find(Wanted::All) {
         Ok(found) => found,
         Err(error) => {
-            let mut collected =
-                Collected::new(json!({"NODATA": "ERROR: Cannot read the sockets of this host"}));
-            collected.errors.push(error);
-            return collected;
+            return parse::collected((parse::no_data("the sockets of this host"), vec![error]));
         }
     };
     static MEMORY: LazyLock<Mutex<(Memory, Instant)>> =
