@@ -3,8 +3,11 @@
 
 use crate::all::{audit_rules, docker, firewall, netconfig, services, tcpdiscovery};
 
+/// Reads an answer, whatever it is.
+pub type Reader = fn(&[u8]);
+
 /// Each with a name; the bytes are the whole answer.
-pub const ANSWERS: &[(&str, fn(&[u8]))] = &[
+pub const ANSWERS: &[(&str, Reader)] = &[
     ("audit", audit_rules::any_answer),
     ("docker", docker::any_answer),
     ("nft", firewall::any_answer),

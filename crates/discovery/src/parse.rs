@@ -21,10 +21,11 @@ pub mod sshd_keywords;
 pub mod sudoers_lines;
 pub mod support;
 pub mod systemd_conf;
-pub mod users;
 #[cfg(test)]
 pub mod testing;
+pub mod users;
 
+use crate::host::MAX_TEXT_BYTES;
 use crate::{Collected, Host};
 use model::text::{printable, shortened};
 use serde_json::{Map, Value, json};

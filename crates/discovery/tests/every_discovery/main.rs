@@ -35,7 +35,9 @@ fn checked(
     });
     let (envelope, touched) =
         receiver.recv_timeout(TOO_LONG).unwrap_or_else(|_| panic!("{name} does not end"));
-    if std::env::var_os("T").is_some() { eprintln!("TIME {name} {}", t0.elapsed().as_millis()); }
+    if std::env::var_os("T").is_some() {
+        eprintln!("TIME {name} {}", t0.elapsed().as_millis());
+    }
     assert!(envelope.data.is_object(), "{name}: {:?}", envelope.data);
     assert!(envelope.canonical().len() <= MAX_DOCUMENT_BYTES, "{name}");
     for error in &envelope.errors {
