@@ -45,7 +45,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "checksums",
-    description: "checksums of programs, libraries and other files that matter",
+    description: "Checksums of programs, libraries and other files that matter",
     documentation: documentation::CHECKSUMS,
     parameters: &[
         Parameter {

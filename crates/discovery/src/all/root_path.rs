@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "root_path",
-    description: "directories from which root's commands come",
+    description: "Directories from which root's commands come",
     documentation: documentation::ROOT_PATH,
     parameters: &[],
     instances: &[Instance { name: "_init_root_path", parameters: &[], schedule: None }],

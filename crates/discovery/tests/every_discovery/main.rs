@@ -27,6 +27,7 @@ fn checked(
     let name = instance.name;
     let (sender, receiver) = mpsc::channel();
     let host = Host::at(root);
+    let t0 = std::time::Instant::now();
     std::thread::spawn(move || {
         let envelope = run(discovery, name, &host, &Parameters::new());
         // Nobody listens any more if this took too long.
@@ -34,6 +35,9 @@ fn checked(
     });
     let (envelope, touched) =
         receiver.recv_timeout(TOO_LONG).unwrap_or_else(|_| panic!("{name} does not end"));
+    if std::env::var_os("T").is_some() {
+        eprintln!("TIME {name} {}", t0.elapsed().as_millis());
+    }
     assert!(envelope.data.is_object(), "{name}: {:?}", envelope.data);
     assert!(envelope.canonical().len() <= MAX_DOCUMENT_BYTES, "{name}");
     for error in &envelope.errors {
@@ -45,4 +49,27 @@ fn checked(
     let root = fs::canonicalize(root).unwrap();
     let files = touched.files.iter().map(|file| file.strip_prefix(&root).unwrap().to_owned()).collect();
     (envelope, files)
+}
+
+/// What is not there is one sentence for people: what, and by which file one would see it; no error beside it.
+#[test]
+fn what_is_not_there_is_one_sentence() {
+    let tree = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    for (discovery, instance) in instances() {
+        let (envelope, _) = checked(discovery, instance, tree.path());
+        let Some(sentence) = envelope.data.get("NODATA") else { continue };
+        let sentence = sentence.as_str().unwrap().to_owned();
+        if sentence.starts_with("ERROR: ") {
+            assert!(!envelope.errors.is_empty(), "{}: {sentence}", instance.name);
+            continue;
+        }
+        assert!(envelope.errors.is_empty(), "{}: {:?}", instance.name, envelope.errors);
+        let tells_why = sentence.contains(": there is n") || sentence.ends_with("this is a file tree");
+        let is_short = !sentence.ends_with('.') && !sentence.contains(". ") && sentence.len() < 150;
+        if !tells_why || !is_short {
+            told.push(format!("{}: {sentence}", instance.name));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
 }
