@@ -71,7 +71,9 @@ fn seeds(discovery: &str, file: &str) -> Vec<PathBuf> {
         seeds.push(tree.join(file.trim_start_matches('/')));
     }
     seeds.extend(regular_files(&workspace().join("crates/discovery/tests/fixtures").join(discovery), 6));
-    seeds.retain(|seed| fs::metadata(seed).is_ok_and(|meta| meta.is_file() && meta.len() < u64::from(MAX_INPUT_BYTES)));
+    seeds.retain(|seed| {
+        fs::metadata(seed).is_ok_and(|meta| meta.is_file() && meta.len() < u64::from(MAX_INPUT_BYTES))
+    });
     seeds
 }
 
