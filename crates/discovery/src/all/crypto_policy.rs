@@ -79,8 +79,13 @@ fn policy(text: &str, file: &str, errors: &mut Errors) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_any_text, collect};
+    use crate::parse::testing::{check_any_text, check_fixtures, collect};
     use serde_json::json;
+
+    #[test]
+    fn fixtures() {
+        check_fixtures(&DISCOVERY);
+    }
 
     #[test]
     fn policies() {

@@ -182,9 +182,14 @@ fn pairs(words: &[&str]) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_any_text, collect};
+    use crate::parse::testing::{check_any_text, check_fixtures, collect};
 
     const FILE: &str = FILES[0];
+
+    #[test]
+    fn fixtures() {
+        check_fixtures(&DISCOVERY);
+    }
 
     #[test]
     fn values() {

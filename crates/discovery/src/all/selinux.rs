@@ -106,8 +106,13 @@ fn parse(text: &str, file: &str, errors: &mut Errors) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_any_text, collect};
+    use crate::parse::testing::{check_any_text, check_fixtures, collect};
     use serde_json::json;
+
+    #[test]
+    fn fixtures() {
+        check_fixtures(&DISCOVERY);
+    }
 
     #[test]
     fn a_tree_has_the_mode_of_its_next_boot() {

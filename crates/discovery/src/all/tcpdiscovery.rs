@@ -204,6 +204,24 @@ fn own_container() -> Option<String> {
     containers::of(&Proc::open(PROC).ok()?.text("self/cgroup", 16 * 1024)?)
 }
 
+/// For the fuzzer: the bytes are a piece of the kernel's answer, a table of /proc/net, or what it says of a process.
+pub(crate) fn any_answer(bytes: &[u8]) {
+    let mut filter = sockets::Filter::new(&sockets::EPHEMERAL);
+    // What an error here says does not matter.
+    let _ = sockets::messages(bytes, &mut |payload| {
+        for protocol in [6, 17] {
+            if let Some(raw) = sockets::parse(payload, protocol) {
+                filter.take(&raw);
+            }
+        }
+    });
+    let text = String::from_utf8_lossy(bytes);
+    sockets::by_tables(Wanted::All, &sockets::EPHEMERAL, |_| Some(text.clone().into_owned()));
+    sockets::ephemeral(&text);
+    containers::of(&text);
+    processes::command_line(bytes, &text);
+}
+
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if !host.is_running_system() {
         return Collected::new(json!({

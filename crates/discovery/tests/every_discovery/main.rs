@@ -27,6 +27,7 @@ fn checked(
     let name = instance.name;
     let (sender, receiver) = mpsc::channel();
     let host = Host::at(root);
+    let t0 = std::time::Instant::now();
     std::thread::spawn(move || {
         let envelope = run(discovery, name, &host, &Parameters::new());
         // Nobody listens any more if this took too long.
@@ -34,6 +35,9 @@ fn checked(
     });
     let (envelope, touched) =
         receiver.recv_timeout(TOO_LONG).unwrap_or_else(|_| panic!("{name} does not end"));
+    if std::env::var_os("T").is_some() {
+        eprintln!("TIME {name} {}", t0.elapsed().as_millis());
+    }
     assert!(envelope.data.is_object(), "{name}: {:?}", envelope.data);
     assert!(envelope.canonical().len() <= MAX_DOCUMENT_BYTES, "{name}");
     for error in &envelope.errors {
