@@ -25,18 +25,20 @@ pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 /// What somebody who wrote `word` may have meant: the word of least edit distance, in any case, that differs in at
-/// most one letter and another for every three of it; or else the first that the word begins, from three letters on.
+/// most one letter and another for every three of it, of several one that the word begins; or else the first that it
+/// begins, from three letters on.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     let (mut best, mut beginning) = (None, None);
     for candidate in known {
         let lower = candidate.to_ascii_lowercase();
         let steps = edit_distance(&word, &lower);
+        let rank = (steps, !lower.starts_with(&word));
         if steps <= 1 + candidate.len() / 3
             && steps < candidate.len().max(1)
-            && best.is_none_or(|(fewest, _)| steps < fewest)
+            && best.is_none_or(|(first, _)| rank < first)
         {
-            best = Some((steps, candidate));
+            best = Some((rank, candidate));
         }
         if beginning.is_none() && word.len() >= 3 && lower.starts_with(&word) {
             beginning = Some(candidate);
@@ -93,13 +95,14 @@ mod tests {
 
     #[test]
     fn what_was_meant() {
-        let known = ["allips", "allservers", "packagename", "EQ"];
+        let known = ["allips", "allservers", "packagename", "EQ", "V-102", "V-121"];
         for (word, meant) in [
             ("allserver", Some("allservers")),
             ("ALLIPS", Some("allips")),
             ("package", Some("packagename")),
             ("eq", Some("EQ")),
             ("zzz", None),
+            ("V-12", Some("V-121")),
             ("GT", None),
             ("", None),
         ] {
