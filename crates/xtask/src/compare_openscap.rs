@@ -157,8 +157,9 @@ impl Booted {
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.init, "-m", "-p", "-n", "-u", "-i", "-C"]);
-        command.arg(format!("--root={}", self.root.display())).args(["--wd=/", program]).args(arguments);
+        // -r and -w without a path: the root that process 1 has. A path would be looked up before the mount namespace
+        // is entered, and lead beside the tree's own mounts.
+        command.args(["-t", &self.init, "-m", "-p", "-n", "-u", "-i", "-C", "-r", "-w", program]).args(arguments);
         command
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C");
