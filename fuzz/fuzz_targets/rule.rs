@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
-    let data: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_else(|_| serde_json::json!({"a": &*text}));
+    let data: serde_json::Value =
+        serde_json::from_slice(bytes).unwrap_or_else(|_| serde_json::json!({"a": &*text}));
     if let Ok(expression) = Expression::parse(&text) {
         let _ = expression.evaluate(&[&data]);
     }

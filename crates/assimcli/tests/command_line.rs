@@ -191,8 +191,8 @@ fn a_misspelt_function_is_found_before_anything_is_loaded() {
     let root = tempfile::tempdir().unwrap();
     let set = root.path().join("mine/proc_sys");
     std::fs::create_dir_all(&set).unwrap();
-    let shipped =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../best_practices/catalogue/proc_sys/nist_V-38528.toml");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../best_practices/catalogue/proc_sys/nist_V-38528.toml");
     let good = std::fs::read_to_string(shipped).unwrap();
     std::fs::write(set.join("nist_V-38528.toml"), good.replace("EQ(", "EQU(")).unwrap();
     let directory = root.path().join("mine");

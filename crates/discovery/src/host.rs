@@ -16,7 +16,7 @@ pub(crate) use identity::Identity;
 use resolve::Resolver;
 use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
@@ -28,6 +28,10 @@ pub(crate) use walk::{Barriers, Limits, Next, Visited};
 
 /// The largest file that [`Host::read`] takes.
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How much text parsers with include directives may read in one run of a discovery: hundreds of files that are each
+/// as large as one may be would be gigabytes.
+pub const MAX_TEXT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What a host was asked for, as paths of the system the program runs on (below the root, when there is one).
 ///
@@ -45,6 +49,8 @@ pub struct Host {
     root: PathBuf,
     resolver: Resolver,
     touched: RefCell<Touched>,
+    /// Of [`MAX_TEXT_BYTES`].
+    text_left_bytes: Cell<u64>,
     /// Where discoveries may keep what spares them work next time.
     state: Option<PathBuf>,
 }
@@ -56,6 +62,7 @@ impl Host {
             root: PathBuf::from("/"),
             resolver: Resolver::running(),
             touched: RefCell::default(),
+            text_left_bytes: Cell::new(MAX_TEXT_BYTES),
             state: None,
         }
     }
@@ -66,7 +73,7 @@ impl Host {
         if root == Path::new("/") {
             return Host::running();
         }
-        Host { resolver: Resolver::tree(&root), root, touched: RefCell::default(), state: None }
+        Host { resolver: Resolver::tree(&root), root, ..Host::running() }
     }
 
     /// Where the tree lies on the system this program runs on; `/` for that system itself. Not for reading, which
@@ -106,6 +113,18 @@ impl Host {
         let bytes = self.read(path)?;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// Whether this run may still read so much; then it is counted.
+    pub(crate) fn takes_text(&self, bytes: usize) -> bool {
+        let left = self.text_left_bytes.get().checked_sub(bytes as u64);
+        self.text_left_bytes.set(left.unwrap_or(self.text_left_bytes.get()));
+        left.is_some()
+    }
+
+    /// Another run begins.
+    pub(crate) fn begin_run(&self) {
+        self.text_left_bytes.set(MAX_TEXT_BYTES);
     }
 
     /// A regular file for reading piece by piece; the caller bounds what it keeps.

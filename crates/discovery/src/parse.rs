@@ -4,6 +4,7 @@
 //! Everything here takes text that may be hostile: all loops are linear in it, all results bounded.
 
 pub mod container;
+pub mod cron;
 pub mod drop_ins;
 pub mod grub;
 pub mod ini;
@@ -20,10 +21,11 @@ pub mod sshd_keywords;
 pub mod sudoers_lines;
 pub mod support;
 pub mod systemd_conf;
-pub mod users;
 #[cfg(test)]
 pub mod testing;
+pub mod users;
 
+use crate::host::MAX_TEXT_BYTES;
 use crate::{Collected, Host};
 use model::text::{printable, shortened};
 use serde_json::{Map, Value, json};
@@ -37,6 +39,8 @@ pub const MAX_LINES: usize = 100_000;
 pub const MAX_INCLUDED_FILES: usize = 512;
 const MAX_ERRORS: usize = 100;
 const MAX_MATCHES: usize = 1000;
+/// The longest path that the kernel takes (PATH_MAX); a longer pattern can match none.
+const MAX_PATTERN_BYTES: usize = 4096;
 
 /// Why a file or directory gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +64,14 @@ pub trait Files {
 
 impl Files for Host {
     fn text(&self, path: &str) -> Result<String, NotRead> {
-        self.read_text(path).map_err(|error| NotRead { absent: error.is_missing(), why: error.to_string() })
+        let text = self
+            .read_text(path)
+            .map_err(|error| NotRead { absent: error.is_missing(), why: error.to_string() })?;
+        if self.takes_text(text.len()) {
+            return Ok(text);
+        }
+        let why = format!("{path}: with it this would be more than {MAX_TEXT_BYTES} bytes in one run");
+        Err(NotRead { absent: false, why })
     }
 
     fn names(&self, directory: &str) -> Result<Vec<String>, NotRead> {
@@ -132,11 +143,21 @@ pub fn collected((data, errors): (Value, Vec<String>)) -> Collected {
     Collected { data, errors, extras: Map::new() }
 }
 
-/// A piece of a file as it may stand in an error: short, harmless, without secrets.
-pub fn quoted(text: &str) -> String {
-    let start: String = text.chars().take(200).collect();
-    let masked = mask_secrets(&start);
-    format!("'{}'", shortened(&printable(&masked), 60))
+/// A piece of a file as it may stand in an error: short, harmless, without secrets. Made only when it is shown: of a
+/// file of junk most errors are only counted.
+pub fn quoted(text: &str) -> Quoted<'_> {
+    Quoted(text)
+}
+
+/// See [`quoted`].
+pub struct Quoted<'a>(&'a str);
+
+impl std::fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start: String = self.0.chars().take(200).collect();
+        let masked = mask_secrets(&start);
+        write!(f, "'{}'", shortened(&printable(&masked), 60))
+    }
 }
 
 /// The lines of a file that have content, with their numbers from 1 and without their line ends (LF or
@@ -344,8 +365,14 @@ fn mask_url(word: &str) -> Cow<'_, str> {
 }
 
 /// The absolute paths that match a glob(3) pattern, sorted; none is not an error. A pattern without
-/// wildcards is returned as it is, whether the file exists or not. At most 1000.
+/// wildcards is returned as it is, whether the file exists or not. At most 1000; one that is longer than any path
+/// fails.
 pub fn glob(files: &dyn Files, pattern: &str) -> Result<Vec<String>, NotRead> {
+    if pattern.len() > MAX_PATTERN_BYTES {
+        // Each part is appended to each path found so far: many parts would cost their square.
+        let why = format!("{}: longer than the {MAX_PATTERN_BYTES} bytes of a path", quoted(pattern));
+        return Err(NotRead { absent: false, why });
+    }
     let mut found = vec![String::new()];
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
         if !part.contains(['*', '?', '[']) {
@@ -376,12 +403,13 @@ pub fn glob(files: &dyn Files, pattern: &str) -> Result<Vec<String>, NotRead> {
 }
 
 /// Whether a name matches one pattern of glob(7): `*`, `?`, `[a-z]`, `[!a]`, `\` before a literal character.
-/// A leading dot must be matched by a dot. Quadratic at worst.
+/// A leading dot must be matched by a dot. A pattern of more than 4096 bytes matches nothing. Quadratic at worst.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    if name.starts_with('.') && !pattern.starts_with('.') {
+    if (name.starts_with('.') && !pattern.starts_with('.')) || pattern.len() > MAX_PATTERN_BYTES {
         return false;
     }
     let pattern: Vec<char> = pattern.chars().collect();
+    let last_close = pattern.iter().rposition(|c| *c == ']').unwrap_or(0);
     let name: Vec<char> = name.chars().collect();
     let (mut p, mut n) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -389,7 +417,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
         if pattern.get(p) == Some(&'*') {
             retry = Some((p + 1, n));
             p += 1;
-        } else if let Some(next) = match_one(&pattern, p, name[n]) {
+        } else if let Some(next) = match_one(&pattern, p, last_close, name[n]) {
             p = next;
             n += 1;
         } else if let Some((star, at)) = retry {
@@ -403,10 +431,12 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-/// Where the pattern goes on if its element at `p` matches the character.
-fn match_one(pattern: &[char], p: usize, c: char) -> Option<usize> {
+/// Where the pattern goes on if its element at `p` matches the character. `last_close` is where its last `]` stands:
+/// it is not looked for again for each `[` behind it.
+fn match_one(pattern: &[char], p: usize, last_close: usize, c: char) -> Option<usize> {
     match *pattern.get(p)? {
         '?' => Some(p + 1),
+        '[' if p >= last_close => (c == '[').then_some(p + 1),
         '[' => {
             let negated = matches!(pattern.get(p + 1), Some('!' | '^'));
             let first = p + 1 + usize::from(negated);
@@ -516,6 +546,11 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
+        let brackets = format!("*{}x", "[".repeat(2000));
+        let start = std::time::Instant::now();
+        assert!(!matches(&brackets, &"[".repeat(4000)));
+        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(!matches(&"*".repeat(4097), "a"));
         let stars = "*a".repeat(2000);
         assert!(!matches(&stars, &"a".repeat(1999)));
         let tree = Tree::of(&[
@@ -530,6 +565,7 @@ mod tests {
         );
         assert_eq!(glob(&tree, "/etc/none/x").unwrap(), ["/etc/none/x"]);
         assert!(glob(&tree, "/none/*").unwrap().is_empty());
+        assert!(glob(&tree, &"/a".repeat(400_000)).unwrap_err().why.contains("longer than"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ const MAX_ERROR_CHARS: usize = 1000;
 /// the envelope's `errors`. A panic in a collector is a bug, but must not take the agent down with it.
 pub fn run(discovery: &Discovery, instance: &str, host: &Host, parameters: &Parameters) -> Envelope {
     let parameters = complete(discovery, instance, parameters);
+    host.begin_run();
     // A collector shares nothing with us but the host, and a host's records stay usable after a panic.
     let collected = catch_unwind(AssertUnwindSafe(|| (discovery.collect)(host, &parameters)))
         .unwrap_or_else(|cause| panicked(discovery, cause.as_ref()));

@@ -95,6 +95,9 @@ pub struct DiscoverArgs {
     /// List the discoveries there are
     #[arg(long, conflicts_with_all = ["kind", "params"])]
     pub list: bool,
+    /// Explain the discovery instead of running it: what it reads, the shape of its data, its parameters
+    #[arg(long, requires = "kind", conflicts_with_all = ["list", "params"])]
+    pub explain: bool,
     /// Type or instance to run, or an executable of the discovery_agents directories
     #[arg(value_name = "TYPE", required_unless_present = "list")]
     pub kind: Option<String>,

@@ -29,6 +29,9 @@ pub fn discover(arguments: &DiscoverArgs, site: &SitePaths, host_root: &Path, pr
         return list(&scan);
     }
     let kind = arguments.kind.as_deref().unwrap_or_default();
+    if arguments.explain {
+        return explain(kind, &scan);
+    }
     let parameters: Parameters = arguments.params.iter().cloned().collect();
     if !host_root.is_dir() {
         return failed(&format!("--host-root {}: there is no such directory", host_root.display()));
@@ -105,6 +108,19 @@ fn list(scan: &executables::Scan) -> Answer {
     Answer { output, messages, code: 0 }
 }
 
+fn explain(kind: &str, scan: &executables::Scan) -> Answer {
+    if let Some((discovery, _)) = discovery::find(kind) {
+        let output = discovery::reference::explanation(discovery);
+        return Answer { output, messages: String::new(), code: 0 };
+    }
+    match scan.executables.iter().find(|executable| executable.name == kind || executable.instance == kind) {
+        Some(executable) => {
+            failed(&format!("{kind} is an executable, look into it: {}", executable.path.display()))
+        }
+        None => failed(&unknown(kind, scan)),
+    }
+}
+
 fn run_executable(executable: &Executable, host: &Host, parameters: &Parameters) -> Result<Envelope, String> {
     let (result, ended) = collector::run_executable(executable, &host.name(), parameters, BY_HAND);
     let stderr = String::from_utf8_lossy(&ended.error_text);
@@ -123,32 +139,16 @@ fn unknown_parameter(discovery: &discovery::Discovery, parameters: &Parameters) 
 }
 
 fn unknown(kind: &str, scan: &executables::Scan) -> String {
-    let mut names: Vec<&str> = discovery::all().iter().map(|discovery| discovery.name).collect();
-    names.extend(scan.executables.iter().map(|executable| executable.name.as_str()));
-    let nearest = names.iter().map(|name| (distance(kind, name), name)).min();
+    let names = discovery::all().iter().map(|discovery| discovery.name);
+    let names = names.chain(scan.executables.iter().map(|executable| executable.name.as_str()));
+    let nearest = model::text::nearest(kind, names);
     let refused = scan.problems.iter().find(|problem| problem.contains(&format!("/{kind} ")));
     let hint = match (refused, nearest) {
         (Some(problem), _) => format!("; {problem}"),
-        (None, Some((steps, name))) if steps <= 1 + name.len() / 3 => format!("; did you mean {name:?}?"),
+        (None, Some(name)) => format!("; did you mean {name:?}?"),
         _ => "; `nanoprobe discover --list` shows them all".into(),
     };
     format!("there is no discovery {kind:?}{hint}")
-}
-
-/// Edit distance (Levenshtein 1965), of the first 64 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -178,6 +178,18 @@ mod tests {
         fs::remove_file(root.path().join("etc/login.defs")).unwrap();
         let answer = ask(root.path(), &["login_defs", "--host-root", root.path().to_str().unwrap()]);
         assert!(answer.code == 0 && answer.messages.contains("login.defs"), "{answer:?}");
+    }
+
+    #[test]
+    fn a_discovery_explains_itself() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["login_defs", "_init_login_defs"] {
+            let answer = ask(root.path(), &[name, "--explain"]);
+            assert!(answer.code == 0 && answer.output.contains("/etc/login.defs"), "{answer:?}");
+            assert!(answer.output.contains("Instance _init_login_defs"), "{answer:?}");
+        }
+        let answer = ask(root.path(), &["login_def", "--explain"]);
+        assert!(answer.code == 1 && answer.messages.contains("did you mean"), "{answer:?}");
     }
 
     #[test]
@@ -220,12 +232,5 @@ mod tests {
         assert!(answer.code == 1 && answer.messages.contains("sorry"), "{answer:?}");
         fs::set_permissions(directory.join("broken"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(ask(root.path(), &["broken"]).messages.contains("not executable"));
-    }
-
-    #[test]
-    fn distances() {
-        for (a, b, steps) in [("", "abc", 3), ("sshd", "sshd", 0), ("shsd", "sshd", 2), ("pan", "pam", 1)] {
-            assert_eq!(distance(a, b), steps, "{a} {b}");
-        }
     }
 }

@@ -24,13 +24,13 @@ async fn a_change_arrives_at_once_and_a_stop_is_told() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let pid_file = site.root().join("var/run/nanoprobe");
     assert_eq!(std::fs::read_to_string(&pid_file).unwrap().trim(), nanoprobe.pid().to_string());
-    let reports = site.store.lock().unwrap().reports.len();
+    assert_eq!(site.store.lock().unwrap().count(LOGIN_DEFS), 1);
     site.write_login_defs(2);
     let took = site.until("the change", |store| days(store, 2)).await;
     assert!(took < Duration::from_secs(5), "{took:?}");
     eprintln!("a change took {took:?} from file to commit");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(site.store.lock().unwrap().reports.len(), reports + 1, "one change, one report");
+    assert_eq!(site.store.lock().unwrap().count(LOGIN_DEFS), 2, "one change, one report");
     nanoprobe.signal(Signal::TERM);
     assert!(nanoprobe.end().await.success());
     assert_eq!(site.store.lock().unwrap().goodbyes, ["HBSHUTDOWN"]);

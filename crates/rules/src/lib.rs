@@ -7,6 +7,7 @@
 
 pub mod evaluate;
 pub mod expression;
+pub mod reference;
 pub mod rule;
 pub mod rule_file;
 pub mod rule_set;

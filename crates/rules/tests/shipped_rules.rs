@@ -1,7 +1,9 @@
 //! The rules inside the program are good.
 
-use rules::{Points, RuleSets, Status, evaluate};
+use rules::rule_set::CATALOGUE;
+use rules::{OperatingSystem, Points, RuleSets, Status, evaluate};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 #[test]
 fn every_shipped_rule_is_good() {
@@ -24,11 +26,71 @@ fn every_shipped_rule_is_good() {
 #[test]
 fn all_ids_of_the_original_are_there() {
     let (sets, _) = RuleSets::load(&[]);
-    let base = sets.effective("BASE").expect("the set BASE");
+    let original = sets.effective("original").expect("the set of the original");
     let ids: Vec<&str> = include_str!("data/original-rule-ids.txt").lines().collect();
     assert_eq!(ids.len(), 74);
-    let missing: Vec<&&str> = ids.iter().filter(|id| base.rule(id).is_none()).collect();
+    let missing: Vec<&&str> = ids.iter().filter(|id| original.rule(id).is_none()).collect();
     assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(original.rules().count(), 74);
+}
+
+#[test]
+fn every_benchmark_has_its_set_and_base_picks_by_operating_system() {
+    let (sets, _) = RuleSets::load(&[]);
+    let size =
+        |set: &str| sets.effective(set).unwrap_or_else(|| panic!("there is no set {set}")).rules().count();
+    assert!(size("catalogue") > 1000, "{}", size("catalogue"));
+    for (set, at_least) in [
+        ("stig-rhel8", 340),
+        ("stig-rhel9", 420),
+        ("stig-rhel10", 400),
+        ("stig-ubuntu2204", 200),
+        ("stig-ubuntu2404", 200),
+        ("cis-debian12", 480),
+        ("cis-rhel9", 380),
+        ("cis-ubuntu2204", 480),
+        ("cis-ubuntu2404", 480),
+    ] {
+        assert!(size(set) >= at_least, "{set} has {} rules", size(set));
+    }
+    for (id, like, version, set) in [
+        ("debian", "", "12", "cis-debian12"),
+        ("debian", "", "13", "cis-debian12"),
+        ("ubuntu", "debian", "22.04", "cis-ubuntu2204"),
+        ("ubuntu", "debian", "24.04", "cis-ubuntu2404"),
+        ("linuxmint", "ubuntu debian", "21.3", "cis-ubuntu2404"),
+        ("rhel", "fedora", "9.4", "cis-rhel9"),
+        ("rocky", "rhel centos fedora", "8.10", "stig-rhel8"),
+        ("ol", "fedora", "9.3", "cis-rhel9"),
+        ("almalinux", "rhel centos fedora", "10.0", "stig-rhel10"),
+    ] {
+        let os = OperatingSystem::of(&json!({"id": id, "id_like": like, "version_id": version})).unwrap();
+        let base = sets.effective_for("BASE", Some(&os)).unwrap();
+        assert_eq!(base.chain(), ["BASE", set, "original"], "{id} {version}");
+        assert!(base.rule("nist_V-38528").is_some(), "{id} {version}");
+    }
+    let other = OperatingSystem::of(&json!({"id": "alpine", "version_id": "3.20"})).unwrap();
+    assert_eq!(sets.effective_for("BASE", Some(&other)).unwrap().chain(), ["BASE", "original"]);
+}
+
+/// A benchmark that leaves a choice (this firewall or that) has rules that contradict each other; then it must depend
+/// on the host which of them is judged.
+#[test]
+fn alternatives_within_a_set_depend_on_the_host() {
+    let (sets, _) = RuleSets::load(&[]);
+    let mut wrong = Vec::new();
+    for set in sets.iter().filter(|set| set.name() != CATALOGUE) {
+        let mut unconditional: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for rule in set.rules().filter(|rule| rule.applies.is_none()) {
+            if let Some(subject) = &rule.subject {
+                unconditional.entry(subject).or_default().push(&rule.id);
+            }
+        }
+        for (subject, rules) in unconditional.into_iter().filter(|(_, rules)| rules.len() > 1) {
+            wrong.push(format!("{}: {subject}: {}", set.name(), rules.join(", ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

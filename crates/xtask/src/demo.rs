@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use system::process::{self, Running, is_root};
 use system::site::{Programs, Site, last_lines};
 
+/// Rules shown with their fixes; a fresh installation breaks dozens, which nobody reads at once.
+const WORST_SHOWN: &str = "5";
 /// Marks a directory as ours to delete.
 const MARKER: &str = ".made-by-xtask-demo";
 
@@ -126,7 +128,14 @@ fn watch_documents_arrive(
 
 fn report(site: &Site) -> Outcome {
     let mut command = Command::new(site.programs.path("assimcli"));
-    command.arg("--root").arg(site.paths.root()).args(["-o", "table", "score", "--fixes"]);
+    command.arg("--root").arg(site.paths.root()).args([
+        "-o",
+        "table",
+        "score",
+        "--fixes",
+        "--top",
+        WORST_SHOWN,
+    ]);
     match command.status() {
         // 2 = ran, and found what the user must look at.
         Ok(status) if matches!(status.code(), Some(0 | 2)) => Ok(()),
@@ -144,6 +153,7 @@ fn next_steps(site: &Site) {
     let root = site.paths.root().strip_prefix(workspace()).unwrap_or(site.paths.root()).display().to_string();
     println!("\nWhat to type next, in another terminal while the demo runs:");
     for (words, meaning) in [
+        ("score", "all rules that fail, a line each"),
         ("rules show nist_V-38528", "what one rule checks, why, and how to fix it"),
         ("query list", "the questions that can be asked"),
         ("query allservers", "the hosts and their state"),

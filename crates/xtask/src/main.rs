@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `tidy`, `new`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `compare-openscap`, `fuzz`, `tidy`, `new`.
 
 mod bench;
 mod compare_openscap;

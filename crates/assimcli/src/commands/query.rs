@@ -2,6 +2,7 @@
 
 use crate::client::{encoded, get, post};
 use crate::{Context, Failure, Finding};
+use model::text::nearest;
 use output::{Format, Rows, print};
 use serde_json::{Map, Value, json};
 
@@ -19,12 +20,11 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         list(context, &known)?;
         return Ok(Finding::Nothing);
     }
-    let names: Vec<&str> =
-        known.as_array().into_iter().flatten().filter_map(|q| q["name"].as_str()).collect();
+    let names = known.as_array().into_iter().flatten().filter_map(|q| q["name"].as_str());
     let Some(query) = known.as_array().into_iter().flatten().find(|q| q["name"] == options.name.as_str())
     else {
         return Err(Failure::new(format!("there is no query {:?}", options.name)).hint(
-            match closest(&options.name, &names) {
+            match nearest(&options.name, names) {
                 Some(near) => format!("Did you mean {near:?}? `assimcli query list` shows all."),
                 None => "`assimcli query list` shows all.".into(),
             },
@@ -86,28 +86,16 @@ fn parameters(query: &Value, words: &[String]) -> Result<Map<String, Value>, Fai
     }
 }
 
-/// The known word that shares the longest beginning, or contains the other.
-pub fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let common = |other: &str| word.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
-    known
-        .iter()
-        .copied()
-        .filter(|other| common(other) >= 3 || other.contains(word) && word.len() >= 3)
-        .max_by_key(|other| common(other))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn bare_values_and_misspelt_names() {
+    fn bare_values_and_wrong_names() {
         let query = json!({"name": "findip", "parameters": [{"name": "ipaddr", "type": "ipaddr"}]});
         assert_eq!(parameters(&query, &["10.0.0.1".into()]).unwrap()["ipaddr"], "10.0.0.1");
         assert_eq!(parameters(&query, &["ipaddr=::1".into()]).unwrap()["ipaddr"], "::1");
         assert!(parameters(&query, &[]).unwrap_err().message.contains("ipaddr"));
         assert!(parameters(&query, &["a=1".into(), "b=2".into()]).is_err());
-        assert_eq!(closest("allserver", &["allips", "allservers"]), Some("allservers"));
-        assert_eq!(closest("zzz", &["allips"]), None);
     }
 }

@@ -1,9 +1,8 @@
 //! `rules`: show, check, load and try rules. Works on the files, with or without a running CMA.
 
 use crate::client::post;
-use crate::commands::query::closest;
 use crate::{Context, Failure, Finding};
-use model::text::printable;
+use model::text::{nearest, printable};
 use output::{Format, Rows, note, print};
 use rules::{Expression, OperatingSystem, Points, RuleProblem, RuleSets};
 use serde_json::{Value, json};
@@ -166,10 +165,8 @@ fn show(context: &Context, id: &str, set: Option<&str>) -> Result<Finding, Failu
         None => sets.find(id),
     };
     if found.is_empty() {
-        let known: Vec<String> =
-            sets.iter().flat_map(|set| set.rules().map(|rule| rule.id.clone())).collect();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let near = closest(id, &known).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
+        let known = sets.iter().flat_map(|set| set.rules().flat_map(|rule| rule.names()));
+        let near = nearest(id, known).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
         return Err(Failure::new(format!("no rule is called {id:?}"))
             .hint(format!("{near}`assimcli rules list` shows all.")));
     }

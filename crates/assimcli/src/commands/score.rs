@@ -86,6 +86,12 @@ fn for_people(context: &Context, options: &Options, failing: &[Value]) -> Result
         page +=
             "\n`assimcli score --fixes` tells how to mend them, `assimcli rules show ID` all about one.\n";
     }
+    if let Some(more) = rules.len().checked_sub(shown).filter(|more| *more > 0) {
+        page += &format!(
+            "\n{more} more fail{}; without --top all are shown.\n",
+            if more == 1 { "s" } else { "" }
+        );
+    }
     Ok(print(&page)?)
 }
 

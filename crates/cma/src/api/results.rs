@@ -44,7 +44,8 @@ pub async fn results(site: Shared, query: Result<Query<ResultsQuery>, QueryRejec
         ids.push(rule.clone());
         let names: Vec<String> = (0..ids.len()).map(|number| format!(":rule{number}")).collect();
         conditions.push(format!("rule_id IN ({})", names.join(", ")));
-        parameters.extend(ids.into_iter().enumerate().map(|(number, id)| (format!("rule{number}"), json!(id))));
+        parameters
+            .extend(ids.into_iter().enumerate().map(|(number, id)| (format!("rule{number}"), json!(id))));
     }
     let statement = format!(
         "SELECT host, domain, instance, discovertype, rule_id, category, severity, status, score, used_values, note, since \

@@ -5,9 +5,7 @@ use super::events::about_host;
 use super::{Context, LogLine};
 use model::envelope::Envelope;
 use model::{Designation, EventType, Timestamp};
-use rules::{
-    Documents, EffectiveSet, OperatingSystem, Rule, RuleResult, Severity, Status, Transition,
-};
+use rules::{Documents, EffectiveSet, OperatingSystem, Rule, RuleResult, Severity, Status, Transition};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,7 +32,8 @@ pub fn document(
         return Ok(());
     }
     for other in tx.documents(&host.designation)? {
-        let depends = concerns_all || depending.contains(&other.discovertype) || depending.contains(&other.instance);
+        let depends =
+            concerns_all || depending.contains(&other.discovertype) || depending.contains(&other.instance);
         if depends && other.instance != row.instance {
             let Some(envelope) = body(tx, context, host, &other)? else { continue };
             // Nothing of its own changed: what decides came with the other document.
@@ -64,7 +63,8 @@ impl System {
             Some(envelope) => Some(envelope.data.clone()),
             None => match tx.document(&host.designation, OS_INSTANCE)? {
                 Some(row) => {
-                    let envelope = tx.body(&row.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok());
+                    let envelope =
+                        tx.body(&row.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok());
                     envelope.map(|envelope| envelope.data)
                 }
                 None => None,
@@ -186,12 +186,16 @@ fn results(
     documents: &Documents<'_>,
 ) -> Vec<RuleResult> {
     let points = &context.knowledge.config.rules.points;
-    if let Ok(results) = catch_unwind(AssertUnwindSafe(|| rules::evaluate_with(rules, data, points, documents))) {
+    if let Ok(results) =
+        catch_unwind(AssertUnwindSafe(|| rules::evaluate_with(rules, data, points, documents)))
+    {
         return results;
     }
     let mut results = Vec::new();
     for rule in rules {
-        match catch_unwind(AssertUnwindSafe(|| rules::evaluate_with(std::slice::from_ref(rule), data, points, documents))) {
+        match catch_unwind(AssertUnwindSafe(|| {
+            rules::evaluate_with(std::slice::from_ref(rule), data, points, documents)
+        })) {
             Ok(one) => results.extend(one),
             Err(_) => {
                 context.produced.log.push(LogLine {

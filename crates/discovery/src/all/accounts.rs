@@ -27,6 +27,7 @@
 //!  "uid_zero": ["root"], "nis": []}
 //! ```
 
+use crate::parse::ownership::first_number_of_people;
 use crate::parse::shadow::{self, Shadow, State, date};
 use crate::parse::users::{self, Homes, LINE_BYTES, MAX_BYTES, User, id, is_name};
 use crate::parse::{self, Errors, Files, pam_stack};
@@ -94,7 +95,8 @@ fn read(files: &dyn Files, today: i64, home_exists: impl Fn(&str) -> Option<bool
     let (shadow, group, gshadow, shells) =
         (optional("/etc/shadow"), optional("/etc/group"), optional("/etc/gshadow"), optional("/etc/shells"));
     let shells = shells.map(|text| shells_of(&text, &mut errors));
-    let kinds = Kinds { uid_min: users::uid_min(files), shells: shells.as_deref() };
+    let uid_min = i64::from(first_number_of_people(files, "UID_MIN"));
+    let kinds = Kinds { uid_min, shells: shells.as_deref() };
 
     let mut data = Map::new();
     data.insert("passwd".into(), passwd(&users, &kinds, &home_exists));

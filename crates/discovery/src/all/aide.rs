@@ -22,6 +22,8 @@
 #[path = "aide/config.rs"]
 mod config;
 
+use crate::parse::cron;
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files};
 use crate::{
     Collected, Discovery, Host, Instance, Kind, Parameters, Schedule, Trigger, documentation, no_graph,
@@ -46,24 +48,17 @@ const CONFIGS: [&str; 2] = ["/etc/aide/aide.conf", "/etc/aide.conf"];
 const AUDIT_TOOLS: [&str; 7] =
     ["auditctl", "auditd", "ausearch", "aureport", "autrace", "augenrules", "audisp-syslog"];
 const WANTED: [&str; 10] = ["p", "i", "n", "u", "g", "s", "b", "acl", "xattrs", "sha512"];
-const CRON_DIRECTORIES: [&str; 5] =
-    ["/etc/cron.d", "/etc/cron.daily", "/etc/cron.hourly", "/etc/cron.weekly", "/etc/cron.monthly"];
-const CRONTABS: [&str; 4] =
-    ["/etc/crontab", "/etc/anacrontab", "/var/spool/cron/crontabs/root", "/var/spool/cron/root"];
 const TIMERS: [&str; 3] = [
     "/etc/systemd/system/timers.target.wants",
     "/etc/systemd/system/multi-user.target.wants",
     "/usr/lib/systemd/system/timers.target.wants",
 ];
 const MAX_FILES: usize = 128;
-const MAX_JOB_BYTES: u64 = 256 * 1024;
 const EXAMPLES: usize = 10;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if PROGRAMS.iter().all(|program| host.stat(program).is_err()) {
-        return Collected::new(
-            json!({"NODATA": "AIDE is not installed: there is no /usr/bin/aide or /usr/sbin/aide"}),
-        );
+        return not_there("AIDE is not installed: there is no /usr/bin/aide or /usr/sbin/aide");
     }
     let mut errors = Errors::default();
     let found = CONFIGS.into_iter().find_map(|path| match host.text(path) {
@@ -160,19 +155,7 @@ fn audit_tools(host: &Host, config: &Config) -> Map<String, Value> {
 
 /// Files of cron in which a line that is no comment runs AIDE, and timers of it that are switched on.
 fn scheduled(host: &Host) -> Vec<String> {
-    let mut files: Vec<String> = CRONTABS.iter().map(|&path| path.to_owned()).collect();
-    for directory in CRON_DIRECTORIES {
-        let mut names = host.names(directory).unwrap_or_default();
-        // run-parts(8) and cron(8) skip names with a dot.
-        names.retain(|name| !name.contains('.'));
-        names.sort();
-        files.extend(names.into_iter().take(MAX_FILES).map(|name| format!("{directory}/{name}")));
-    }
-    files.retain(|path| {
-        let bytes = host.read_at_most(path, MAX_JOB_BYTES).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        text.lines().any(|line| !line.trim_start().starts_with('#') && runs_aide(line))
-    });
+    let mut files = cron::jobs(host, runs_aide);
     for directory in TIMERS {
         let mut names = host.names(directory).unwrap_or_default();
         names.retain(|name| name.contains("aide") && name.ends_with(".timer"));

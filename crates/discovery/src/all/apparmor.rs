@@ -13,6 +13,7 @@
 //! ```
 
 use crate::parse::container::container_of;
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, collected, no_data, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
@@ -35,14 +36,16 @@ const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 const MAX_PROFILES: usize = 10_000;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
-    let nothing = |sentence: String| Collected::new(json!({ "NODATA": sentence }));
+    let nothing = |sentence: String| not_there(sentence);
     if let Some(kind) = container_of(host) {
         return nothing(format!("this is a container ({kind}): AppArmor belongs to the machine"));
     }
     let enabled = match host.text(ENABLED) {
         Ok(text) => text.trim() == "Y",
         Err(reason) if reason.absent && !host.is_running_system() => {
-            return nothing("which profiles AppArmor has can only be told of a running kernel".into());
+            return nothing(
+                "the profiles of AppArmor belong to a running kernel, and this is a file tree".into(),
+            );
         }
         Err(reason) if reason.absent => return nothing("this kernel has no AppArmor".into()),
         Err(reason) => {

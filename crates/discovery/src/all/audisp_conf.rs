@@ -11,6 +11,7 @@
 //!  "audisp-remote.remote_server": "logs.example.org", "offload_jobs": ["/etc/cron.weekly/audit-offload"]}
 //! ```
 
+use crate::parse::cron;
 use crate::parse::{self, Errors, Files, is_plausible_key, quoted, scalar};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
@@ -29,11 +30,7 @@ pub static DISCOVERY: Discovery = Discovery {
 
 const PLUGIN_DIRECTORIES: [&str; 2] = ["/etc/audit/plugins.d", "/etc/audisp/plugins.d"];
 const SENDERS: [&str; 2] = ["/etc/audit/audisp-remote.conf", "/etc/audisp/audisp-remote.conf"];
-const JOBS: [&str; 5] =
-    ["/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/cron.d"];
-const CRONTABS: [&str; 3] = ["/etc/crontab", "/var/spool/cron/crontabs/root", "/var/spool/cron/root"];
 const MAX_FILES: usize = 128;
-const MAX_JOB_BYTES: u64 = 256 * 1024;
 /// Settings whose value is one of a fixed set of words, besides those that end in `_action`.
 const WORDS: [&str; 6] = ["direction", "type", "format", "mode", "transport", "enable_krb5"];
 
@@ -73,7 +70,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
             Err(reason) => errors.unread(&reason),
         }
     }
-    let jobs = offload_jobs(host);
+    let jobs = cron::jobs(host, |line| line.contains("/var/log/audit"));
     if !jobs.is_empty() {
         data.insert("offload_jobs".into(), json!(jobs));
     }
@@ -130,24 +127,6 @@ fn parse_file(text: &str, file: &str, plugin: &str, data: &mut Map<String, Value
         };
         data.insert(full, value);
     }
-}
-
-/// Files of cron in which a line that is no comment names the directory of the audit logs.
-fn offload_jobs(host: &Host) -> Vec<String> {
-    let mut files: Vec<String> = CRONTABS.iter().map(|&path| path.to_owned()).collect();
-    for directory in JOBS {
-        let mut names = host.names(directory).unwrap_or_default();
-        // run-parts(8) and cron(8) skip names with a dot.
-        names.retain(|name| !name.contains('.'));
-        names.sort();
-        files.extend(names.into_iter().take(MAX_FILES).map(|name| format!("{directory}/{name}")));
-    }
-    files.retain(|path| {
-        let bytes = host.read_at_most(path, MAX_JOB_BYTES).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains("/var/log/audit"))
-    });
-    files
 }
 
 #[cfg(test)]

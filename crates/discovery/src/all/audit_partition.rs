@@ -14,9 +14,12 @@
 //!  "own": true, "size_megabytes": 10230, "configured_megabytes": 40, "week_megabytes": 256}
 //! ```
 
+use super::findmnt::{self, Mount};
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, integer};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,7 +47,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         Ok(text) => text,
         Err(reason) if reason.absent => {
             let why = format!("auditd is not installed: there is no {CONFIG}");
-            return Collected::new(json!({ "NODATA": why }));
+            return not_there(why);
         }
         Err(reason) => {
             errors.unread(&reason);
@@ -58,15 +61,16 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         setting("log_file").filter(|path| path.starts_with('/')).unwrap_or("/var/log/audit/audit.log");
     let directory = log_file.rsplit_once('/').map(|(directory, _)| directory).filter(|d| !d.is_empty());
     let path = directory.unwrap_or("/");
-    let (table, format) = if host.is_running_system() {
-        ("/proc/self/mountinfo", Format::Mountinfo)
+    let (table, parse): (_, Table) = if host.is_running_system() {
+        (findmnt::MOUNTINFO, findmnt::mountinfo)
     } else {
-        ("/etc/fstab", Format::Fstab)
+        (findmnt::FSTAB, findmnt::fstab)
     };
     let mut data = Map::new();
     data.insert("path".into(), path.into());
     match host.text(table) {
-        Ok(text) => mounted(&text, format, path, &mut data),
+        // Malformed lines are told by the discovery of mounts.
+        Ok(text) => mounted(&parse(&text, table, &mut Errors::default()), path, &mut data),
         Err(reason) => errors.unread(&reason),
     }
     let number = |name: &str| setting(name).and_then(integer).filter(|number| (0..1 << 32).contains(number));
@@ -113,54 +117,17 @@ fn settings(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Mountinfo,
-    Fstab,
-}
+type Table = fn(&str, &str, &mut Errors) -> BTreeMap<String, Mount>;
 
-/// The last entry whose mount point is the nearest above `path`, or `path` itself.
-fn mounted(text: &str, format: Format, path: &str, data: &mut Map<String, Value>) {
-    let mut best: Option<(String, &str, &str)> = None;
-    let mut errors = Errors::default();
-    for (_, line) in parse::lines(text, "", &mut errors) {
-        let words: Vec<&str> = line.split_whitespace().take(64).collect();
-        let entry = match format {
-            Format::Fstab if line.trim_start().starts_with('#') => None,
-            Format::Fstab => words.get(1).zip(words.get(2)).map(|(point, kind)| (*point, words[0], *kind)),
-            Format::Mountinfo => {
-                let rest = words.iter().position(|word| *word == "-").unwrap_or(words.len());
-                match (words.get(4), words.get(rest + 1), words.get(rest + 2)) {
-                    (Some(point), Some(kind), Some(device)) => Some((*point, *device, *kind)),
-                    _ => None,
-                }
-            }
-        };
-        let Some((point, device, kind)) = entry.filter(|(point, ..)| point.starts_with('/')) else {
-            continue;
-        };
-        let point = unescaped(point);
-        let is_above =
-            point == "/" || path == point || path.strip_prefix(&point).is_some_and(|r| r.starts_with('/'));
-        if is_above && best.as_ref().is_none_or(|(other, ..)| point.len() >= other.len()) {
-            best = Some((point, device, kind));
-        }
-    }
-    if let Some((point, device, kind)) = best {
+/// What is mounted at `path` or nearest above it.
+fn mounted(mounts: &BTreeMap<String, Mount>, path: &str, data: &mut Map<String, Value>) {
+    let above = std::path::Path::new(path).ancestors().filter_map(std::path::Path::to_str);
+    if let Some((point, mount)) = above.filter_map(|point| mounts.get_key_value(point)).next() {
         data.insert("own".into(), (point == path).into());
-        data.insert("mount_point".into(), point.into());
-        data.insert("device".into(), device.into());
-        data.insert("fstype".into(), kind.into());
+        data.insert("mount_point".into(), point.as_str().into());
+        data.insert("device".into(), mount.source.as_str().into());
+        data.insert("fstype".into(), mount.fstype.as_str().into());
     }
-}
-
-/// Octal escapes of blanks in the tables of mounts.
-fn unescaped(point: &str) -> String {
-    let mut text = point.to_owned();
-    for (escape, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
-        text = text.replace(escape, character);
-    }
-    if text.len() > 1 { text.trim_end_matches('/').to_owned() } else { text }
 }
 
 /// Sizes of all logs, and the time of the first record in the oldest of them.
@@ -194,6 +161,7 @@ fn per_week(bytes: u64, since: u64, now: u64) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::parse::testing::{check_any_text, check_fixtures, collect};
+    use serde_json::json;
 
     const MOUNTS: &str = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
                           30 22 8:2 / /var/log rw - xfs /dev/sda2 rw\nnonsense\n\
@@ -208,7 +176,7 @@ mod tests {
     fn the_nearest_mount_counts() {
         let on = |path: &str| {
             let mut data = Map::new();
-            mounted(MOUNTS, Format::Mountinfo, path, &mut data);
+            mounted(&findmnt::mountinfo(MOUNTS, "", &mut Errors::default()), path, &mut data);
             Value::from(data)
         };
         let log = json!({"own": false, "mount_point": "/var/log", "device": "/dev/sda2", "fstype": "xfs"});
@@ -267,8 +235,8 @@ mod tests {
         check_any_text("", tokens, |text| {
             let mut data = Map::new();
             settings(text);
-            mounted(text, Format::Fstab, "/var/log/audit", &mut data);
-            mounted(text, Format::Mountinfo, "/var/log/audit", &mut data);
+            mounted(&findmnt::fstab(text, "", &mut Errors::default()), "/var/log/audit", &mut data);
+            mounted(&findmnt::mountinfo(text, "", &mut Errors::default()), "/var/log/audit", &mut data);
             (data.into(), Vec::new())
         });
     }

@@ -13,7 +13,8 @@
 //! ```
 
 use crate::all::sshd;
-use crate::parse::ini::{Continued, Style, drop_ins, entries};
+use crate::parse::drop_ins::drop_ins;
+use crate::parse::ini::{Continued, Style, entries};
 use crate::parse::{self, Errors};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use model::text::shortened;
@@ -93,7 +94,7 @@ fn describe(text: &str, distribution: Option<&str>) -> Value {
 
 /// The banner of GNOME's log-in screen; later files win.
 fn gdm(host: &Host, errors: &mut Errors) -> Option<Value> {
-    let mut files = drop_ins(host, &[GDM_DIRECTORY.to_owned()], "", errors);
+    let mut files = drop_ins(host, &[GDM_DIRECTORY], "", errors);
     files.insert(0, GDM_DEFAULTS.to_owned());
     let style = Style { continued: Continued::Never, without_section: false };
     let mut found = Map::new();

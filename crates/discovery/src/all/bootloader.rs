@@ -20,13 +20,14 @@
 
 use crate::parse::container::container_of;
 use crate::parse::grub::{Password, configuration, user_cfg_has_password};
+use crate::parse::presence::not_there;
 use crate::parse::{Errors, Files, collected, glob};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "bootloader",
-    description: "boot loader, its superusers and whether they have a password",
+    description: "Boot loader, its superusers and whether they have a password",
     documentation: documentation::BOOTLOADER,
     parameters: &[],
     instances: &[Instance { name: "_init_bootloader", parameters: &[], schedule: None }],
@@ -46,7 +47,7 @@ const MAX_DIRECTORIES: usize = 20;
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if let Some(kind) = container_of(host) {
         let sentence = format!("this is a container ({kind}): it is not started by a boot loader");
-        return Collected::new(json!({ "NODATA": sentence }));
+        return not_there(sentence);
     }
     let mut errors = Errors::default();
     let on_efi = glob(host, EFI).unwrap_or_default();

@@ -13,6 +13,9 @@
 //!
 //! Sums are kept in the state directory of the nanoprobe under device, inode, size and times of the file (stat(2)), so a
 //! file is read again only after a change. The work is done at the lowest priority.
+//!
+//! The named files and those of programs with sockets are watched, so that one that is replaced is noticed at once.
+//! What is below `directories` is not, because that could take thousands of watches; it is looked at every 8 hours.
 //! ```json
 //! {"data":{"/bin/sh":"5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592"},
 //!  "packages":{"/bin/sh":"dash 0.5.12-2"},"sumcmd":"/usr/bin/sha256sum"}
@@ -36,13 +39,13 @@ use crate::{
 use cache::{Cache, Sum};
 use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "checksums",
-    description: "checksums of programs, libraries and other files that matter",
+    description: "Checksums of programs, libraries and other files that matter",
     documentation: documentation::CHECKSUMS,
     parameters: &[
         Parameter {
@@ -63,7 +66,7 @@ pub static DISCOVERY: Discovery = Discovery {
     ],
     instances: &[Instance { name: "_auto_checksumdiscovery", parameters: &[], schedule: None }],
     schedule: Schedule { repeat_seconds: 28_800, warn_seconds: 300, timeout_seconds: 600 },
-    trigger: Trigger::None,
+    trigger: Trigger::Files,
     collect,
     graph: no_graph,
 };
@@ -79,14 +82,22 @@ const ATTEMPTS: usize = 3;
 
 fn collect(host: &Host, parameters: &Parameters) -> Collected {
     let quiet = host.unwatched();
-    crate::idle::at_idle_priority(move || {
+    let (collected, watched) = crate::idle::at_idle_priority(move || {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         checksums(&quiet, parameters, seconds, Instant::now() + TIME)
-    })
+    });
+    watched.iter().for_each(|path| host.watch(path));
+    collected
 }
 
-/// `now_seconds` since 1970, to compare with the times of files; after `deadline` no more files are read.
-fn checksums(host: &Host, parameters: &Parameters, now_seconds: i64, deadline: Instant) -> Collected {
+/// What was found, and which files to watch. `now_seconds` since 1970, to compare with the times of files; after
+/// `deadline` no more files are read.
+fn checksums(
+    host: &Host,
+    parameters: &Parameters,
+    now_seconds: i64,
+    deadline: Instant,
+) -> (Collected, BTreeSet<String>) {
     let mut errors = Errors::default();
     let text = |name: &str| parameters.get(name).map_or("", String::as_str);
     let limit_bytes = text("max_file_bytes").parse().unwrap_or_else(|_| {
@@ -100,7 +111,9 @@ fn checksums(host: &Host, parameters: &Parameters, now_seconds: i64, deadline: I
         }
         None => Cache::none(now_seconds),
     };
-    let wanted = wanted::of(host, text("ASSIM_filelist"), text("directories"), now_seconds, &mut errors);
+    let mut watched = BTreeSet::new();
+    let wanted =
+        wanted::of(host, text("ASSIM_filelist"), text("directories"), now_seconds, &mut watched, &mut errors);
     let mut work = Work {
         host,
         limit_bytes,
@@ -118,6 +131,8 @@ fn checksums(host: &Host, parameters: &Parameters, now_seconds: i64, deadline: I
     }
     let unread = std::mem::take(&mut work.unread);
     drop(work);
+    // What programs with sockets had and is gone may have been in a busy place such as /tmp. What was named may come.
+    watched.retain(|path| data.contains_key(path) || wanted::is_named(path, text("ASSIM_filelist")));
     if let Some(directory) = host.state()
         && let Err(error) = cache.save(directory)
     {
@@ -136,7 +151,7 @@ fn checksums(host: &Host, parameters: &Parameters, now_seconds: i64, deadline: I
         let unread = unread.into_iter().map(|(path, why)| (path, Value::from(why)));
         extras.insert("unread".into(), Value::Object(unread.collect()));
     }
-    Collected { data: Value::Object(data), errors: errors.into_list(), extras }
+    (Collected { data: Value::Object(data), errors: errors.into_list(), extras }, watched)
 }
 
 struct Work<'a> {

@@ -19,7 +19,7 @@
 //!  "rtcsync": true, "process": {"user": "_chrony"}}
 //! ```
 
-use crate::parse::ini::drop_ins;
+use crate::parse::drop_ins::drop_ins;
 use crate::parse::presence::{any_exists, not_there};
 use crate::parse::{self, Errors, Files, MAX_INCLUDED_FILES, accumulate, integer, is_plausible_key, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};

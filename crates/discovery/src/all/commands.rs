@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "commands",
-    description: "executable programs",
+    description: "Executable programs",
     documentation: documentation::COMMANDS,
     parameters: &[Parameter {
         name: "DISCOVER_PATH",

@@ -9,13 +9,14 @@
 //!  "1":{"vendor_id":"GenuineIntel","cpu family":6,"model name":"Xeon","fpu":true,"MemTotal":2048000,"Hugepagesize":2048}}
 //! ```
 
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, collected, no_data, scalar};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "cpu",
-    description: "processors and memory",
+    description: "Processors and memory",
     documentation: documentation::CPU,
     parameters: &[],
     instances: &[Instance { name: "_init_cpu", parameters: &[], schedule: None }],
@@ -39,7 +40,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let text = match host.text(CPUINFO) {
         Ok(text) => text,
         Err(reason) if reason.absent && !host.is_running_system() => {
-            return Collected::new(json!({"NODATA": "a file tree has no processors"}));
+            return not_there("processors belong to a running system, and this is a file tree");
         }
         Err(reason) => {
             errors.unread(&reason);
@@ -126,6 +127,7 @@ fn number_or_text(value: &str) -> Value {
 mod tests {
     use super::*;
     use crate::parse::testing::{check_any_text, collect};
+    use serde_json::json;
 
     const TWO: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu MHz\t\t: 2599.9\nbogomips\t: 5199.99\nfpu\t\t: yes\n\
         flags\t\t: fpu aes\npower management:\n\nprocessor\t: 1\napicid\t: 1\nfpu : no\nflags\t\t: fpu aes\nbugs\t: spectre_v1\n";

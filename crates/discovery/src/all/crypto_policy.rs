@@ -9,13 +9,14 @@
 //! {"system":"DEFAULT:NO-SHA1","current":"DEFAULT:NO-SHA1","applied":true}
 //! ```
 
+use crate::parse::presence::not_there;
 use crate::parse::{Errors, Files, collected, no_data, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "crypto_policy",
-    description: "system-wide cryptographic policy",
+    description: "System-wide cryptographic policy",
     documentation: documentation::CRYPTO_POLICY,
     parameters: &[],
     instances: &[Instance { name: "_init_crypto_policy", parameters: &[], schedule: None }],
@@ -33,9 +34,8 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let config = match host.text(CONFIG) {
         Ok(text) => text,
         Err(reason) if reason.absent => {
-            let sentence =
-                format!("there are no system-wide cryptographic policies: {CONFIG} does not exist");
-            return Collected::new(json!({ "NODATA": sentence }));
+            let sentence = format!("system-wide cryptographic policies are not in use: there is no {CONFIG}");
+            return not_there(sentence);
         }
         Err(reason) => {
             errors.unread(&reason);
@@ -79,7 +79,13 @@ fn policy(text: &str, file: &str, errors: &mut Errors) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_any_text, collect};
+    use crate::parse::testing::{check_any_text, check_fixtures, collect};
+    use serde_json::json;
+
+    #[test]
+    fn fixtures() {
+        check_fixtures(&DISCOVERY);
+    }
 
     #[test]
     fn policies() {

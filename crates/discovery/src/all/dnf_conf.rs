@@ -10,9 +10,10 @@
 //!  "repos": {"baseos": {"name": "BaseOS", "enabled": 1, "gpgcheck": 1}}}
 //! ```
 
-use crate::parse::ini::{self, Continued, Style, drop_ins};
+use crate::parse::drop_ins::drop_ins;
+use crate::parse::ini::{self, Continued, Style};
 use crate::parse::presence::not_there;
-use crate::parse::{self, Errors, integer, is_secret_name, mask_secrets};
+use crate::parse::{self, Errors};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 
@@ -47,7 +48,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     };
     let mut sections = Map::new();
     take(&text, main, &mut sections, &mut errors);
-    for path in drop_ins(host, &[REPOSITORIES.to_owned()], ".repo", &mut errors) {
+    for path in drop_ins(host, &[REPOSITORIES], ".repo", &mut errors) {
         match host.read_text(&path) {
             Ok(text) => take(&text, &path, &mut sections, &mut errors),
             Err(error) => errors.add(format!("Cannot read {error}")),
@@ -66,7 +67,7 @@ fn take(text: &str, path: &str, sections: &mut Map<String, Value>, errors: &mut 
             );
             return;
         }
-        let value = value_of(&entry.key, &entry.value);
+        let value = ini::value_of(&entry.key, &entry.value);
         if let Value::Object(section) = sections.entry(&*entry.section).or_insert_with(|| json!({})) {
             section.insert(entry.key, value);
         }
@@ -84,17 +85,6 @@ fn arranged(mut sections: Map<String, Value>) -> Value {
         }
     }
     json!({ "main": main, "repos": sections })
-}
-
-fn value_of(key: &str, value: &str) -> Value {
-    if is_secret_name(key) {
-        return Value::from("***");
-    }
-    match value.to_ascii_lowercase().as_str() {
-        "yes" | "true" | "on" => Value::Bool(true),
-        "no" | "false" | "off" => Value::Bool(false),
-        _ => integer(value).map_or_else(|| Value::from(mask_secrets(value)), Value::from),
-    }
 }
 
 #[cfg(test)]

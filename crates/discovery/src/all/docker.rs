@@ -16,6 +16,7 @@
 mod http;
 
 use crate::parse::mask_secrets;
+use crate::parse::presence::not_there;
 use crate::{
     Collected, Discovery, Host, Instance, Kind, Parameters, Schedule, Trigger, documentation, no_graph,
 };
@@ -70,9 +71,8 @@ const VOLATILE_INFO: &[&str] = &[
 ];
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
-    let no_data = |why: &str| Collected::new(json!({ "NODATA": why }));
     if !host.is_running_system() {
-        return no_data("containers belong to a running system, and this is a file tree");
+        return not_there("containers belong to a running system, and this is a file tree");
     }
     // Looked at for watching only.
     let _ = host.directory(CONTAINERS);
@@ -86,8 +86,14 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
                 serde_json::from_slice(&bytes).map_err(|_| "the answer is no JSON".to_owned())
             })
         }
-        _ => no_data("Docker does not run here: there is no /run/docker.pid with /run/docker.sock"),
+        _ => not_there("Docker does not run here: there is no /run/docker.pid with /run/docker.sock"),
     }
+}
+
+/// For the fuzzer: the bytes are what the daemon answers to everything.
+pub(crate) fn any_answer(bytes: &[u8]) {
+    let body = http::answer(bytes, bytes.len()).unwrap_or_else(|_| bytes.to_vec());
+    document(|_| serde_json::from_slice(&body).map_err(|error| error.to_string()));
 }
 
 /// Asks what there is to ask; `ask` gives the answer to a path.

@@ -55,7 +55,7 @@ mod xattrs;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "fileattrs",
-    description: "owners and permissions of files",
+    description: "Owners and permissions of files",
     documentation: documentation::FILEATTRS,
     parameters: &[
         Parameter {

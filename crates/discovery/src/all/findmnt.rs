@@ -20,6 +20,7 @@
 //!  "/srv":{"source":"/dev/sdb1","fstype":"ext4","options":{"rw":true},"encrypted":false},"local":{"/srv":{"options":{"rw":true}}}}
 //! ```
 
+use crate::parse::mount_points;
 use crate::parse::{self, Errors, Files, collected, integer, is_secret_name, mask_secrets, no_data, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "findmnt",
-    description: "mounted file systems and their options",
+    description: "Mounted file systems and their options",
     documentation: documentation::FINDMNT,
     parameters: &[],
     instances: &[Instance { name: "_init_findmnt", parameters: &[], schedule: None }],
@@ -38,8 +39,8 @@ pub static DISCOVERY: Discovery = Discovery {
     graph: no_graph,
 };
 
-const MOUNTINFO: &str = "/proc/self/mountinfo";
-const FSTAB: &str = "/etc/fstab";
+pub(super) const MOUNTINFO: &str = "/proc/self/mountinfo";
+pub(super) const FSTAB: &str = "/etc/fstab";
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
 /// Links that make systemd mount /tmp, and the unit that says how.
 const TMP_WANTED: [&str; 3] = [
@@ -70,9 +71,9 @@ const MAX_MOUNTS: usize = 2000;
 const MAX_LAYERS: usize = 5;
 
 #[derive(Debug, Clone, PartialEq)]
-struct Mount {
-    source: String,
-    fstype: String,
+pub(super) struct Mount {
+    pub source: String,
+    pub fstype: String,
     options: Map<String, Value>,
     /// `major:minor`; empty when not known.
     device: String,
@@ -198,8 +199,8 @@ fn looks_removable(point: &str, mount: &Mount) -> bool {
     optical || medium
 }
 
-/// Lines `id parent major:minor root point options [tag...] - fstype source super-options`.
-fn mountinfo(text: &str, file: &str, errors: &mut Errors) -> BTreeMap<String, Mount> {
+/// What is mounted, by mount point. Lines `id parent major:minor root point options [tag...] - fstype source super-options`.
+pub(super) fn mountinfo(text: &str, file: &str, errors: &mut Errors) -> BTreeMap<String, Mount> {
     let mut mounts = BTreeMap::new();
     for (number, line) in parse::lines(text, file, errors) {
         // Split at single blanks: an empty source leaves two of them.
@@ -242,8 +243,8 @@ fn mountinfo(text: &str, file: &str, errors: &mut Errors) -> BTreeMap<String, Mo
     mounts
 }
 
-/// Lines `source point fstype options dump pass`; swap has no mount point.
-fn fstab(text: &str, file: &str, errors: &mut Errors) -> BTreeMap<String, Mount> {
+/// Lines `source point fstype options dump pass`, by mount point; swap has none.
+pub(super) fn fstab(text: &str, file: &str, errors: &mut Errors) -> BTreeMap<String, Mount> {
     let mut mounts = BTreeMap::new();
     for (number, line) in parse::lines(text, file, errors) {
         let line = line.trim();
@@ -318,27 +319,7 @@ fn with_implied(mut options: Map<String, Value>) -> Map<String, Value> {
 
 /// `\040` and the like as the characters they stand for.
 fn unescaped(text: &str) -> String {
-    if !text.contains('\\') {
-        return text.to_owned();
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let code =
-            after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = code.filter(|digits| digits.bytes().all(|b| (b'0'..=b'7').contains(&b)));
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&mount_points::unescape(text.as_bytes())).into_owned()
 }
 
 /// What systemd mounts without fstab: /dev/shm always, /tmp when its unit is wanted.

@@ -49,7 +49,7 @@ mod places;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "fs_scan",
-    description: "files that anybody may write, that belong to nobody or run with the rights of another",
+    description: "Files open to anybody, of nobody, or run with the rights of another",
     documentation: documentation::FS_SCAN,
     parameters: &[
         Parameter {

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "home_fileattrs",
-    description: "owners and permissions of homes and of the hidden files in them",
+    description: "Owners and permissions of homes and of the hidden files in them",
     documentation: documentation::HOME_FILEATTRS,
     parameters: &[],
     instances: &[Instance { name: "_init_home_fileattrs", parameters: &[], schedule: None }],

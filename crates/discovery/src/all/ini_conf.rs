@@ -1,5 +1,6 @@
-//! A few small files of `key = value` lines that rules ask about and that need no discovery of their own:
-//! `/etc/default/aide` (what the daily check of AIDE mails), `/etc/libuser.conf` (how libuser(3) hashes passwords),
+//! Small files of `key = value` lines that rules ask about and that need no discovery of their own.
+//!
+//! They are `/etc/default/aide` (what the daily check of AIDE mails), `/etc/libuser.conf` (how libuser(3) hashes passwords),
 //! `/etc/pam_pkcs11/pam_pkcs11.conf` (smart cards), `/etc/sysconfig/sshd` (environment of sshd on Red Hat systems) and
 //! `/etc/usbguard/usbguard-daemon.conf` (which USB devices are let in).
 //!

@@ -21,13 +21,14 @@
 
 use crate::parse::container::container_of;
 use crate::parse::grub::{self, words};
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, accumulate, collected, glob, integer, is_secret_name, mask_secrets};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "kernel_cmdline",
-    description: "arguments of the running kernel and of the next boot",
+    description: "Arguments of the running kernel and of the next boot",
     documentation: documentation::KERNEL_CMDLINE,
     parameters: &[],
     instances: &[Instance { name: "_init_kernel_cmdline", parameters: &[], schedule: None }],
@@ -48,7 +49,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     if let Some(kind) = container_of(host) {
         let sentence =
             format!("this is a container ({kind}): the kernel and its arguments belong to the machine");
-        return Collected::new(json!({ "NODATA": sentence }));
+        return not_there(sentence);
     }
     let mut errors = Errors::default();
     let mut data = Map::new();
@@ -234,6 +235,7 @@ fn default_grub(host: &Host, errors: &mut Errors) -> Option<Map<String, Value>> 
 mod tests {
     use super::*;
     use crate::parse::testing::{check_any_text, check_fixtures, collect};
+    use serde_json::json;
 
     #[test]
     fn fixtures() {

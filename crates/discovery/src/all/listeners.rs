@@ -10,14 +10,16 @@
 //! ```
 
 use super::tcpdiscovery::sockets::{self, EPHEMERAL, Protocol, Sockets, Wanted};
+use crate::parse;
+use crate::parse::presence::not_there;
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "listeners",
-    description: "ports at which the host can be reached",
+    description: "Ports at which the host can be reached",
     documentation: documentation::LISTENERS,
     parameters: &[],
     instances: &[Instance { name: "_init_listeners", parameters: &[], schedule: None }],
@@ -30,9 +32,7 @@ pub static DISCOVERY: Discovery = Discovery {
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if !host.is_running_system() {
-        return Collected::new(
-            json!({ "NODATA": "sockets belong to a running system, and this is a file tree" }),
-        );
+        return not_there("sockets belong to a running system, and this is a file tree");
     }
     let limit = sockets::TABLE_LIMIT_BYTES as u64;
     let text = |path: &str| {
@@ -57,12 +57,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
             }
             collected
         }
-        Err(error) => {
-            let mut collected =
-                Collected::new(json!({ "NODATA": "ERROR: Cannot read the sockets of this host" }));
-            collected.errors.push(error);
-            collected
-        }
+        Err(error) => parse::collected((parse::no_data("the sockets of this host"), vec![error])),
     }
 }
 
@@ -87,6 +82,7 @@ fn data(found: &Sockets) -> Value {
 mod tests {
     use super::sockets::{Role, Socket};
     use super::*;
+    use serde_json::json;
     use std::net::TcpListener;
 
     #[test]

@@ -18,13 +18,14 @@
 //! ```
 
 use crate::parse::drop_ins::drop_ins;
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, collected, integer, no_data, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "mdadm",
-    description: "configuration of software RAID",
+    description: "Configuration of software RAID",
     documentation: documentation::MDADM,
     parameters: &[],
     instances: &[Instance { name: "_init_mdadm", parameters: &[], schedule: None }],
@@ -71,7 +72,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         files.insert(0, (*main).to_owned());
     }
     if files.is_empty() {
-        return Collected::new(json!({"NODATA": "software RAID is not configured: there is no mdadm.conf"}));
+        return not_there("software RAID is not configured: there is no mdadm.conf");
     }
     let mut read = 0;
     for file in &files {
@@ -181,9 +182,14 @@ fn pairs(words: &[&str]) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_any_text, collect};
+    use crate::parse::testing::{check_any_text, check_fixtures, collect};
 
     const FILE: &str = FILES[0];
+
+    #[test]
+    fn fixtures() {
+        check_fixtures(&DISCOVERY);
+    }
 
     #[test]
     fn values() {

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "monitoringagents",
-    description: "monitoring agents",
+    description: "Monitoring agents",
     documentation: documentation::MONITORINGAGENTS,
     parameters: &[Parameter {
         name: "NAGIOS_DIRS",

@@ -35,7 +35,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "netconfig",
-    description: "network interfaces and addresses",
+    description: "Network interfaces and addresses",
     documentation: documentation::NETCONFIG,
     parameters: &[],
     instances: &[Instance { name: "netconfig", parameters: &[], schedule: None }],
@@ -51,6 +51,14 @@ const ROUTES: &str = "/proc/net/route";
 const ROUTES_V6: &str = "/proc/net/ipv6_route";
 const MAX_SYSFS_BYTES: u64 = 4096;
 const ARPHRD_LOOPBACK: u16 = 772;
+
+/// For the fuzzer: the bytes are a piece of the kernel's answer, one message of it, or a table of /proc/net.
+pub(crate) fn any_answer(bytes: &[u8]) {
+    netlink::any_answer(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    default_of_v4(&text);
+    default_of_v6(&text);
+}
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut collected = Collected::new(json!({}));

@@ -41,7 +41,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let names = match host.list(DIRECTORY) {
         Ok(names) => names,
         Err(error) if error.is_missing() => {
-            return not_there("There are no network interfaces to look at: no /sys/class/net");
+            return not_there("this host has no network interfaces to look at: there is no /sys/class/net");
         }
         Err(error) => return Collected::unreadable(&error),
     };

@@ -10,9 +10,10 @@
 //! {"main": {"plugins": "keyfile", "dns": "none"}, "keyfile": {"unmanaged-devices": "interface-name:veth*"}}
 //! ```
 
-use crate::parse::ini::{self, Continued, Entry, Style, drop_ins};
+use crate::parse::drop_ins::drop_ins;
+use crate::parse::ini::{self, Continued, Entry, Style};
 use crate::parse::presence::{any_exists, not_there};
-use crate::parse::{self, Errors, integer, is_secret_name, mask_secrets};
+use crate::parse::{self, Errors};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 
@@ -40,7 +41,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         return not_there("NetworkManager is not installed: there is no /usr/sbin/NetworkManager");
     }
     let mut errors = Errors::default();
-    let all = drop_ins(host, &[ETC.to_owned(), RUN.to_owned(), USR.to_owned()], ".conf", &mut errors);
+    let all = drop_ins(host, &[ETC, RUN, USR], ".conf", &mut errors);
     let (own, others): (Vec<String>, Vec<String>) = all.into_iter().partition(|path| path.starts_with(ETC));
     let mut data = Map::new();
     for path in others.into_iter().chain([FILE.to_owned()]).chain(own) {
@@ -67,7 +68,7 @@ fn set(data: &mut Map<String, Value>, entry: Entry) {
         let value = if before.is_empty() { entry.value } else { format!("{before},{}", entry.value) };
         // Beyond any real list; keeps many additions from growing without end.
         if value.len() <= 16 * 1024 {
-            section.insert(key.to_owned(), value_of(key, &value));
+            section.insert(key.to_owned(), ini::value_of(key, &value));
         }
     } else if let Some(key) = entry.key.strip_suffix('-') {
         let before = section.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -75,19 +76,8 @@ fn set(data: &mut Map<String, Value>, entry: Entry) {
         let value = kept.join(",");
         section.insert(key.to_owned(), Value::from(value));
     } else {
-        let value = value_of(&entry.key, &entry.value);
+        let value = ini::value_of(&entry.key, &entry.value);
         section.insert(entry.key, value);
-    }
-}
-
-fn value_of(key: &str, value: &str) -> Value {
-    if is_secret_name(key) {
-        return Value::from("***");
-    }
-    match value.to_ascii_lowercase().as_str() {
-        "yes" | "true" | "on" => Value::Bool(true),
-        "no" | "false" | "off" => Value::Bool(false),
-        _ => integer(value).map_or_else(|| Value::from(mask_secrets(value)), Value::from),
     }
 }
 

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "os",
-    description: "operating system and kernel",
+    description: "Operating system and kernel",
     documentation: documentation::OS,
     parameters: &[],
     instances: &[Instance { name: "_init_os", parameters: &[], schedule: None }],

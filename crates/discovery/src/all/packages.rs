@@ -1,4 +1,4 @@
-//! Installed packages.
+//! Installed packages of the system (dpkg, rpm, apk, snap, flatpak) and of languages (pip, npm, gem).
 //!
 //! `data` = package type → packages; types without a database on this host are left out. The extra `packagetypes` lists
 //! the types looked for.
@@ -50,7 +50,7 @@ use std::io::{BufRead, Read};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "packages",
-    description: "installed packages",
+    description: "Installed packages",
     documentation: documentation::PACKAGES,
     parameters: &[],
     instances: &[Instance { name: "_init_packages", parameters: &[], schedule: None }],

@@ -6,13 +6,14 @@
 //! {"sda":{"major":8,"minor":0,"blocks":20971520},"sda1":{"major":8,"minor":1,"blocks":20969472}}
 //! ```
 
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, collected, integer, no_data, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "partitions",
-    description: "block devices and their sizes",
+    description: "Block devices and their sizes",
     documentation: documentation::PARTITIONS,
     parameters: &[],
     instances: &[Instance { name: "_init_partitions", parameters: &[], schedule: None }],
@@ -30,7 +31,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     match host.text(FILE) {
         Ok(text) => collected(parse(&text, FILE)),
         Err(reason) if reason.absent && !host.is_running_system() => {
-            Collected::new(json!({"NODATA": "a file tree has no block devices"}))
+            not_there("block devices belong to a running system, and this is a file tree")
         }
         Err(reason) => {
             let mut errors = Errors::default();

@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "proc_sys",
-    description: "kernel settings below /proc/sys",
+    description: "Kernel settings below /proc/sys",
     documentation: documentation::PROC_SYS,
     parameters: &[Parameter {
         name: DIRECTORY,

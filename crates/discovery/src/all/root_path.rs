@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "root_path",
-    description: "directories from which root's commands come",
+    description: "Directories from which root's commands come",
     documentation: documentation::ROOT_PATH,
     parameters: &[],
     instances: &[Instance { name: "_init_root_path", parameters: &[], schedule: None }],
@@ -47,13 +47,16 @@ const OF_HOME: &[&str] = &[".bash_profile", ".bash_login", ".profile", ".bashrc"
 const BUILT_IN: &str = "/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin";
 const MAX_SCRIPTS: usize = 200;
 const MAX_NESTING: usize = 100;
+/// A longer home is no home, and each `$HOME` would become it.
+const MAX_HOME_BYTES: usize = 1024;
 const MAX_PATHS: usize = 500;
 const MAX_PATH_BYTES: usize = 8192;
 const MAX_ENTRIES: usize = 1000;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut errors = Errors::default();
-    let home = people::root(host).map_or_else(|| "/root".to_owned(), |root| root.home);
+    let home = people::root(host).map(|root| root.home).filter(|home| home.len() < MAX_HOME_BYTES);
+    let home = home.unwrap_or_else(|| "/root".to_owned());
     let mut paths: Vec<(String, Setting)> = Vec::new();
     let read = |path: &str, errors: &mut Errors| match host.text(path) {
         Ok(text) => Some(text),
@@ -198,9 +201,18 @@ fn of_script(text: &str, file: &str, errors: &mut Errors) -> Vec<Setting> {
         if open.iter().any(|(branch, _)| *branch == Branch::OthersOnly) {
             continue;
         }
-        for value in values(first, line) {
-            let around = open.iter().filter_map(|(_, tested)| tested.clone());
-            settings.push(Setting { value, tested: around.chain(tested(line)).collect() });
+        let values = values(first, line);
+        if values.is_empty() {
+            continue;
+        }
+        let own = tested(line);
+        for value in values {
+            // More than are told of all scripts together: the caller says so.
+            if settings.len() > MAX_PATHS {
+                return settings;
+            }
+            let around = open.iter().filter_map(|(_, tested)| tested.as_ref());
+            settings.push(Setting { value, tested: around.chain(&own).cloned().collect() });
         }
     }
     settings
@@ -332,6 +344,16 @@ mod tests {
         let settings = of_script(text, "f", &mut errors);
         assert_eq!(errors.into_list(), [""; 0]);
         settings.into_iter().map(|setting| setting.value).collect()
+    }
+
+    #[test]
+    fn many_values_in_one_line_take_no_time_to_speak_of() {
+        let start = std::time::Instant::now();
+        let line = format!("if [ -d /a ]; then\n[ -d /b ] && {}\nfi\n", "PATH=/a;".repeat(100_000));
+        let settings = of_script(&line, "f", &mut Errors::default());
+        assert_eq!(settings.len(), MAX_PATHS + 1);
+        assert_eq!(settings[0], Setting { value: "/a".into(), tested: vec!["/a".into(), "/b".into()] });
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
     }
 
     #[test]

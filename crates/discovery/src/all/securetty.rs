@@ -6,13 +6,14 @@
 //! {"console":true,"tty1":true,"tty2":true}
 //! ```
 
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, cut_at_hash, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "securetty",
-    description: "terminals on which root may log in",
+    description: "Terminals on which root may log in",
     documentation: documentation::SECURETTY,
     parameters: &[],
     instances: &[Instance { name: "_init_securetty", parameters: &[], schedule: None }],
@@ -27,9 +28,7 @@ const MAX_TERMINALS: usize = 4096;
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     match host.text(FILE) {
-        Err(reason) if reason.absent => {
-            Collected::new(json!({"NODATA": "pam_securetty is not in use: there is no /etc/securetty"}))
-        }
+        Err(reason) if reason.absent => not_there("pam_securetty is not in use: there is no /etc/securetty"),
         _ => parse::collect_file(host, FILE, parse),
     }
 }
@@ -63,6 +62,7 @@ fn parse(text: &str, file: &str) -> (Value, Vec<String>) {
 mod tests {
     use super::*;
     use crate::parse::testing::{check_any_text, collect};
+    use serde_json::json;
 
     #[test]
     fn terminals_without_comments() {

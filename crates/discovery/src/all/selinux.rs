@@ -12,13 +12,14 @@
 //! ```
 
 use crate::parse::container::container_of;
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, collected, no_data, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "selinux",
-    description: "mode and policy of SELinux",
+    description: "Mode and policy of SELinux",
     documentation: documentation::SELINUX,
     parameters: &[],
     instances: &[Instance { name: "_init_selinux", parameters: &[], schedule: None }],
@@ -35,15 +36,13 @@ const ENFORCE: &str = "/sys/fs/selinux/enforce";
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if let Some(kind) = container_of(host) {
         let sentence = format!("this is a container ({kind}): SELinux belongs to the machine");
-        return Collected::new(json!({ "NODATA": sentence }));
+        return not_there(sentence);
     }
     let mut errors = Errors::default();
     let text = match host.text(CONFIG) {
         Ok(text) => text,
         Err(reason) if reason.absent => {
-            return Collected::new(
-                json!({"NODATA": "SELinux is not installed: there is no /etc/selinux/config"}),
-            );
+            return not_there("SELinux is not installed: there is no /etc/selinux/config");
         }
         Err(reason) => {
             errors.unread(&reason);
@@ -107,7 +106,13 @@ fn parse(text: &str, file: &str, errors: &mut Errors) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_any_text, collect};
+    use crate::parse::testing::{check_any_text, check_fixtures, collect};
+    use serde_json::json;
+
+    #[test]
+    fn fixtures() {
+        check_fixtures(&DISCOVERY);
+    }
 
     #[test]
     fn a_tree_has_the_mode_of_its_next_boot() {

@@ -36,7 +36,7 @@ use unit_files::UnitFiles;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "services",
-    description: "services and other units: started at boot, and active",
+    description: "Services and other units: started at boot, and active",
     documentation: documentation::SERVICES,
     parameters: &[],
     instances: &[Instance { name: "_init_services", parameters: &[], schedule: None }],
@@ -103,6 +103,11 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
 }
 
 /// Adds the field `active`; `state` knows the units themselves, not their aliases, and nothing of templates.
+/// For the fuzzer: the bytes are a message of systemd, or the body of one.
+pub(crate) fn any_answer(bytes: &[u8]) {
+    manager::any_answer(bytes);
+}
+
 fn set_active<'a>(data: &mut Map<String, Value>, state: impl Fn(&str) -> Option<&'a str>) {
     for (name, fields) in data {
         let Value::Object(fields) = fields else { continue };

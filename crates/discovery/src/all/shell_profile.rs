@@ -20,6 +20,7 @@
 //!  "TMOUT": 900, "TMOUT_readonly": true, "TMOUT_exported": false, "TMOUT_from": "/etc/profile.d/tmout.sh"}
 //! ```
 
+use crate::parse::ownership::first_number_of_people;
 use crate::parse::shell_words::{commands, umask};
 use crate::parse::users::{self, Homes};
 use crate::parse::{self, Errors, Files};
@@ -104,7 +105,7 @@ fn read_in_home(host: &Host, home: &str, name: &str) -> Option<String> {
 /// Name and home of root and of people, homes that are no real directories left out.
 fn homes(files: &dyn Files) -> Vec<(String, String)> {
     let Ok(text) = files.text("/etc/passwd") else { return Vec::new() };
-    let uid_min = users::uid_min(files);
+    let uid_min = i64::from(first_number_of_people(files, "UID_MIN"));
     // Mistakes in this file are told by the discovery of accounts.
     let (users, _) = users::parse(&text, "/etc/passwd", &mut Errors::default());
     users
@@ -180,7 +181,7 @@ fn read_all(
     }
     if !is_there && data.is_empty() && errors_are_none(&mut errors) {
         return (
-            json!({"NODATA": "there is no start-up file of a shell: neither /etc/profile nor /etc/bashrc"}),
+            json!({"NODATA": "no shell has a start-up file: there is neither /etc/profile nor /etc/bashrc"}),
             Vec::new(),
         );
     }

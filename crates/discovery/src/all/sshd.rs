@@ -30,6 +30,7 @@ use crate::parse::{
 use crate::{
     Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
 };
+use model::text::shortened;
 use serde_json::{Map, Value, json};
 
 pub static DISCOVERY: Discovery = Discovery {
@@ -50,6 +51,8 @@ const DIRECTORY: &str = "/etc/ssh";
 const MAX_DEPTH: usize = 16;
 /// Match blocks that get a key of their own.
 const MAX_BLOCKS: usize = 1000;
+/// Longer conditions are cut: what they say can no longer be judged, only shown.
+const MAX_CONDITION_CHARS: usize = 4000;
 
 fn collect(host: &Host, parameters: &Parameters) -> Collected {
     parse::collected(read(host, parameters.get("SSHD_CONFIG").map_or(MAIN_FILE, String::as_str)))
@@ -142,16 +145,19 @@ impl Reader<'_> {
     fn begin_block(&mut self, path: &str, number: usize, rest: &str, outer: Option<&Block>) -> Block {
         let Some(words) = self.words(path, number, rest) else {
             // The lines that follow must not become global ones.
-            return self.new_block(path, number, rest.to_owned(), false);
+            let condition = shortened(rest, MAX_CONDITION_CHARS).into_owned();
+            return self.new_block(path, number, condition, false);
         };
-        let own = words.join(" ");
+        // Each block of an included file repeats the condition of the block around it.
+        let own = shortened(&words.join(" "), MAX_CONDITION_CHARS).into_owned();
         let all = own.eq_ignore_ascii_case("all");
         match outer {
             Some(outer) if !outer.holds_always && all => {
                 self.new_block(path, number, outer.condition.clone(), false)
             }
             Some(outer) if !outer.holds_always => {
-                self.new_block(path, number, format!("{} {own}", outer.condition), false)
+                let both = format!("{} {own}", outer.condition);
+                self.new_block(path, number, shortened(&both, MAX_CONDITION_CHARS).into_owned(), false)
             }
             _ => self.new_block(path, number, own, all),
         }
@@ -402,6 +408,18 @@ mod tests {
         let (data, errors) = read(&Tree::of(files), MAIN_FILE);
         assert!(errors.is_empty(), "{errors:?}");
         data
+    }
+
+    #[test]
+    fn conditions_are_cut_where_blocks_repeat_them() {
+        let main = format!("Match User {}\nInclude b\n", "a,".repeat(100_000));
+        let (data, _) = read(
+            &Tree::of(&[(MAIN_FILE, &main), ("/etc/ssh/b", &"Match User b\nBanner x\n".repeat(300))]),
+            MAIN_FILE,
+        );
+        assert_eq!(data["Match:301"]["Banner"], "x");
+        let bytes = data.to_string().len();
+        assert!(bytes < 4 << 20, "{bytes}");
     }
 
     #[test]

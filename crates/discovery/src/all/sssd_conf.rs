@@ -9,7 +9,8 @@
 //!  "certmaps": ["example.org/rule"]}
 //! ```
 
-use crate::parse::ini::{self, Continued, Style, drop_ins};
+use crate::parse::drop_ins::drop_ins;
+use crate::parse::ini::{self, Continued, Style};
 use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, is_secret_name, mask_secrets, scalar};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
@@ -34,7 +35,7 @@ const LISTS: &[&str] = &["services", "domains", "certificate_verification", "fil
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut errors = Errors::default();
-    let further = drop_ins(host, &[DIRECTORY.to_owned()], ".conf", &mut errors);
+    let further = drop_ins(host, &[DIRECTORY], ".conf", &mut errors);
     let missing = host.stat(FILE).is_err_and(|error| error.is_missing());
     if missing && further.is_empty() {
         return not_there("SSSD is not in use: there is no /etc/sssd/sssd.conf");

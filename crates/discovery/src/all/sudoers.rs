@@ -31,7 +31,7 @@
 #[path = "sudoers/summary.rs"]
 mod summary;
 
-use crate::parse::sudoers_lines::{Given, Item, Setting, parse_line, without_comment};
+use crate::parse::sudoers_lines::{Given, Item, Setting, include_directive, parse_line};
 use crate::parse::{self, Errors, Files, MAX_INCLUDED_FILES, accumulate, c_integer, mask_secrets};
 use crate::{
     Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
@@ -52,6 +52,8 @@ pub static DISCOVERY: Discovery = Discovery {
 
 const MAIN_FILE: &str = "/etc/sudoers";
 const MAX_DEPTH: usize = 64;
+/// Texts in all rules and Defaults together; no policy that people can survey has a tenth of it.
+const MAX_TEXTS: usize = 300_000;
 const TABLES: &[&str] = &["UserAliases", "HostAliases", "RunasAliases", "CommandAliases"];
 
 fn collect(host: &Host, parameters: &Parameters) -> Collected {
@@ -69,6 +71,7 @@ fn read(files: &dyn Files, main: &str) -> (Value, Vec<String>) {
         includes: Map::new(),
         open: Vec::new(),
         read: 0,
+        texts: 0,
     };
     match files.text(main) {
         Ok(text) => reader.file(main, &text),
@@ -96,6 +99,8 @@ struct Reader<'a> {
     /// Files being read, the main one first.
     open: Vec<String>,
     read: usize,
+    /// How many there are in rules and Defaults.
+    texts: usize,
 }
 
 impl Reader<'_> {
@@ -128,7 +133,9 @@ impl Reader<'_> {
                     table.insert(name, Value::Array(members));
                 }
             }
-            Item::Defaults { scopes, settings } => {
+            Item::Defaults { scopes, settings }
+                if self.has_room(path, number, scopes.len() * settings.len()) =>
+            {
                 for scope in scopes {
                     if let Value::Object(options) = self.defaults.entry(scope).or_insert_with(|| json!({})) {
                         settings.iter().for_each(|setting| apply(options, setting));
@@ -136,8 +143,12 @@ impl Reader<'_> {
                 }
             }
             Item::Rule { users, rulelist } => {
-                self.rules.push(json!({ "users": users, "rulelist": rulelist }))
+                let rule = json!({ "users": users, "rulelist": rulelist });
+                if self.has_room(path, number, texts(&rule)) {
+                    self.rules.push(rule);
+                }
             }
+            Item::Defaults { .. } => {}
             Item::Include { path: included, directory: true } => {
                 accumulate(&mut self.includes, "includedir", Value::from(included.as_str()));
                 self.include_directory(path, number, &included);
@@ -148,6 +159,17 @@ impl Reader<'_> {
                 self.include(path, number, &included);
             }
         }
+    }
+
+    /// Counts texts; when there are too many, the line is left out.
+    fn has_room(&mut self, path: &str, number: usize, texts: usize) -> bool {
+        let has_room = self.texts.saturating_add(texts) <= MAX_TEXTS;
+        if has_room {
+            self.texts += texts;
+        } else {
+            self.errors.at(path, number, format_args!("more than {MAX_TEXTS} names in all rules, left out"));
+        }
+        has_room
     }
 
     fn include_directory(&mut self, path: &str, number: usize, directory: &str) {
@@ -206,6 +228,38 @@ impl Reader<'_> {
             _ => included,
         }
     }
+}
+
+fn texts(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.iter().map(texts).sum(),
+        Value::Object(map) => map.values().map(texts).sum(),
+        _ => 1,
+    }
+}
+
+/// Cuts a comment: `#` outside of quotes, unless it begins a user or group id or an include directive.
+fn without_comment(line: &str) -> &str {
+    let start = line.trim_start();
+    if include_directive(start).is_some() {
+        return line;
+    }
+    let (mut in_quotes, mut escaped) = (false, false);
+    for (at, c) in line.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => in_quotes = !in_quotes,
+            '#' if !in_quotes => {
+                let after = &line[at + 1..];
+                if !after.strip_prefix('-').unwrap_or(after).starts_with(|c: char| c.is_ascii_digit()) {
+                    return &line[..at];
+                }
+            }
+            _ => {}
+        }
+    }
+    line
 }
 
 /// Sets one option; the last line of a scope counts.
@@ -322,6 +376,26 @@ mod tests {
             "1",
         ];
         check_any_text(MAIN_FILE, tokens, parse);
+    }
+
+    #[test]
+    fn commands_do_not_multiply_hosts() {
+        let many = "a,".repeat(3000) + "a";
+        let commands = "/a,".repeat(3000) + "/a";
+        for line in [
+            format!("root {many}={commands}"),
+            format!("root ALL=({many}) {commands}"),
+            format!("Defaults:{many} {many}"),
+        ] {
+            let (data, errors) = parse(&line);
+            assert!(errors.len() == 1 && errors[0].contains("too many"), "{errors:?}");
+            assert!(data.to_string().len() < 1 << 20, "{}", data.to_string().len());
+        }
+        let rule = format!("root {}a={}/a\n", "a,".repeat(130), "/a,".repeat(130));
+        let (data, errors) = parse(&rule.repeat(100));
+        assert!(errors[0].contains("names in all rules"), "{:?}", errors.first());
+        let rules = data["rules"].as_array().map_or(0, Vec::len);
+        assert!((2..100).contains(&rules), "{rules}");
     }
 
     #[test]

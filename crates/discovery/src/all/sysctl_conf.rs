@@ -24,6 +24,7 @@
 
 use super::proc_sys::{dotted, is_skipped, value_of};
 use crate::parse::drop_ins::drop_ins;
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, NotRead, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
@@ -31,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "sysctl_conf",
-    description: "permanent kernel settings, and where the running kernel differs",
+    description: "Permanent kernel settings, and where the running kernel differs",
     documentation: documentation::SYSCTL_CONF,
     parameters: &[],
     instances: &[Instance { name: "_init_sysctl_conf", parameters: &[], schedule: None }],
@@ -103,9 +104,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     }
     let errors = errors.into_list();
     if read == 0 && errors.is_empty() && not_read.is_none() {
-        return Collected::new(
-            json!({"NODATA": "no file sets kernel settings: there is nothing in /etc/sysctl.d"}),
-        );
+        return not_there("no file sets kernel settings: there is nothing in /etc/sysctl.d");
     }
     settings.expand(&|pattern| existing(host, pattern));
     let running = |path: &str| running_value(host, path);

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "system_files",
-    description: "programs and libraries that somebody but root could change",
+    description: "Programs and libraries that somebody but root could change",
     documentation: documentation::SYSTEM_FILES,
     parameters: &[],
     instances: &[Instance { name: "_init_system_files", parameters: &[], schedule: None }],

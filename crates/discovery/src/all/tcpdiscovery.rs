@@ -47,6 +47,7 @@ mod processes;
 #[path = "tcpdiscovery/sockets.rs"]
 pub mod sockets;
 
+use crate::parse;
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
 use memory::Memory;
 use processes::Proc;
@@ -62,7 +63,7 @@ pub use processes::Process;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "tcpdiscovery",
-    description: "network services offered and used by processes",
+    description: "Network services offered and used by processes",
     documentation: documentation::TCPDISCOVERY,
     parameters: &[],
     instances: &[Instance { name: "_init_tcpdiscovery", parameters: &[], schedule: None }],
@@ -203,6 +204,24 @@ fn own_container() -> Option<String> {
     containers::of(&Proc::open(PROC).ok()?.text("self/cgroup", 16 * 1024)?)
 }
 
+/// For the fuzzer: the bytes are a piece of the kernel's answer, a table of /proc/net, or what it says of a process.
+pub(crate) fn any_answer(bytes: &[u8]) {
+    let mut filter = sockets::Filter::new(&sockets::EPHEMERAL);
+    // What an error here says does not matter.
+    let _ = sockets::messages(bytes, &mut |payload| {
+        for protocol in [6, 17] {
+            if let Some(raw) = sockets::parse(payload, protocol) {
+                filter.take(&raw);
+            }
+        }
+    });
+    let text = String::from_utf8_lossy(bytes);
+    sockets::by_tables(Wanted::All, &sockets::EPHEMERAL, |_| Some(text.clone().into_owned()));
+    sockets::ephemeral(&text);
+    containers::of(&text);
+    processes::command_line(bytes, &text);
+}
+
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if !host.is_running_system() {
         return Collected::new(json!({
@@ -212,10 +231,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let found = match find(Wanted::All) {
         Ok(found) => found,
         Err(error) => {
-            let mut collected =
-                Collected::new(json!({"NODATA": "ERROR: Cannot read the sockets of this host"}));
-            collected.errors.push(error);
-            return collected;
+            return parse::collected((parse::no_data("the sockets of this host"), vec![error]));
         }
     };
     static MEMORY: LazyLock<Mutex<(Memory, Instant)>> =

@@ -14,6 +14,7 @@
 //!  "init": {"soft": {"n": 1048576}, "hard": {"n": 1048576}}}
 //! ```
 
+use crate::parse::presence::not_there;
 use crate::parse::{self, Errors, Files, quoted};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
@@ -52,8 +53,8 @@ const LIMITS: &[(&str, &str, u64)] = &[
 
 fn collect(host: &Host, _: &Parameters) -> Collected {
     if !host.is_running_system() {
-        let sentence = "limits belong to running processes: a file tree has none";
-        return Collected::new(json!({ "NODATA": sentence }));
+        let sentence = "limits belong to running processes, and this is a file tree";
+        return not_there(sentence);
     }
     let mut collected = parse::collect_file(host, "/proc/self/limits", parse);
     if let Some(data) = collected.data.as_object_mut().filter(|data| !data.contains_key("NODATA")) {

@@ -18,6 +18,7 @@
 //! ```
 
 use super::packages::{Lines, deb};
+use crate::parse::presence::not_there;
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
@@ -26,7 +27,7 @@ use std::io::BufReader;
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "updates",
-    description: "security updates that wait to be installed",
+    description: "Security updates that wait to be installed",
     documentation: documentation::UPDATES,
     parameters: &[],
     instances: &[Instance { name: "_init_updates", parameters: &[], schedule: None }],
@@ -47,9 +48,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let installed = match deb::installed(host) {
         Ok(Some(packages)) => by_name(packages),
         Ok(None) => {
-            return Collected::new(
-                json!({"NODATA": "dpkg is not installed: there is no /var/lib/dpkg/status to compare with"}),
-            );
+            return not_there("dpkg is not installed: there is no /var/lib/dpkg/status to compare with");
         }
         Err(error) => {
             let data = json!({"NODATA": "ERROR: Cannot read /var/lib/dpkg/status"});

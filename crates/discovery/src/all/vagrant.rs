@@ -8,6 +8,7 @@
 //!  "info":{"version":"2.3.4"}}
 //! ```
 
+use crate::parse::presence::not_there;
 use crate::parse::{Errors, glob};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use model::text::printable;
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "vagrant",
-    description: "running virtual machines of Vagrant",
+    description: "Running virtual machines of Vagrant",
     documentation: documentation::VAGRANT,
     parameters: &[],
     instances: &[Instance { name: "_init_vagrant", parameters: &[], schedule: None }],
@@ -75,9 +76,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     let version = VERSIONS.iter().flat_map(|pattern| glob(host, pattern).unwrap_or_default());
     let version = version.filter_map(|path| version_of(&path)).max();
     let mut collected = match (is_used, version) {
-        (false, None) => Collected::new(
-            json!({ "NODATA": "Vagrant is not used here: no user has a directory ~/.vagrant.d" }),
-        ),
+        (false, None) => not_there("Vagrant is not in use: there is no ~/.vagrant.d of any user"),
         (_, version) => {
             let info: BTreeMap<&str, String> =
                 version.into_iter().map(|version| ("version", version)).collect();
@@ -191,7 +190,7 @@ mod tests {
     #[test]
     fn a_host_without_vagrant_has_no_data_and_no_error() {
         let found = testing::collect(&DISCOVERY, &[("/etc/passwd", PASSWD)]);
-        assert!(found.data["NODATA"].as_str().unwrap().contains("not used") && found.errors.is_empty());
+        assert!(found.data["NODATA"].as_str().unwrap().contains("not in use") && found.errors.is_empty());
     }
 
     proptest::proptest! {

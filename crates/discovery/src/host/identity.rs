@@ -59,6 +59,12 @@ impl Host {
         stat.map(|stat| Identity::from(&stat)).map_err(|errno| self.failed(path, errno))
     }
 
+    /// Records a file, under its real name too, as if it had been read: for what was read through another view.
+    pub(crate) fn watch(&self, path: &str) {
+        let opened = self.resolver.open(path, OFlags::PATH | OFlags::CLOEXEC);
+        self.record(path, opened.as_ref().ok(), |touched| &mut touched.files);
+    }
+
     /// Like [`Host::open`], not recorded.
     pub(crate) fn open_unrecorded(&self, path: &str) -> Result<HostFile, ReadError> {
         let opened = self.resolver.open(path, READ);
@@ -128,5 +134,10 @@ mod tests {
         assert_eq!(other.state(), Some(Path::new("/state")));
         assert_eq!(other.read("/a").unwrap(), b"one");
         assert!(host.touched().files.is_empty() && !other.touched().files.is_empty());
+        std::os::unix::fs::symlink("a", tree.path().join("link")).unwrap();
+        ["/link", "/missing"].iter().for_each(|path| host.watch(path));
+        let root = std::fs::canonicalize(tree.path()).unwrap();
+        let expected = ["a", "link", "missing"].map(|name| root.join(name));
+        assert_eq!(host.touched().files, expected.into());
     }
 }

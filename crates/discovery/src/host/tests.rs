@@ -176,6 +176,21 @@ fn small_files_are_read_into_a_buffer_by_their_mode() {
 }
 
 #[test]
+fn included_files_together_are_bounded() {
+    use crate::parse::Files;
+    let tree = tree();
+    fs::write(tree.path().join("etc/large"), vec![b'x'; MAX_FILE_BYTES as usize]).unwrap();
+    let host = Host::at(tree.path());
+    for _ in 0..MAX_TEXT_BYTES / MAX_FILE_BYTES {
+        assert!(host.text("/etc/large").is_ok());
+    }
+    let refused = host.text("/etc/large").unwrap_err();
+    assert!(!refused.absent && refused.why.contains("/etc/large: with it"), "{refused:?}");
+    host.begin_run();
+    assert!(host.text("/etc/large").is_ok());
+}
+
+#[test]
 fn a_missing_root_is_named() {
     let host = Host::at(Path::new("/nonexistent/root"));
     let error = host.read("/etc/passwd").unwrap_err();

@@ -5,6 +5,7 @@
 //! Docker put a file into the root directory, and the control groups of process 1 tell the rest. The kernel knows best:
 //! a process in the first PID namespace, on the same root as process 1, is in no container whatever lies about.
 
+use super::mount_points::{self, Mount};
 use crate::Host;
 
 /// The largest environment and list of control groups that is looked at.
@@ -63,7 +64,7 @@ fn is_beside_init(host: &Host) -> bool {
     // A container may share the processes of the machine, but has a root directory of its own.
     let root_device = |process: &str| {
         let bytes = host.read_at_most(&format!("/proc/{process}/mountinfo"), MAX_MOUNTINFO_BYTES).ok()?;
-        root_device(&String::from_utf8_lossy(&bytes))
+        root_device(&bytes)
     };
     match (root_device("1"), root_device("self")) {
         (Some(of_init), Some(ours)) => of_init == ours,
@@ -71,10 +72,10 @@ fn is_beside_init(host: &Host) -> bool {
     }
 }
 
-/// The `major:minor` of what is mounted on `/`, from the last such line of mountinfo.
-fn root_device(mountinfo: &str) -> Option<String> {
-    let on_root = |line: &&str| line.split(' ').nth(4) == Some("/");
-    mountinfo.lines().rfind(on_root)?.split(' ').nth(2).map(str::to_owned)
+/// The `major:minor` of what is mounted on `/`, the last of several.
+fn root_device(mountinfo: &[u8]) -> Option<String> {
+    let on_root = |mount: &Mount| mount.point == b"/";
+    mount_points::parse(mountinfo).into_iter().rfind(on_root).map(|mount| mount.device)
 }
 
 fn from_environment(environment: &[u8]) -> Option<String> {
@@ -132,9 +133,9 @@ mod tests {
     #[test]
     fn the_root_tells_whether_a_container_shares_the_processes_of_the_machine() {
         let host = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:5 / /proc rw - proc proc rw\n";
-        assert_eq!(root_device(host).as_deref(), Some("8:1"));
-        assert_eq!(root_device("9 8 0:52 / / rw - overlay overlay rw\n").as_deref(), Some("0:52"));
-        assert_eq!(root_device("junk\n"), None);
+        assert_eq!(root_device(host.as_bytes()).as_deref(), Some("8:1"));
+        assert_eq!(root_device(b"9 8 0:52 / / rw - overlay overlay rw\n").as_deref(), Some("0:52"));
+        assert_eq!(root_device(b"junk\n"), None);
     }
 
     #[test]

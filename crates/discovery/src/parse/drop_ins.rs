@@ -1,8 +1,7 @@
-//! Directories of configuration pieces that shadow one another by name, as systemd, procps and kmod have them:
+//! Directories of configuration pieces that hide one another by name, as systemd, procps, kmod and others have them:
 //! `/etc` before `/run` before `/usr/local/lib` before `/usr/lib` before `/lib`, see sysctl.d(5) and modprobe.d(5).
 
-use super::{Errors, NotRead};
-use crate::Host;
+use super::{Errors, Files};
 use std::collections::BTreeMap;
 
 /// More pieces than this are not read.
@@ -10,14 +9,21 @@ const MAX_PIECES: usize = 1000;
 
 /// The files that count, in the order in which the program reads them: of all with one name that of the first
 /// directory, sorted by name. One that is a link to /dev/null is masked: left out, with all of its name.
-pub fn drop_ins(host: &Host, directories: &[&str], suffix: &str, errors: &mut Errors) -> Vec<String> {
+/// A directory that is not there gives nothing.
+pub fn drop_ins(
+    files: &dyn Files,
+    directories: &[impl AsRef<str>],
+    suffix: &str,
+    errors: &mut Errors,
+) -> Vec<String> {
     let mut found: BTreeMap<String, String> = BTreeMap::new();
-    for directory in directories {
-        let names = match host.list(directory) {
+    for directory in directories.iter().map(AsRef::as_ref) {
+        let names = match files.names(directory) {
             Ok(names) => names,
-            Err(error) if error.is_missing() => continue,
-            Err(error) => {
-                errors.unread(&NotRead { absent: false, why: error.to_string() });
+            Err(reason) => {
+                if !reason.absent {
+                    errors.unread(&reason);
+                }
                 continue;
             }
         };
@@ -30,12 +36,13 @@ pub fn drop_ins(host: &Host, directories: &[&str], suffix: &str, errors: &mut Er
             found.entry(name).or_insert(path);
         }
     }
-    found.into_values().filter(|path| host.read_link(path).as_deref() != Ok("/dev/null")).collect()
+    found.into_values().filter(|path| !files.is_masked(path)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Host;
 
     #[test]
     fn the_first_directory_wins_and_masks() {

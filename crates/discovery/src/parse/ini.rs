@@ -1,7 +1,7 @@
 //! Files of `[section]`s and `key = value` lines: systemd, SSSD, DNF, NetworkManager and their like.
 
-use super::{Errors, Files, MAX_LINE_BYTES, NotRead, is_plausible_key, lines, quoted};
-use std::collections::BTreeMap;
+use super::{Errors, MAX_LINE_BYTES, integer, is_plausible_key, is_secret_name, lines, mask_secrets, quoted};
+use serde_json::Value;
 use std::rc::Rc;
 
 /// Longer names of sections are left out, with what stands in them.
@@ -99,30 +99,22 @@ pub fn entries(text: &str, file: &str, errors: &mut Errors, style: Style) -> Vec
     found
 }
 
+/// What DNF and NetworkManager take a value for: truth in its many spellings, a whole number, or a text. What may be a
+/// secret is `***`.
+pub fn value_of(key: &str, value: &str) -> Value {
+    if is_secret_name(key) {
+        return Value::from("***");
+    }
+    match value.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "on" => Value::Bool(true),
+        "no" | "false" | "off" => Value::Bool(false),
+        _ => integer(value).map_or_else(|| Value::from(mask_secrets(value)), Value::from),
+    }
+}
+
 /// The words of a list whose members are separated by commas, blanks or both.
 pub fn words(value: &str) -> Vec<&str> {
     value.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty()).collect()
-}
-
-/// The drop-in files of several directories, those of the first directory winning over files of the same name
-/// in later ones, sorted by name. Masked files are left out. A directory that is not there gives nothing.
-pub fn drop_ins(files: &dyn Files, directories: &[String], suffix: &str, errors: &mut Errors) -> Vec<String> {
-    let mut chosen: BTreeMap<String, String> = BTreeMap::new();
-    for directory in directories {
-        match files.names(directory) {
-            Ok(names) => {
-                for name in names {
-                    if name.ends_with(suffix) && !name.starts_with('.') && chosen.len() < 1000 {
-                        let path = format!("{directory}/{name}");
-                        chosen.entry(name).or_insert(path);
-                    }
-                }
-            }
-            Err(NotRead { absent: true, .. }) => {}
-            Err(reason) => errors.unread(&reason),
-        }
-    }
-    chosen.into_values().filter(|path| !files.is_masked(path)).collect()
 }
 
 fn append(value: &mut String, more: &str) {
@@ -155,7 +147,6 @@ fn is_section_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::Tree;
 
     fn parse(text: &str, continued: Continued) -> (Vec<(String, String, String)>, Vec<String>) {
         let mut errors = Errors::default();
@@ -206,14 +197,5 @@ mod tests {
         assert!(found.len() == 1 && found[0].2.len() <= MAX_VALUE_BYTES, "{}", found[0].2.len());
         let (found, _) = parse(&format!("[A]\nx={}\n", "a".repeat(50_000)), Continued::Never);
         assert_eq!(found[0].2.len(), MAX_VALUE_BYTES);
-    }
-
-    #[test]
-    fn drop_ins_of_the_first_directory_win() {
-        let tree = Tree::of(&[("/e/b.conf", ""), ("/e/a.txt", ""), ("/u/b.conf", ""), ("/u/a.conf", "")]);
-        let mut errors = Errors::default();
-        let directories = ["/e".to_owned(), "/none".to_owned(), "/u".to_owned()];
-        assert_eq!(drop_ins(&tree, &directories, ".conf", &mut errors), ["/u/a.conf", "/e/b.conf"]);
-        assert!(errors.into_list().is_empty());
     }
 }

@@ -84,8 +84,8 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(field).into_owned()
 }
 
-/// Blank, tab, line end and backslash are written as three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
+/// Blank, tab, line end and backslash are written as three octal digits in mountinfo and fstab.
+pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {

@@ -1,12 +1,15 @@
 //! Owners, groups and modes as documents show them, and lists of files that stay short because files that are alike
 //! are represented by a few.
 
+use super::Files;
 use crate::{Attributes, Host, Kind};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where the numbers of people's accounts and groups begin unless login.defs(5) says otherwise.
 const FIRST_NUMBER_OF_PEOPLE: u32 = 1000;
+/// A larger one in login.defs would leave no room for people.
+const LAST_NUMBER_MEANT: u32 = 1_000_000;
 
 /// Users and groups of a host by number, from /etc/passwd and /etc/group.
 #[derive(Debug, Default)]
@@ -95,15 +98,17 @@ pub fn octal(mode: u32) -> String {
     format!("0{mode:03o}")
 }
 
-/// The first number of people's accounts (`UID_MIN`) or groups (`GID_MIN`) by login.defs(5); 1000 when it says none.
-pub fn first_number_of_people(host: &Host, key: &str) -> u32 {
-    let text = host.read_text("/etc/login.defs").unwrap_or_default();
+/// The first number of people's accounts (`UID_MIN`) or groups (`GID_MIN`) by login.defs(5); 1000 when it says none, or
+/// one that cannot be meant.
+pub fn first_number_of_people(files: &dyn Files, key: &str) -> u32 {
+    let text = files.text("/etc/login.defs").unwrap_or_default();
     let value = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some(key)).then(|| words.next()?.parse().ok()).flatten()
     };
     // As login.defs is read: the last line wins.
-    text.lines().filter_map(value).next_back().unwrap_or(FIRST_NUMBER_OF_PEOPLE)
+    let last = text.lines().filter_map(value).next_back();
+    last.filter(|first| *first <= LAST_NUMBER_MEANT).unwrap_or(FIRST_NUMBER_OF_PEOPLE)
 }
 
 /// Longer paths are cut: they are for people to find the file, not for programs.
@@ -217,5 +222,7 @@ mod tests {
         .unwrap();
         assert_eq!(first_number_of_people(&host, "UID_MIN"), 500);
         assert_eq!(first_number_of_people(&host, "GID_MIN"), 1000);
+        std::fs::write(tree.path().join("etc/login.defs"), "UID_MIN 4000000000\n").unwrap();
+        assert_eq!(first_number_of_people(&host, "UID_MIN"), 1000);
     }
 }

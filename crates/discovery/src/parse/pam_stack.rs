@@ -165,7 +165,7 @@ impl<'a> Stacks<'a> {
         for (line, bytes) in &file.lines {
             self.steps += 1;
             if self.steps > MAX_STEPS || found.len() >= MAX_LINES || self.bytes + bytes > MAX_BYTES {
-                let service = super::quoted(&open[0]);
+                let service = super::quoted(&open[0]).to_string();
                 let sentence =
                     format!("{}: the sequence of {service} is too long, the rest is left out", file.path);
                 self.tell(&open[0], "", || sentence);
@@ -199,7 +199,7 @@ impl<'a> Stacks<'a> {
                 None
             };
             if let Some(problem) = problem {
-                let target = super::quoted(target);
+                let target = super::quoted(target).to_string();
                 self.tell(&file.path, &target, || format!("{} includes {target}, {problem}", file.path));
                 continue;
             }

@@ -1,13 +1,13 @@
 //! The accounts of people, as opposed to those of services: passwd(5), group(5), login.defs(5), nsswitch.conf(5).
 
+use super::Errors;
 use super::ownership::first_number_of_people;
+use super::users::{self, User};
 use crate::Host;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More are left out.
 const MAX_PEOPLE: usize = 20_000;
-/// nobody(4) by number; it belongs to nobody, whatever login.defs says.
-const NOBODY: u32 = 65_534;
 
 /// An account that somebody can log in with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +30,12 @@ pub fn people(host: &Host) -> Vec<Person> {
 
 /// The account of number 0, named root first.
 pub fn root(host: &Host) -> Option<Person> {
-    let accounts = accounts(&host.read_text("/etc/passwd").ok()?, |uid, _| uid == 0);
+    let accounts = accounts(&host.read_text("/etc/passwd").ok()?, |user| user.uid == 0);
     accounts.iter().find(|person| person.name == "root").or(accounts.first()).cloned()
 }
 
 fn parse(passwd: &str, group: &str, first_uid: u32) -> Vec<Person> {
-    let mut people =
-        accounts(passwd, |uid, shell| uid >= first_uid && uid != NOBODY && is_login_shell(shell));
+    let mut people = accounts(passwd, |user| user.is_interactive(i64::from(first_uid)));
     let mut memberships: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
     for line in group.lines() {
         let mut fields = line.split(':').skip(2);
@@ -54,27 +53,21 @@ fn parse(passwd: &str, group: &str, first_uid: u32) -> Vec<Person> {
     people
 }
 
-fn accounts(passwd: &str, wanted: impl Fn(u32, &str) -> bool) -> Vec<Person> {
-    let account = |line: &str| {
-        let fields: Vec<&str> = line.split(':').map(str::trim).collect();
-        let [name, _, uid, gid, _, home, rest @ ..] = fields.as_slice() else { return None };
-        let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-        let home = home.trim_end_matches('/');
-        let usable = !name.is_empty() && !name.starts_with(['#', '+', '-']) && home.starts_with('/');
-        (usable && wanted(uid, rest.first().copied().unwrap_or_default())).then(|| Person {
-            name: (*name).to_owned(),
-            uid,
-            gid,
+/// Mistakes in the file are told by the discovery of accounts.
+fn accounts(passwd: &str, wanted: impl Fn(&User) -> bool) -> Vec<Person> {
+    let (users, _) = users::parse(passwd, "/etc/passwd", &mut Errors::default());
+    let person = |user: User| {
+        let (uid, gid) = (user.uid.try_into().ok()?, user.gid.try_into().ok()?);
+        let home = user.home.trim_end_matches('/');
+        home.starts_with('/').then(|| Person {
             home: home.to_owned(),
             groups: BTreeSet::from([gid]),
+            name: user.name,
+            uid,
+            gid,
         })
     };
-    passwd.lines().filter_map(account).take(MAX_PEOPLE).collect()
-}
-
-/// No shell means /bin/sh.
-fn is_login_shell(shell: &str) -> bool {
-    !["nologin", "false", "sync", "halt", "shutdown"].contains(&shell.rsplit('/').next().unwrap_or_default())
+    users.into_iter().filter(wanted).filter_map(person).take(MAX_PEOPLE).collect()
 }
 
 /// Whether a number has an owner.

@@ -10,6 +10,6 @@ pub fn any_exists(host: &Host, paths: &[&str]) -> bool {
 
 /// The document of something that this host does not have: rules about it do not apply, with the sentence as
 /// the reason. That is no error.
-pub fn not_there(sentence: &str) -> Collected {
-    Collected::new(json!({ "NODATA": sentence }))
+pub fn not_there(sentence: impl Into<String>) -> Collected {
+    Collected::new(json!({ "NODATA": sentence.into() }))
 }

@@ -47,46 +47,26 @@ pub enum Given {
     Remove(String),
 }
 
-/// Cuts a comment: `#` outside of quotes, unless it begins a user or group id or an include directive.
-pub fn without_comment(line: &str) -> &str {
-    let start = line.trim_start();
-    if include_directive(start).is_some() {
-        return line;
-    }
-    let (mut in_quotes, mut escaped) = (false, false);
-    for (at, c) in line.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => in_quotes = !in_quotes,
-            '#' if !in_quotes => {
-                let after = &line[at + 1..];
-                if !after.strip_prefix('-').unwrap_or(after).starts_with(|c: char| c.is_ascii_digit()) {
-                    return &line[..at];
-                }
-            }
-            _ => {}
-        }
-    }
-    line
-}
-
 /// What a line says, and what is wrong with it.
 pub fn parse_line(line: &str) -> (Vec<Item>, Option<String>) {
     let line = line.trim();
-    let mut cursor = Cursor { rest: line };
+    let mut cursor = Cursor { rest: line, copies_left: MAX_COPIES };
     let mut items = Vec::new();
     let outcome = cursor.line(&mut items);
     let error = outcome.err().map(|what| {
         let place = match mask_secrets(line) {
             _ if cursor.rest.is_empty() => "the end of the line".into(),
-            masked if masked == line => quoted(cursor.rest),
+            masked if masked == line => quoted(cursor.rest).to_string(),
             // What is left may begin in the middle of the secret.
             _ => "a place that is not shown, because a secret stands in the line".into(),
         };
         format!("{what} at {place}")
     });
     (items, error)
+}
+
+fn members_of_runas(runas: &Value) -> usize {
+    ["users", "groups"].iter().filter_map(|list| runas[list].as_array()).map(Vec::len).sum()
 }
 
 type Outcome<T> = Result<T, &'static str>;
@@ -141,7 +121,13 @@ struct Inherited {
 
 struct Cursor<'a> {
     rest: &'a str,
+    /// How many hosts and run-as users may still be repeated for a command.
+    copies_left: usize,
 }
+
+/// Every command of a rule is told with its hosts and its run-as lists, every option of Defaults for each of its scopes:
+/// a line with thousands of both would become gigabytes.
+pub const MAX_COPIES: usize = 20_000;
 
 impl<'a> Cursor<'a> {
     fn line(&mut self, items: &mut Vec<Item>) -> Outcome<()> {
@@ -223,6 +209,9 @@ impl<'a> Cursor<'a> {
         };
         let mut settings = Vec::new();
         let outcome = self.settings(&mut settings);
+        if scopes.len().saturating_mul(settings.len()) > MAX_COPIES {
+            return Err("too many scopes for so many options");
+        }
         if !settings.is_empty() {
             items.push(Item::Defaults { scopes, settings });
         }
@@ -293,6 +282,11 @@ impl<'a> Cursor<'a> {
         loop {
             self.prefixes(&mut inherited)?;
             let (sums, command) = self.command()?;
+            let copies = hosts.len() + inherited.runas.as_ref().map_or(0, members_of_runas);
+            self.copies_left = self
+                .copies_left
+                .checked_sub(copies)
+                .ok_or("too many hosts and run-as users for so many commands, use aliases")?;
             let mut entry = Map::new();
             entry.insert("hosts".into(), Value::from(hosts));
             if let Some(runas) = &inherited.runas {
@@ -577,7 +571,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// `#include`, `@include`, `#includedir`, `@includedir`: whether it is of a directory, and what follows.
-fn include_directive(line: &str) -> Option<(bool, &str)> {
+pub fn include_directive(line: &str) -> Option<(bool, &str)> {
     let rest = line.strip_prefix(['#', '@'])?.strip_prefix("include")?;
     let (directory, rest) = rest.strip_prefix("dir").map_or((false, rest), |rest| (true, rest));
     rest.starts_with([' ', '\t', '"']).then_some((directory, rest))

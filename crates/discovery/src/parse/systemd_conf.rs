@@ -6,7 +6,8 @@
 //! one and a link to /dev/null hides it altogether. Of a repeated setting the last one counts, lists add up, an
 //! empty value takes back all that was set before.
 
-use super::ini::{Continued, Entry, Style, drop_ins, entries};
+use super::drop_ins::drop_ins;
+use super::ini::{Continued, Entry, Style, entries};
 use super::presence::{any_exists, not_there};
 use super::{Errors, Files, collected, integer, mask_secrets, quoted};
 use crate::{Collected, Host};
@@ -37,7 +38,7 @@ pub fn collect(host: &Host, conf: &SystemdConf) -> Collected {
     let installed = any_exists(host, &[&program, &old_program]);
     let (data, seen, errors) = read(host, conf);
     if !installed && !seen {
-        return not_there(&format!("{} is not installed: there is no {program}", conf.program));
+        return not_there(format!("{} is not installed: there is no {program}", conf.program));
     }
     collected((data, errors))
 }

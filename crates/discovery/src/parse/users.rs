@@ -1,7 +1,7 @@
 //! `/etc/passwd` as several discoveries need it: who has an account, who is a person, whose home may be looked at.
 
 use super::mount_points::{self, Mount, Reach};
-use super::{Errors, Files, integer, lines};
+use super::{Errors, integer, lines};
 use crate::Host;
 
 /// What the lines of one file may weigh together in bytes, with what each costs in a document; further ones are left
@@ -94,18 +94,6 @@ pub fn id(text: &str) -> Option<i64> {
     integer(text).filter(|id| (0..=i64::from(u32::MAX)).contains(id))
 }
 
-/// `UID_MIN` of login.defs(5): the first id of people's accounts, 1000 where nothing is said.
-pub fn uid_min(files: &dyn Files) -> i64 {
-    let Ok(text) = files.text("/etc/login.defs") else { return 1000 };
-    let mut ignored = Errors::default();
-    let value = |line: &str| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("UID_MIN")).then(|| words.next().and_then(integer)).flatten()
-    };
-    let found = lines(&text, "", &mut ignored).iter().rev().find_map(|(_, line)| value(line));
-    found.filter(|id| (1..=1_000_000).contains(id)).unwrap_or(1000)
-}
-
 /// The mounts of the running system, to tell homes that may be looked at from those that may not answer.
 #[derive(Debug, Default)]
 pub struct Homes(Vec<Mount>);
@@ -124,7 +112,6 @@ impl Homes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::Tree;
     use super::*;
 
     #[test]
@@ -144,14 +131,6 @@ mod tests {
         let errors = errors.into_list();
         assert_eq!(errors.len(), 3, "{errors:?}");
         assert!(errors[0].starts_with("f line 7: 1 fields"), "{errors:?}");
-    }
-
-    #[test]
-    fn uid_min_is_the_last_that_login_defs_has() {
-        let tree = |text: &str| Tree::of(&[("/etc/login.defs", text)]);
-        assert_eq!(uid_min(&tree("#UID_MIN 5\nUID_MIN 500\nUID_MIN\t2000\n")), 2000);
-        assert_eq!(uid_min(&tree("UID_MIN x\n")), 1000);
-        assert_eq!(uid_min(&Tree::default()), 1000);
     }
 
     #[test]

@@ -46,3 +46,26 @@ fn checked(
     let files = touched.files.iter().map(|file| file.strip_prefix(&root).unwrap().to_owned()).collect();
     (envelope, files)
 }
+
+/// What is not there is one sentence for people: what, and by which file one would see it; no error beside it.
+#[test]
+fn what_is_not_there_is_one_sentence() {
+    let tree = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    for (discovery, instance) in instances() {
+        let (envelope, _) = checked(discovery, instance, tree.path());
+        let Some(sentence) = envelope.data.get("NODATA") else { continue };
+        let sentence = sentence.as_str().unwrap().to_owned();
+        if sentence.starts_with("ERROR: ") {
+            assert!(!envelope.errors.is_empty(), "{}: {sentence}", instance.name);
+            continue;
+        }
+        assert!(envelope.errors.is_empty(), "{}: {:?}", instance.name, envelope.errors);
+        let tells_why = sentence.contains(": there is n") || sentence.ends_with("this is a file tree");
+        let is_short = !sentence.ends_with('.') && !sentence.contains(". ") && sentence.len() < 150;
+        if !tells_why || !is_short {
+            told.push(format!("{}: {sentence}", instance.name));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
+}

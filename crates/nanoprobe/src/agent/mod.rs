@@ -85,6 +85,8 @@ pub struct Agent {
     /// As the CMA sent it; its hash is what the CMA compares.
     config_text: Option<String>,
     tasks: BTreeMap<String, Task>,
+    /// Changes of files are not told of, or not of all: they are looked for.
+    polling: bool,
     scheduler: Scheduler,
     collector: Collector,
     results: UnboundedReceiver<Finished>,
@@ -132,6 +134,7 @@ impl Agent {
             config,
             config_text: None,
             tasks: BTreeMap::new(),
+            polling: false,
             results,
             files: None,
             netlink: None,
@@ -270,7 +273,12 @@ impl Agent {
             && let Some(files) = &mut self.files
         {
             let again = files.set(&finished.instance, finished.interest);
+            let unwatched = files.watches().1;
             self.look_again(&again, now);
+            if unwatched > 0 && !self.polling {
+                tracing::info!(unwatched, "some directories cannot be watched: files are polled as well");
+                self.rescan(now);
+            }
         }
         match finished.result {
             Ok(document) => self.offer(&finished.instance, document, finished.seen),
@@ -294,8 +302,8 @@ impl Agent {
         match noticed {
             Ok(noticed) => {
                 if noticed.overflow {
-                    tracing::info!("the system dropped file events: everything is looked at again");
-                    self.scheduler.trigger_all(now);
+                    tracing::info!("the system dropped file events: all that was watched is looked at again");
+                    self.trigger_all(Trigger::Files, now);
                     self.rescan(now);
                 }
                 for instance in &noticed.instances {
@@ -320,10 +328,12 @@ impl Agent {
             self.netlink = None;
             return;
         }
-        for (instance, task) in &self.tasks {
-            if task.trigger == Trigger::Netlink {
-                self.scheduler.trigger(instance, now);
-            }
+        self.trigger_all(Trigger::Netlink, now);
+    }
+
+    fn trigger_all(&mut self, trigger: Trigger, now: Duration) {
+        for (instance, _) in self.tasks.iter().filter(|(_, task)| task.trigger == trigger) {
+            self.scheduler.trigger(instance, now);
         }
     }
 
@@ -353,17 +363,28 @@ impl Agent {
             }
             self.scan_problems = scan.problems;
         }
-        let tasks =
-            tasks::tasks(&self.config.discovery, &scan.executables, self.settings.designation.as_str());
+        self.open_watches(now);
+        self.polling = self.files.as_ref().is_none_or(|files| files.watches().1 > 0);
+        let host = self.settings.designation.as_str();
+        let tasks = tasks::tasks(&self.config.discovery, &scan.executables, host, self.polling);
         self.scheduler.set_limits(limits(&self.config), now);
         self.scheduler.set_tasks(&tasks::in_order(&tasks), now);
+        for (instance, wait) in tasks::first_runs(&tasks, host) {
+            self.scheduler.delay_first(&instance, wait);
+        }
         for (instance, task) in &tasks {
             if self.tasks.get(instance).is_some_and(|old| old.differs(task)) {
                 self.scheduler.trigger(instance, now);
             }
         }
         let old = std::mem::replace(&mut self.tasks, tasks);
-        self.set_triggers(old.keys());
+        if let Some(files) = &mut self.files {
+            let mut again = BTreeSet::new();
+            for instance in old.keys().filter(|instance| !self.tasks.contains_key(*instance)) {
+                again.extend(files.remove(instance));
+            }
+            self.look_again(&again, now);
+        }
         let interest = Interest::new(Default::default(), directories.into());
         if let Some(files) = &mut self.files {
             let again = files.set(EXECUTABLES, interest);
@@ -379,7 +400,8 @@ impl Agent {
         }
     }
 
-    fn set_triggers<'a>(&mut self, old: impl Iterator<Item = &'a String>) {
+    /// Has files and the network watched, if that is wanted and the system can.
+    fn open_watches(&mut self, now: Duration) {
         if !self.config.discovery.triggers {
             self.files = None;
             self.netlink = None;
@@ -390,15 +412,7 @@ impl Agent {
                 .inspect_err(|error| tracing::warn!(%error, "file changes cannot be watched: polling only"))
                 .ok();
             // Watches are set after a run; those that ran before have to run again.
-            for instance in old {
-                self.scheduler.trigger(instance, self.zero.elapsed());
-            }
-        } else if let Some(files) = &mut self.files {
-            let mut again = BTreeSet::new();
-            for instance in old.filter(|instance| !self.tasks.contains_key(*instance)) {
-                again.extend(files.remove(instance));
-            }
-            self.look_again(&again, self.zero.elapsed());
+            self.trigger_all(Trigger::Files, now);
         }
         if self.netlink.is_none() {
             self.netlink = NetworkChanges::subscribe()

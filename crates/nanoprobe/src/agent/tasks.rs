@@ -3,8 +3,17 @@
 use crate::collector::Work;
 use crate::executables::Executable;
 use discovery::{Parameters, Trigger};
+use model::DocumentHash;
 use model::config::{DiscoveryConfig, Schedule};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where the system does not tell of changed files, they are looked at this often, in seconds.
+const POLL_SECONDS: u64 = 60;
+
+/// Earliest and latest first run, after the start of the nanoprobe, of what reads large parts of the disks. A host has
+/// better things to do while it starts, and hosts that share a disk or a rack often start together.
+const FIRST_RUN_OF_EXPENSIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(1800));
 
 /// One instance, ready to be scheduled.
 #[derive(Clone)]
@@ -29,11 +38,20 @@ impl Task {
 }
 
 /// All instances that are switched on: those every host has, and the executables, which win over the former.
-pub fn tasks(config: &DiscoveryConfig, executables: &[Executable], host: &str) -> BTreeMap<String, Task> {
+/// `polling`: nothing tells of changed files, so what counts on that runs as often as what does not.
+pub fn tasks(
+    config: &DiscoveryConfig,
+    executables: &[Executable],
+    host: &str,
+    polling: bool,
+) -> BTreeMap<String, Task> {
     let mut all = BTreeMap::new();
     for discovery in discovery::all() {
         for instance in discovery.instances {
-            let own = discovery.schedule_of(instance.name);
+            let mut own = discovery.schedule_of(instance.name);
+            if polling && discovery.trigger == Trigger::Files && !discovery.is_expensive() {
+                own.repeat_seconds = own.repeat_seconds.min(config.repeat.unwrap_or(POLL_SECONDS));
+            }
             let resolved = config.resolve(own, discovery.name, instance.name, host);
             if resolved.enabled {
                 let task = Task {
@@ -62,6 +80,19 @@ pub fn tasks(config: &DiscoveryConfig, executables: &[Executable], host: &str) -
         }
     }
     all
+}
+
+/// How long after the start of the nanoprobe each instance runs first at the earliest, where that is not at once: spread
+/// over hosts by their names, so that it is the same after every start.
+pub fn first_runs(tasks: &BTreeMap<String, Task>, host: &str) -> BTreeMap<String, Duration> {
+    let (earliest, latest) = FIRST_RUN_OF_EXPENSIVE;
+    let is_expensive = |task: &Task| matches!(task.work, Work::Native(discovery) if discovery.is_expensive());
+    let wait = |name: &String| {
+        let hash = DocumentHash::of(format!("{host}\n{name}").as_bytes());
+        let number = hash.0.iter().take(4).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        earliest + (latest - earliest).mul_f64(number as f64 / f64::from(u32::MAX))
+    };
+    tasks.iter().filter(|(_, task)| is_expensive(task)).map(|(name, _)| (name.clone(), wait(name))).collect()
 }
 
 /// Names and rhythms for the scheduler: the network first, because it tells how to reach the host, then the cheap
@@ -94,33 +125,80 @@ mod tests {
         let off = ScheduleOverride { enabled: Some(false), ..Default::default() };
         config.agents.insert("login_defs/web1".into(), off.clone());
         config.agents.insert("mine".into(), ScheduleOverride { repeat: Some(7), ..Default::default() });
-        let web1 = tasks(&config, &[executable("mine")], "web1");
+        let web1 = tasks(&config, &[executable("mine")], "web1", false);
         assert!(!web1.contains_key("_init_login_defs") && web1.contains_key("_init_os"));
         assert_eq!(web1["_init_mine"].schedule.repeat_seconds, 7);
-        assert!(tasks(&config, &[], "web2").contains_key("_init_login_defs"));
+        assert!(tasks(&config, &[], "web2", false).contains_key("_init_login_defs"));
         config.agents.insert("mine".into(), off);
-        assert!(!tasks(&config, &[executable("mine")], "web1").contains_key("_init_mine"));
+        assert!(!tasks(&config, &[executable("mine")], "web1", false).contains_key("_init_mine"));
     }
 
     #[test]
     fn an_executable_wins_over_a_discovery_of_the_same_instance() {
         let config = DiscoveryConfig::default();
-        let all = tasks(&config, &[executable("login_defs")], "h");
+        let all = tasks(&config, &[executable("login_defs")], "h", false);
         assert!(matches!(all["_init_login_defs"].work, Work::Executable(_)));
-        assert!(all["_init_login_defs"].differs(&tasks(&config, &[], "h")["_init_login_defs"]));
-        assert!(!all["_init_os"].differs(&tasks(&config, &[], "h")["_init_os"]));
+        assert!(all["_init_login_defs"].differs(&tasks(&config, &[], "h", false)["_init_login_defs"]));
+        assert!(!all["_init_os"].differs(&tasks(&config, &[], "h", false)["_init_os"]));
     }
 
     #[test]
     fn parameters_make_a_difference_and_rhythms_do_not() {
-        let plain = tasks(&DiscoveryConfig::default(), &[], "h");
+        let plain = tasks(&DiscoveryConfig::default(), &[], "h", false);
         let mut config = DiscoveryConfig::default();
         let given = ScheduleOverride { repeat: Some(5), ..Default::default() };
         config.agents.insert("os".into(), given.clone());
-        assert!(!tasks(&config, &[], "h")["_init_os"].differs(&plain["_init_os"]));
+        assert!(!tasks(&config, &[], "h", false)["_init_os"].differs(&plain["_init_os"]));
         let parameters = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
         config.agents.insert("os".into(), ScheduleOverride { parameters, ..given });
-        assert!(tasks(&config, &[], "h")["_init_os"].differs(&plain["_init_os"]));
+        assert!(tasks(&config, &[], "h", false)["_init_os"].differs(&plain["_init_os"]));
         assert_eq!(in_order(&plain).len(), plain.len());
+    }
+
+    #[test]
+    fn without_events_of_files_everything_that_counts_on_them_is_polled() {
+        let mut config = DiscoveryConfig::default();
+        let repeats = |config: &DiscoveryConfig, polling| {
+            let all = tasks(config, &[], "h", polling);
+            all.into_iter().map(|(name, task)| (name, (task.trigger, task.schedule.repeat_seconds)))
+        };
+        let slower = repeats(&config, false)
+            .filter(|(_, (trigger, seconds))| *trigger == Trigger::Files && *seconds > 60);
+        assert!(slower.count() > 10);
+        let polled: BTreeMap<_, _> = repeats(&config, true).collect();
+        let late: Vec<_> = polled
+            .iter()
+            .filter(|(_, (trigger, seconds))| *trigger == Trigger::Files && *seconds > 60)
+            .collect();
+        assert!(late.iter().all(|(name, _)| *name == "_auto_checksumdiscovery"), "{late:?}");
+        assert_eq!(polled["_init_fs_scan"].1, 86_400, "what costs much keeps its rhythm");
+        assert_eq!(polled["_init_cpu"].1, 60);
+        config.repeat = Some(120);
+        config.agents.insert("sshd".into(), ScheduleOverride { repeat: Some(900), ..Default::default() });
+        let polled: BTreeMap<_, _> = repeats(&config, true).collect();
+        assert_eq!((polled["_init_cpu"].1, polled["_init_sshd"].1), (120, 900), "settings win");
+    }
+
+    #[test]
+    fn what_costs_much_waits_after_the_start_by_the_name_of_the_host() {
+        let all = tasks(&DiscoveryConfig::default(), &[executable("slow")], "h", false);
+        let mut seen = Vec::new();
+        for host in 0..200 {
+            let name = format!("web{host}");
+            let runs = first_runs(&all, &name);
+            assert_eq!(runs, first_runs(&all, &name), "the same after every start");
+            let names: Vec<&str> = runs.keys().map(String::as_str).collect();
+            assert_eq!(names, ["_auto_checksumdiscovery", "_init_fs_scan"]);
+            seen.extend(runs.into_values());
+        }
+        let (earliest, latest) = FIRST_RUN_OF_EXPENSIVE;
+        assert!(seen.iter().all(|wait| (earliest..=latest).contains(wait)));
+        // Spread: in each quarter of the time there is a fair share of the hosts.
+        for quarter in 0..4 {
+            let from = earliest + (latest - earliest) / 4 * quarter;
+            let there =
+                seen.iter().filter(|wait| (from..from + (latest - earliest) / 4).contains(wait)).count();
+            assert!((60..140).contains(&there), "{quarter}: {there} of {}", seen.len());
+        }
     }
 }

@@ -82,3 +82,21 @@ fn mistakes_are_told() {
     let unknown = AuditArgs { rules: vec!["xyz".into()], ..arguments };
     assert!(prepared(&unknown, &site, tree.path()).unwrap_err().contains("xyz"));
 }
+
+#[test]
+fn an_image_is_judged_by_the_files_that_set_the_kernel() {
+    let (sets, _) = RuleSets::from_files(&[
+        rule("BASE", "logged", "proc_sys", "low", "EQ($net.ipv4.conf.all.log_martians, 1)"),
+        rule("BASE", "unset", "proc_sys", "low", "EQ($kernel.nowhere, 1)"),
+    ]);
+    let tree = tree("");
+    fs::create_dir_all(tree.path().join("etc/sysctl.d")).unwrap();
+    let set = |value: &str| {
+        let line = format!("net.ipv4.conf.all.log_martians = {value}\n");
+        fs::write(tree.path().join("etc/sysctl.d/60-x.conf"), line).unwrap();
+    };
+    set("0");
+    assert_eq!(told(&ask(&sets, tree.path(), false)), ["logged fail", "unset NA"]);
+    set("1");
+    assert_eq!(told(&ask(&sets, tree.path(), false)), ["logged pass", "unset NA"]);
+}

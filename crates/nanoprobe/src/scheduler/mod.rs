@@ -162,10 +162,12 @@ impl Scheduler {
         task.triggered = Some(Triggered { first, due: (now + settle).min(cut) });
     }
 
-    /// As [`Scheduler::trigger`] for all instances: events were lost.
-    pub fn trigger_all(&mut self, now: Duration) {
-        let names: Vec<String> = self.tasks.keys().cloned().collect();
-        names.iter().for_each(|name| self.trigger(name, now));
+    /// Lets an instance that has not run yet wait until `earliest`, since the start of the process; a trigger runs it
+    /// earlier. Says nothing about later runs.
+    pub fn delay_first(&mut self, instance: &str, earliest: Duration) {
+        if let Some(Task { due: Some((due, Cause::First)), .. }) = self.tasks.get_mut(instance) {
+            *due = (*due).max(earliest);
+        }
     }
 
     /// The instance to run now among those that `can_run`; it counts as running until [`Scheduler::finished`].

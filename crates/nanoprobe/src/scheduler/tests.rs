@@ -66,6 +66,32 @@ fn first_runs_are_spread_and_in_order() {
 }
 
 #[test]
+fn a_delayed_first_run_waits_unless_it_is_triggered_and_later_runs_do_not() {
+    let tasks = [("deep".to_string(), schedule(600)), ("asked".to_string(), schedule(600))];
+    let mut s = Scheduler::new(FREE, 7, Duration::ZERO);
+    s.set_tasks(&tasks, Duration::ZERO);
+    for (name, _) in &tasks {
+        s.delay_first(name, seconds(300));
+        s.delay_first(name, seconds(200));
+    }
+    s.delay_first("gone", seconds(300));
+    assert_eq!(simulate(&mut s, Duration::ZERO, seconds(50), Duration::ZERO), []);
+    s.trigger("asked", seconds(50));
+    // A new configuration does not start the delay again.
+    s.set_tasks(&tasks, seconds(60));
+    s.delay_first("asked", seconds(5000));
+    let starts = simulate(&mut s, seconds(50), seconds(599), Duration::ZERO);
+    let expected = [
+        (seconds(50) + FREE.settle, "asked".to_string(), Cause::Trigger),
+        (seconds(300), "deep".to_string(), Cause::First),
+    ];
+    assert_eq!(starts, expected);
+    s.delay_first("deep", seconds(5000));
+    let later = simulate(&mut s, seconds(599), seconds(901), Duration::ZERO);
+    assert!(later.iter().any(|(_, name, cause)| name == "deep" && *cause == Cause::Repeat), "{later:?}");
+}
+
+#[test]
 fn repeat_zero_runs_once_but_can_be_triggered() {
     let mut s = scheduler(FREE, &[("os", 0)]);
     assert_eq!(simulate(&mut s, Duration::ZERO, seconds(10_000), Duration::ZERO).len(), 1);
@@ -239,7 +265,7 @@ proptest! {
                     if s.instances().any(|name| name == NAMES[i]) { owed.insert(NAMES[i].into()); }
                 }
                 Step::TriggerAll => {
-                    s.trigger_all(now);
+                    NAMES.iter().for_each(|name| s.trigger(name, now));
                     owed.extend(s.instances().map(String::from));
                 }
                 Step::Start => if let Some((name, _)) = s.start(now, |_| true) {

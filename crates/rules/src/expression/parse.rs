@@ -325,17 +325,9 @@ impl<'t> Parser<'t> {
             );
         }
         let message = format!("there is no function {:?}", shorten(name));
-        let near = functions()
-            .map(|known| {
-                (
-                    if known.name.eq_ignore_ascii_case(name) { 0 } else { distance(known.name, name) },
-                    known.name,
-                )
-            })
-            .min()
-            .filter(|(distance, known)| *distance <= 2 && *distance < known.len());
+        let near = model::text::nearest(name, functions().map(|known| known.name));
         match near {
-            Some((_, known)) => self.error(start, &message, &format!("did you mean {known}?")),
+            Some(known) => self.error(start, &message, &format!("did you mean {known}?")),
             None => self.error(
                 start,
                 &message,
@@ -379,21 +371,4 @@ fn is_decimal_mode(argument: &Argument<'_>) -> bool {
 
 fn shorten(text: &str) -> &str {
     text.char_indices().nth(40).map_or(text, |(end, _)| &text[..end])
-}
-
-/// Levenshtein's distance; names longer than 40 characters are nothing like ours.
-fn distance(a: &str, b: &str) -> usize {
-    if b.chars().nth(40).is_some() {
-        return usize::MAX;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in b.iter().enumerate() {
-            let best = (diagonal + usize::from(a != *b)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], best);
-        }
-    }
-    row[b.len()]
 }

@@ -1,13 +1,15 @@
 //! `cargo xtask bench`: the figures that the project promises, measured with release builds of the real programs,
 //! inside network namespaces, each printed with its goal and the machine's load.
 
+mod audit;
+mod checksums;
 mod footprint;
 mod ingest;
 mod pass;
 mod reaction;
 
 use crate::{Outcome, workspace};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 use system::process::{self, is_root, load};
 use system::site::Programs;
 
@@ -41,8 +43,12 @@ enum What {
     Ingest,
     /// Memory, CPU and traffic of an idle nanoprobe
     Footprint,
-    /// CPU of one full discovery pass
+    /// CPU of one full discovery pass, and what changes by itself in a minute
     Pass,
+    /// CPU and memory of a whole audit of this machine
+    Audit,
+    /// Checksums of the system's programs and libraries, beside sha256sum
+    Checksums,
 }
 
 pub fn run(options: &Options) -> Outcome {
@@ -65,6 +71,12 @@ pub fn run(options: &Options) -> Outcome {
     if wanted(What::Pass) {
         pass::measure(&programs)?;
     }
+    if wanted(What::Audit) {
+        audit::measure(&programs)?;
+    }
+    if wanted(What::Checksums) {
+        checksums::measure(&programs)?;
+    }
     if wanted(What::Reaction) {
         reaction::measure(&programs, options.flips, options.polled_flips)?;
     }
@@ -80,6 +92,34 @@ pub fn run(options: &Options) -> Outcome {
 /// One line of the report.
 fn figure(name: &str, value: &str, goal: &str) {
     println!("{name:<58} {value:>12} {goal:>14}   {}", load());
+}
+
+/// What a program and its children cost.
+struct Cost {
+    seconds: f64,
+    /// User and system.
+    cpu_seconds: f64,
+    /// The largest of them at its largest, in millions of bytes.
+    memory_megabytes: f64,
+}
+
+/// Runs a program with time(1), its output dropped.
+fn timed(command: &mut Command) -> Result<(Cost, ExitStatus), String> {
+    let mut time = Command::new("/usr/bin/time");
+    time.args(["-q", "-f", "%e %U %S %M", "--"]).arg(command.get_program()).args(command.get_args());
+    let (status, said) = match time.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()
+    {
+        Ok(output) => (output.status, String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => return Err(format!("/usr/bin/time: {error}: install the package time")),
+    };
+    let last = said.lines().last().unwrap_or("");
+    let words: Vec<f64> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let did_start = !matches!(status.code(), Some(126 | 127));
+    let (&[seconds, user, system, kilobytes], true) = (&words[..], did_start) else {
+        return Err(format!("{} did not run: {said}", command.get_program().display()));
+    };
+    let cost = Cost { seconds, cpu_seconds: user + system, memory_megabytes: kilobytes * 1024.0 / 1e6 };
+    Ok((cost, status))
 }
 
 /// User and system CPU seconds of a process so far (proc_pid_stat(5), fields 14 and 15).
@@ -115,6 +155,18 @@ mod tests {
         assert_eq!(percentile(&samples, 0.95), 95.0);
         assert_eq!(percentile(&[7.0], 0.95), 7.0);
         assert!(percentile(&[], 0.5).is_nan());
+    }
+
+    #[test]
+    fn the_cost_of_a_program_is_told_with_its_status() {
+        if !std::path::Path::new("/usr/bin/time").exists() {
+            return;
+        }
+        let work = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo noise >&2; exit 2";
+        let (cost, status) = timed(Command::new("sh").args(["-c", work])).unwrap();
+        assert_eq!(status.code(), Some(2));
+        assert!(cost.cpu_seconds <= cost.seconds + 0.05 && cost.memory_megabytes > 0.1);
+        assert!(timed(&mut Command::new("/no/such/program")).is_err());
     }
 
     #[test]

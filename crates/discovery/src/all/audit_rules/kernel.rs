@@ -131,6 +131,15 @@ fn messages(piece: &[u8]) -> Result<Vec<(u16, &[u8])>, String> {
     Ok(found)
 }
 
+pub(super) fn any_answer(bytes: &[u8]) {
+    let payloads = messages(bytes).unwrap_or_default();
+    for payload in payloads.into_iter().map(|(_, payload)| payload).chain([bytes]) {
+        parse_status(payload);
+        parse_rule(payload, Machine::X86_64);
+        parse_rule(payload, Machine::Aarch64);
+    }
+}
+
 fn word(bytes: &[u8], index: usize) -> Option<u32> {
     bytes.get(index * 4..)?.first_chunk().map(|four| u32::from_ne_bytes(*four))
 }

@@ -16,7 +16,7 @@ fn host(tree: &Path, state: &Path) -> Host {
 }
 
 fn run(host: &Host, parameters: &Parameters) -> Collected {
-    checksums(host, parameters, LONG_AFTER, Instant::now() + Duration::from_secs(60))
+    checksums(host, parameters, LONG_AFTER, Instant::now() + Duration::from_secs(60)).0
 }
 
 #[test]
@@ -54,11 +54,11 @@ fn a_file_is_read_again_only_when_it_changed() {
     let first = run(&host, &asked).data["/a"].clone();
     // A clock that must not be reached: only what is remembered is told.
     let over = Instant::now();
-    let remembered = checksums(&host, &asked, LONG_AFTER, over);
+    let remembered = checksums(&host, &asked, LONG_AFTER, over).0;
     assert_eq!((&remembered.data["/a"], remembered.extras.get("unread")), (&first, None));
     std::thread::sleep(Duration::from_millis(20));
     std::fs::write(&path, "two").unwrap();
-    let left = checksums(&host, &asked, LONG_AFTER, over);
+    let left = checksums(&host, &asked, LONG_AFTER, over).0;
     assert!(left.data.as_object().unwrap().is_empty());
     assert!(left.extras["unread"]["/a"].as_str().unwrap().contains("next run"), "{:?}", left.extras);
     let second = run(&host, &asked).data["/a"].clone();
@@ -134,11 +134,32 @@ fn programs_that_listen_are_covered_with_their_libraries() {
 }
 
 #[test]
-fn a_run_watches_nothing() {
+fn what_is_named_is_watched_and_what_directories_hold_is_not() {
     let tree = tempfile::tempdir().unwrap();
-    std::fs::write(tree.path().join("a"), "x").unwrap();
+    std::fs::create_dir(tree.path().join("d")).unwrap();
+    for name in ["a", "d/b", "d/c"] {
+        std::fs::write(tree.path().join(name), "x").unwrap();
+    }
+    std::os::unix::fs::symlink("a", tree.path().join("link")).unwrap();
     let host = Host::at(tree.path());
-    let found = collect(&host, &parameters("/a", "/"));
-    assert_eq!(found.data.as_object().unwrap().len(), 1);
-    assert_eq!(host.touched(), crate::Touched::default());
+    let found = collect(&host, &parameters("/link /d/b /missing", "/d"));
+    assert_eq!(found.data.as_object().unwrap().len(), 3);
+    let root = std::fs::canonicalize(tree.path()).unwrap();
+    let own = wanted::OWN.map(|path| path.trim_start_matches('/'));
+    let expected = ["a", "d/b", "link", "missing"].into_iter().chain(own).map(|path| root.join(path));
+    assert_eq!(host.touched(), crate::Touched { files: expected.collect(), directories: BTreeSet::new() });
+}
+
+#[test]
+fn programs_that_listen_are_watched_and_what_they_had_and_is_gone_is_not() {
+    let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let today = LONG_AFTER / 86_400;
+    cache::write(state.path(), "checksums.seen", format!("{today} /tmp/gone-since\n").as_bytes()).unwrap();
+    let host = Host::running().with_state(state.path().to_owned());
+    let over = Instant::now() + Duration::from_secs(60);
+    let (found, watched) = checksums(&host, &parameters("/not-yet-there", ""), LONG_AFTER, over);
+    let own = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+    assert!(watched.contains(&own) && watched.contains("/not-yet-there"), "{watched:?}");
+    assert!(!watched.contains("/tmp/gone-since"), "{:?}", found.errors);
 }

@@ -8,7 +8,8 @@ use crate::{Host, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where this project installs its programs.
-const OWN: [&str; 4] = ["/usr/sbin/nanoprobe", "/usr/sbin/cma", "/usr/bin/assimcli", "/usr/sbin/assimcli"];
+pub const OWN: [&str; 4] =
+    ["/usr/sbin/nanoprobe", "/usr/sbin/cma", "/usr/bin/assimcli", "/usr/sbin/assimcli"];
 /// What programs with sockets were seen to use, with the day.
 const SEEN: &str = "checksums.seen";
 const MAX_SEEN_BYTES: u64 = 4 * 1024 * 1024;
@@ -43,7 +44,20 @@ const NETWORK_FILE_SYSTEMS: [&str; 17] = [
 /// The paths to look at, with what is known of them already; some may not exist.
 pub type Wanted = BTreeMap<String, Option<Identity>>;
 
-pub fn of(host: &Host, files: &str, directories: &str, now_seconds: i64, errors: &mut Errors) -> Wanted {
+/// Whether a file is looked at on every host, or named in `files`, which is separated by blanks.
+pub fn is_named(path: &str, files: &str) -> bool {
+    OWN.contains(&path) || files.split_ascii_whitespace().any(|named| named == path)
+}
+
+/// `watched` are those that are not found in a directory.
+pub fn of(
+    host: &Host,
+    files: &str,
+    directories: &str,
+    now_seconds: i64,
+    watched: &mut BTreeSet<String>,
+    errors: &mut Errors,
+) -> Wanted {
     let remote = network_mounts(host);
     let mut named: BTreeSet<String> = files
         .split_ascii_whitespace()
@@ -91,6 +105,7 @@ pub fn of(host: &Host, files: &str, directories: &str, now_seconds: i64, errors:
         }
     }
     for path in singles.into_iter().take(MAX_FILES) {
+        watched.insert(path.clone());
         paths.entry(path).or_insert(None);
     }
     paths

@@ -49,7 +49,7 @@ pub fn refuses_incoming(running: &Value) -> bool {
 }
 
 /// The base chains in the JSON of nft (libnftables-json(5)); none when the text is something else.
-fn chains(text: &str) -> Option<Value> {
+pub(super) fn chains(text: &str) -> Option<Value> {
     let value: Value = serde_json::from_str(text).ok()?;
     let objects = value.get("nftables")?.as_array()?;
     let base = objects.iter().filter_map(|object| {

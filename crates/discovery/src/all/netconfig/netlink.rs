@@ -158,6 +158,18 @@ pub(super) fn take(
     Ok(State::More { is_consistent })
 }
 
+pub(super) fn any_answer(bytes: &[u8]) {
+    for wanted in [RTM_NEWLINK, RTM_NEWADDR] {
+        // What an error here says does not matter.
+        let _ = take(bytes, wanted, State::More { is_consistent: true }, |payload| {
+            parse_link(payload);
+            parse_address(payload);
+        });
+    }
+    parse_link(bytes);
+    parse_address(bytes);
+}
+
 /// `struct ifinfomsg` and its attributes. `None` without a name.
 pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
     let header = payload.get(..LINK_HEADER_BYTES)?;

@@ -15,6 +15,9 @@ use std::collections::HashMap;
 const MAX_READS_PER_PAGE: u64 = 8;
 const MAX_ROWS: usize = 2 * MAX_PACKAGES;
 const MAX_DEPTH: usize = 20;
+/// The database of a host with ten thousand packages is a tenth of this. A file with holes may claim any size, and how
+/// often pages are read is bounded by it.
+const MAX_FILE_BYTES: u64 = 2 << 30;
 /// So much of a header is looked at; names and versions stand at its beginning.
 const MAX_PREFIX_BYTES: usize = 256 * 1024;
 const MAX_TAGS: usize = 10_000;
@@ -66,6 +69,9 @@ struct Row {
 
 impl Database {
     fn open(host: &Host, path: &str, file: HostFile) -> Result<Self, Failed> {
+        if file.size_bytes() > MAX_FILE_BYTES {
+            return Err("larger than the database of any host");
+        }
         let mut header = [0; 100];
         file.read_exact_at(&mut header, 0).map_err(|_| "shorter than the header of SQLite")?;
         if !header.starts_with(b"SQLite format 3\0") {

@@ -42,14 +42,19 @@ pub enum Statement<'a> {
 /// More parameters of one object are left out.
 const MAX_PARAMETERS: usize = 500;
 
+/// After having looked through so many bytes in vain for the `then` of an `if`, only its own line is looked at: a
+/// file of nothing but `if`s must not cost its square.
+const MAX_FRUITLESS_BYTES: usize = 4 << 20;
+
 pub struct Scanner<'a> {
     rest: &'a str,
     line: usize,
+    fruitless_bytes: usize,
 }
 
 impl<'a> Scanner<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self { rest: text, line: 1 }
+        Self { rest: text, line: 1, fruitless_bytes: 0 }
     }
 
     /// The line on which the next statement begins, from 1.
@@ -191,7 +196,10 @@ impl<'a> Scanner<'a> {
         let mut quote = None;
         let mut word_start = true;
         let mut end = None;
-        for (at, c) in self.rest.char_indices() {
+        let line_end = self.rest.find('\n').unwrap_or(self.rest.len());
+        let searched =
+            if self.fruitless_bytes < MAX_FRUITLESS_BYTES { self.rest } else { &self.rest[..line_end] };
+        for (at, c) in searched.char_indices() {
             match (quote, c) {
                 (Some(open), c) if c == open => quote = None,
                 (Some(_), _) => {}
@@ -212,7 +220,9 @@ impl<'a> Scanner<'a> {
             }
             word_start = c.is_whitespace() || c == ')';
         }
-        let line_end = self.rest.find('\n').unwrap_or(self.rest.len());
+        if end.is_none() {
+            self.fruitless_bytes += searched.len();
+        }
         self.skip(end.unwrap_or(line_end));
     }
 

@@ -158,3 +158,15 @@ fn any_text() {
     ];
     check_any_text(FILE, tokens, parse);
 }
+
+#[test]
+fn conditions_without_end_take_no_time_to_speak_of() {
+    let start = std::time::Instant::now();
+    let text = "if $msg == \"x\n".repeat(400_000) + "\nmail.* /var/log/mail\n";
+    let (data, errors) = parse(&text);
+    assert!(data.is_object(), "{errors:?}");
+    let text = "if a\n".repeat(1_000_000) + "\n\n$Umask 0077\n";
+    let (data, _) = parse(&text);
+    assert_eq!(data["Umask"], "0077");
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}

@@ -88,6 +88,17 @@ pub(super) fn list_units(socket: &Path) -> Result<States, String> {
     Err(format!("{}: no answer among {MAX_MESSAGES} messages", socket.display()))
 }
 
+pub(super) fn any_answer(bytes: &[u8]) {
+    let mut stream = bytes;
+    // What an error here says does not matter.
+    let _ = line(&mut stream);
+    let mut stream = bytes;
+    while let Ok((_, is_big_endian, body)) = message(&mut stream) {
+        parse(&body, is_big_endian);
+    }
+    parse(bytes, false);
+}
+
 fn line(stream: &mut impl Read) -> std::io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
