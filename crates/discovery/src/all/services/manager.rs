@@ -65,12 +65,13 @@ pub(super) fn list_units(socket: &Path) -> Result<States, String> {
     stream.set_write_timeout(Some(LIMIT)).map_err(told)?;
     let uid: String =
         rustix::process::geteuid().as_raw().to_string().bytes().map(|b| format!("{b:02x}")).collect();
-    stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).map_err(told)?;
+    // BEGIN goes along, as systemctl does it. Sent together with the call it may be read together with the call, and
+    // systemd would then leave the call in its buffer until something else arrives.
+    stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes()).map_err(told)?;
     let answer = line(&mut stream).map_err(told)?;
     if !answer.starts_with("OK") {
         return Err(format!("{}: it refuses to talk to this user", socket.display()));
     }
-    stream.write_all(b"BEGIN\r\n").map_err(told)?;
     stream.write_all(&call()).map_err(told)?;
     for _ in 0..MAX_MESSAGES {
         let (kind, is_big_endian, body) = message(&mut stream).map_err(told)?;
