@@ -16,6 +16,7 @@ const NEEDS: &[Need] = &[
     Need { program: "nft", package: "nftables", reason: "lost packets" },
     Need { program: "debootstrap", package: "debootstrap", reason: "a tree with a real mail server" },
     Need { program: "unshare", package: "util-linux", reason: "host names and mounts of a test's own" },
+    Need { program: "time", package: "time", reason: "what a program costs, for the benchmarks' own test" },
     Need { program: "dash", package: "dash", reason: "the sample scripts are POSIX sh" },
 ];
 
