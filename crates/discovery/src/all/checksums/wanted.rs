@@ -4,6 +4,7 @@ use super::{MAX_FILES, cache, elf};
 use crate::all::tcpdiscovery::{self, Process, sockets};
 use crate::host::Identity;
 use crate::parse::Errors;
+use crate::parse::mount_points::{self, Mount};
 use crate::{Host, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -287,23 +288,14 @@ fn network_mounts(host: &Host) -> BTreeSet<String> {
     if !host.is_running_system() {
         return BTreeSet::new();
     }
-    mounts(&text(host, "/proc/self/mountinfo", MAX_SEEN_BYTES))
+    across_network(&mount_points::current())
 }
 
 /// A host without a disk has its root on such a file system, and is looked at all the same.
-fn mounts(text: &str) -> BTreeSet<String> {
-    let remote = text.lines().filter_map(|line| {
-        let (mount, rest) = line.split_once(" - ")?;
-        let kind = rest.split(' ').next()?;
-        let point = mount.split(' ').nth(4)?;
-        NETWORK_FILE_SYSTEMS.contains(&kind).then(|| unescaped(point))
-    });
-    remote.filter(|point| point != "/").collect()
-}
-
-/// Blanks are written as `\040`.
-fn unescaped(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+fn across_network(mounts: &[Mount]) -> BTreeSet<String> {
+    let remote = mounts.iter().filter(|mount| NETWORK_FILE_SYSTEMS.contains(&mount.kind.as_str()));
+    let points = remote.map(|mount| String::from_utf8_lossy(&mount.point).into_owned());
+    points.filter(|point| point != "/").collect()
 }
 
 fn is_mounted(path: &str, remote: &BTreeSet<String>) -> bool {
@@ -374,7 +366,7 @@ mod tests {
     fn network_mounts_are_barriers() {
         let text = "1 0 0:1 / / rw - nfs4 a:/root rw\n2 1 0:2 / /home rw shared:1 - nfs4 a:/home rw\n\
                     3 1 0:3 / /mnt/my\\040disk rw - cifs //b/c rw\n4 1 8:1 / /data rw - ext4 /dev/sda1 rw\njunk\n";
-        let remote = mounts(text);
+        let remote = across_network(&mount_points::parse(text.as_bytes()));
         assert_eq!(remote, BTreeSet::from(["/home".into(), "/mnt/my disk".into()]));
         assert!(is_below("/home/joe/x", &remote) && is_below("/home", &remote));
         assert!(!is_below("/homes/joe", &remote) && !is_below("/data/x", &remote) && !is_below("/", &remote));
