@@ -40,6 +40,8 @@ impl Scene {
         );
         fs::write(&script, text).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        // 200 changes in as few seconds cost more than the budget of an idle host, the more so in a debug build.
+        fs::write(site.paths.cma_config(), "[discovery]\ncpu_budget_percent = 0\n").unwrap();
         picard.sysctl(PARAMETER, "1").unwrap();
         Scene { site, picard, record, _network: network, _folder: folder }
     }
