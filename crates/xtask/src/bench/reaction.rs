@@ -32,11 +32,9 @@ fn in_folder(folder: &Path, programs: &Programs, flips: usize, triggers: bool) -
     let site =
         Site::create_at(folder, programs.clone(), &format!("{}:1984", center.address), Some(center.clone()))?;
     let record = recorder(&site)?;
-    if !triggers {
-        let config = site.paths.cma_config();
-        fs::write(&config, "[discovery]\ntriggers = false\n")
-            .map_err(|e| format!("{}: {e}", config.display()))?;
-    }
+    // The three rules that are flipped must be in force whatever this machine's operating system is.
+    let config = format!("[rules.by_domain]\nglobal = \"original\"\n[discovery]\ntriggers = {triggers}\n");
+    write(&site.paths.cma_config(), &config)?;
     let etc = private_etc(folder)?;
     picard.sysctl("net.ipv4.conf.all.log_martians", "1")?;
     let _cma = site.start_cma(&[])?;
