@@ -4,6 +4,7 @@ use model::config::{AgentConfig, CmaConfig};
 use model::paths::SitePaths;
 use model::{Designation, DocumentHash};
 use rules::{EffectiveSet, OperatingSystem, Rule, RuleProblem, RuleSets};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::query::{Queries, QueryProblem};
 use tokio::sync::watch;
@@ -19,6 +20,8 @@ pub struct Knowledge {
     pub rule_problems: Vec<RuleProblem>,
     pub queries: Queries,
     pub query_problems: Vec<QueryProblem>,
+    /// The site's own monitor rules: file name → text. Nanoprobes read them.
+    pub monitor_rules: BTreeMap<String, String>,
     /// Changes when any result could.
     pub fingerprint: String,
 }
@@ -46,6 +49,7 @@ impl Knowledge {
             rule_problems,
             queries: Queries::default(),
             query_problems: Vec::new(),
+            monitor_rules: BTreeMap::new(),
         }
     }
 
@@ -72,8 +76,15 @@ impl Knowledge {
     /// What a nanoprobe is told, as JSON text. Settings of other hosts are left out.
     pub fn agent_config(&self, host: &Designation) -> String {
         let mut discovery = self.config.discovery.clone();
-        discovery.agents.retain(|name, _| name.split_once('/').is_none_or(|(_, of)| of == host.as_str()));
-        let config = AgentConfig { domain: self.config.domain_of(host.as_str()).to_owned(), discovery };
+        discovery.agents.retain(|name, _| of_host(name, host));
+        let mut monitoring = self.config.monitoring.clone();
+        monitoring.agents.retain(|name, _| of_host(name, host));
+        let config = AgentConfig {
+            domain: self.config.domain_of(host.as_str()).to_owned(),
+            discovery,
+            monitoring,
+            monitor_rules: self.monitor_rules.clone(),
+        };
         // Maps with text keys cannot fail to serialise.
         serde_json::to_string(&config).unwrap_or_default()
     }
@@ -93,6 +104,11 @@ impl Knowledge {
         let queries = self.query_problems.iter().map(QueryProblem::to_string);
         self.rule_problems.iter().map(RuleProblem::to_string).chain(queries).chain(unknown).collect()
     }
+}
+
+/// Whether a setting named `<what>` or `<what>/<host>` concerns this host.
+fn of_host(name: &str, host: &Designation) -> bool {
+    name.split_once('/').is_none_or(|(_, of)| of == host.as_str())
 }
 
 /// The knowledge of the moment, for all threads.

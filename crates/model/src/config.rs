@@ -126,6 +126,106 @@ pub struct AgentConfig {
     pub domain: String,
     #[serde(default)]
     pub discovery: DiscoveryConfig,
+    #[serde(default)]
+    pub monitoring: MonitoringConfig,
+    /// Monitor rules of the site: file name → text, as in the CMA's monrules directories.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub monitor_rules: BTreeMap<String, String>,
+}
+
+/// `[heartbeats]` of cma.toml: how quickly hosts notice that a neighbour is gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeartbeatConfig {
+    /// Milliseconds between two heartbeats to one partner, 100 to 60000.
+    pub interval_milliseconds: u32,
+    /// Silence after which a partner is probed; more than one interval.
+    pub suspect_milliseconds: u32,
+    /// Length of the burst of probes. Longer than the longest round trip between partners.
+    pub probe_milliseconds: u32,
+    /// Probes in a burst.
+    pub probes: u32,
+    /// How long the CMA waits for further deaths of the same cause before it tells about the first.
+    pub gather_milliseconds: u32,
+}
+
+impl Default for HeartbeatConfig {
+    /// For a LAN. Over a WAN: interval 5000, suspect 12000, probe 3000.
+    fn default() -> Self {
+        Self {
+            interval_milliseconds: 1000,
+            suspect_milliseconds: 1400,
+            probe_milliseconds: 700,
+            probes: 6,
+            gather_milliseconds: 300,
+        }
+    }
+}
+
+/// `[monitoring]` of cma.toml: how services are looked after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MonitoringConfig {
+    pub enabled: bool,
+    /// Seconds from the end of one check to the next.
+    pub repeat: u64,
+    /// A check that takes longer is a warning.
+    pub warn: u64,
+    /// A check that takes longer is ended and counts as failed.
+    pub timeout: u64,
+    /// Failures in a row before a service counts as down; its first result counts at once.
+    pub failures: u32,
+    /// Changes of state within ten minutes from which on a service flaps: one warning instead of ups and downs.
+    pub flap_changes: u32,
+    /// Hours after which a service that vanished from the host is no longer looked after.
+    pub forget_hours: u64,
+    /// Directories of Nagios plug-ins, the first that has a plug-in wins.
+    pub nagiospath: Vec<String>,
+    /// User that plug-ins and agents run as, where `agents` does not say another; empty: the nanoprobe's own.
+    pub user: String,
+    /// By `<class>::<type>`, `<class>::<provider>:<type>`, or either with `/<host>`; the more exact key wins.
+    pub agents: BTreeMap<String, MonitorOverride>,
+}
+
+impl Default for MonitoringConfig {
+    fn default() -> Self {
+        let nagiospath =
+            ["/usr/lib/nagios/plugins", "/usr/lib64/nagios/plugins", "/usr/local/nagios/libexec"];
+        Self {
+            enabled: true,
+            repeat: 15,
+            warn: 20,
+            timeout: 60,
+            failures: 1,
+            flap_changes: 6,
+            forget_hours: 24,
+            nagiospath: nagiospath.map(String::from).to_vec(),
+            user: String::new(),
+            agents: BTreeMap::new(),
+        }
+    }
+}
+
+/// Settings of one monitoring agent, all optional.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MonitorOverride {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Words that come before those of the rule.
+    pub argv: Vec<String>,
+    /// Environment; wins over that of the rule. Values are told to the hosts concerned only, and never shown.
+    pub env: BTreeMap<String, String>,
 }
 
 /// cma.toml. Flags beat environment beats file beats default.
@@ -145,6 +245,8 @@ pub struct CmaConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub web: Option<String>,
     pub discovery: DiscoveryConfig,
+    pub heartbeats: HeartbeatConfig,
+    pub monitoring: MonitoringConfig,
     pub rules: RulesConfig,
     /// Domain name → host name patterns with `*`; hosts that match none are in `global`.
     pub domains: BTreeMap<String, Vec<String>>,

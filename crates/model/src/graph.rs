@@ -20,6 +20,8 @@ pub enum NodeKind {
     ProcessNode,
     /// A service: a port at an address; key = `<context>/<port>_<protocol>_<address>`.
     IpTcpPortNode,
+    /// A monitor of a service or of the host itself; key = its name, `<host>:<class>:<type>::<hash>`.
+    MonitorAction,
 }
 
 impl NodeKind {
@@ -31,6 +33,7 @@ impl NodeKind {
             Self::Package => "Package",
             Self::ProcessNode => "ProcessNode",
             Self::IpTcpPortNode => "IPtcpportNode",
+            Self::MonitorAction => "MonitorAction",
         }
     }
 }
@@ -53,7 +56,7 @@ pub enum EdgeKind {
     IpOwner,
     /// Drone → Package
     Installed,
-    /// Drone → ProcessNode
+    /// Drone → ProcessNode, Drone → MonitorAction
     Hosting,
     /// ProcessNode → IPtcpportNode: offers this service
     TcpService,
@@ -62,6 +65,8 @@ pub enum EdgeKind {
     TcpClient,
     /// IPtcpportNode → IPaddrNode
     BaseIp,
+    /// MonitorAction → ProcessNode or Drone: what it looks after
+    Monitoring,
 }
 
 impl EdgeKind {
@@ -74,6 +79,7 @@ impl EdgeKind {
             Self::TcpService => "tcpservice",
             Self::TcpClient => "tcpclient",
             Self::BaseIp => "baseip",
+            Self::Monitoring => "monitoring",
         }
     }
 }

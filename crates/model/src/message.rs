@@ -4,6 +4,7 @@
 //! Every message travels as a 4-byte big-endian length and that many bytes; see `wire::framed` for the limits.
 
 use crate::ids::DocumentHash;
+use crate::liveness::{Ask, Heard, Session, Watch};
 use crate::time::Timestamp;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -27,6 +28,9 @@ pub enum ToCma {
     /// The nanoprobe stops on purpose; answered by `FromCma::Farewell` after commit.
     #[n(3)]
     Goodbye(#[n(0)] Goodbye),
+    /// What the heartbeats of other hosts tell; said again until the CMA reacts, so nothing acknowledges it.
+    #[n(4)]
+    Heard(#[n(0)] Heard),
 }
 
 /// Who connects, and which documents it has.
@@ -57,6 +61,13 @@ pub struct Register {
     /// Instance and hash of every document that the CMA is supposed to have.
     #[n(8)]
     pub documents: Vec<KnownDocument>,
+    /// Random, made at the start of the process: heartbeat keys hold for one session of either side. Absent from a
+    /// nanoprobe that knows no heartbeats; it is not watched.
+    #[n(9)]
+    pub session: Option<Session>,
+    /// Generation of the [`Watch`] that the nanoprobe works with, if it has one.
+    #[n(10)]
+    pub watch: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -116,6 +127,12 @@ pub enum FromCma {
     /// The configuration changed while connected.
     #[n(5)]
     Configure(#[n(0)] Configure),
+    /// Whom to exchange heartbeats with from now on, in place of all before.
+    #[n(6)]
+    Watch(#[n(0)] Watch),
+    /// Asks for a probe of one partner; answered by an observation with the same number.
+    #[n(7)]
+    Ask(#[n(0)] Ask),
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]

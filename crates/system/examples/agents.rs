@@ -59,6 +59,8 @@ async fn agent(
         port: endpoint.local_address()?.port(),
         config: None,
         documents: Vec::new(),
+        session: None,
+        watch: None,
     });
     writer.write(&register, REGISTRATION_LIMIT_BYTES).await?;
     match reader.read(MESSAGE_LIMIT_BYTES).await? {

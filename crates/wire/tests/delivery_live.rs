@@ -71,6 +71,8 @@ fn register() -> ToCma {
         port: 1984,
         config: None,
         documents: Vec::new(),
+        session: None,
+        watch: None,
     })
 }
 

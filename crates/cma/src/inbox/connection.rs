@@ -178,6 +178,7 @@ impl Conversation<'_> {
         let sender = self.sender.clone();
         match message {
             ToCma::Register(_) => Err(CloseReason::Protocol),
+            ToCma::Heard(_) => Ok(()),
             ToCma::Goodbye(goodbye) => {
                 let done = self.submit(Work::Goodbye { sender, reason: goodbye.reason }, None).await?;
                 self.waiting.push_back(Waiting::Goodbye(done));

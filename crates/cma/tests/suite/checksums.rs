@@ -91,6 +91,8 @@ fn rig() -> (Rig, Sender) {
             port: 1984,
             config: None,
             documents: vec![],
+            session: None,
+            watch: None,
         },
     };
     match rig.step(|tx, context| register(tx, context, &applicant, Timestamp(7))).0 {

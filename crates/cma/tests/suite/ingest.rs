@@ -150,6 +150,8 @@ fn applicant(designation: &str, key: PublicKey) -> Applicant {
             port: 1984,
             config: None,
             documents: vec![],
+            session: None,
+            watch: None,
         },
     }
 }

@@ -196,6 +196,8 @@ impl Agent {
             port: 1,
             config: None,
             documents: vec![],
+            session: None,
+            watch: None,
         }
     }
 

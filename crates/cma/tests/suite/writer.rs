@@ -91,6 +91,8 @@ impl Rig {
             port: 0,
             config: None,
             documents: vec![],
+            session: None,
+            watch: None,
         };
         let work = Work::Register { key, remote: "127.0.0.1:9".parse().unwrap(), message };
         match self.writer.ask(work, PATIENCE).await.unwrap() {

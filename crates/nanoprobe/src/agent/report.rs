@@ -201,6 +201,7 @@ impl Agent {
                 FromCma::Ack(ack) => self.on_ack(now, connection, ack),
                 FromCma::Farewell => self.sender.handle_farewell(now, connection),
                 FromCma::Configure(configure) => self.configure(now, configure),
+                FromCma::Watch(_) | FromCma::Ask(_) => {}
             },
         }
     }
@@ -307,6 +308,8 @@ impl Agent {
             port: self.endpoint.local_address().map_or(0, |address| address.port()),
             config: self.config_text.as_ref().map(|text| DocumentHash::of(text.as_bytes())),
             documents: self.queue.documents(),
+            session: None,
+            watch: None,
         }
     }
 

@@ -256,6 +256,7 @@ async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
                     let sequence = store.cursors.get(&incarnation).copied().unwrap_or(0);
                     FromCma::Ack(Ack { sequence, rejected: vec![] })
                 }
+                ToCma::Heard(_) => continue,
                 ToCma::Goodbye(goodbye) => {
                     store.goodbyes.push(goodbye.reason);
                     FromCma::Farewell

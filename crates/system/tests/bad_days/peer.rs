@@ -79,6 +79,8 @@ impl Peer {
             port: 9,
             config: None,
             documents: vec![],
+            session: None,
+            watch: None,
         }
     }
 
