@@ -43,6 +43,7 @@ async fn cma_serve(mut connections: mpsc::Receiver<Connection>, log: Log) {
                         let sequence = log.last().copied().unwrap_or(0);
                         FromCma::Ack(Ack { sequence, rejected: Vec::new() })
                     }
+                    ToCma::Heard(_) => continue,
                     ToCma::Goodbye(_) => FromCma::Farewell,
                 };
                 if writer.write(&answer, MESSAGE_LIMIT_BYTES).await.is_err() {
