@@ -188,10 +188,10 @@ fn shell_variable(host: &Host, file: &str, name: &str, errors: &mut Errors) -> O
             return None;
         }
     };
-    let values = lines(&text, file, errors).into_iter().filter_map(|(_, line)| {
-        line.trim().strip_prefix(name)?.strip_prefix('=').map(|value| value.trim().trim_matches(['"', '\'']))
-    });
-    values.last().map(str::to_owned)
+    lines(&text, file, errors).into_iter().rev().find_map(|(_, line)| {
+        let value = line.trim().strip_prefix(name)?.strip_prefix('=')?;
+        Some(value.trim().trim_matches(['"', '\'']).to_owned())
+    })
 }
 
 /// A name as path below /proc/sys. The first separator decides which of `/` and `.` separates; the other one is then
