@@ -195,11 +195,15 @@ impl Walk {
             let paths = self.data.keys().map(|name| exchanged(name));
             Some(paths.filter(|path| sysctl_files::fits(pattern, path)).collect())
         });
-        let value = |path: &str, text: &str| value_of(path, text).unwrap_or_else(|| "".into());
-        let configured = settings.plain.iter().map(|(path, set)| {
-            (exchanged(path), if is_secret(path) { "***".into() } else { value(path, &set.value) })
-        });
-        let configured = configured.collect();
+        let mut configured = Map::new();
+        for (path, set) in &settings.plain {
+            if self.is_full() {
+                break;
+            }
+            self.bytes += path.len() + set.value.len();
+            let value = || value_of(path, &set.value).unwrap_or_else(|| "".into());
+            configured.insert(exchanged(path), if is_secret(path) { "***".into() } else { value() });
+        }
         self.data.insert(CONFIGURED.into(), Value::Object(configured));
     }
 

@@ -133,7 +133,15 @@ impl Settings {
             self.excluded.remove(&path);
             let assignment = Assignment { value: value.to_owned(), file: file.to_owned() };
             if path.contains(['*', '?', '[']) {
-                self.patterns.push((path, assignment));
+                if self.patterns.len() < MAX_PATTERNS {
+                    self.patterns.push((path, assignment));
+                } else {
+                    errors.at(
+                        file,
+                        number,
+                        format_args!("more than {MAX_PATTERNS} patterns, it is left out"),
+                    );
+                }
             } else {
                 self.plain.insert(path, assignment);
             }
@@ -144,7 +152,7 @@ impl Settings {
     /// settings that fit a pattern; `None` where nobody knows them: then the pattern stays.
     pub fn expand(&mut self, existing: &dyn Fn(&str) -> Option<Vec<String>>) {
         let mut expanded = BTreeMap::new();
-        for (pattern, assignment) in self.patterns.drain(..).take(MAX_PATTERNS) {
+        for (pattern, assignment) in self.patterns.drain(..) {
             for path in existing(&pattern).unwrap_or_else(|| vec![pattern]) {
                 if !self.plain.contains_key(&path) && !self.excluded.contains(&path) {
                     expanded.insert(path, assignment.clone());
@@ -293,6 +301,18 @@ mod tests {
         assert_eq!(martians(&[own, of_ufw, on, elsewhere]), Some(one));
         let there = ("etc/elsewhere.conf", "net/ipv4/conf/all/log_martians=0\n");
         assert_eq!(martians(&[own, on, elsewhere, there]), Some((zero, "/etc/elsewhere.conf".into())));
+    }
+
+    #[test]
+    fn patterns_beyond_the_bound_are_left_out_and_told() {
+        let text: String = (0..100_000).map(|n| format!("net.ipv4.conf.a{n}*.rp_filter = 1\n")).collect();
+        let mut errors = Errors::default();
+        let mut settings = Settings::default();
+        settings.add(&text, "/etc/sysctl.d/a.conf", &mut errors);
+        settings.expand(&|_| None);
+        assert_eq!(settings.plain.len(), MAX_PATTERNS);
+        let first = &errors.into_list()[0];
+        assert!(first.starts_with("/etc/sysctl.d/a.conf line 101: more than 100 patterns"), "{first}");
     }
 
     #[test]
