@@ -20,6 +20,7 @@ pub mod shell_words;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
 pub mod support;
+pub mod sysctl_files;
 pub mod systemd_conf;
 #[cfg(test)]
 pub mod testing;
