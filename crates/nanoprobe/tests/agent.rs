@@ -119,6 +119,49 @@ async fn the_cma_configures_asks_again_and_is_obeyed_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_the_cma_asks_for_while_it_is_looked_at_arrives() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new();
+    let directory = site.root().join("etc/assimilation/discovery_agents.d");
+    std::fs::create_dir_all(&directory).unwrap();
+    let (slow, started, go) = (site.host().join("slow"), site.host().join("started"), site.host().join("go"));
+    let script = format!(
+        "#!/bin/sh\nif [ -e {} ]; then\ntouch {}\ni=0\nwhile [ ! -e {} ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); \
+         done\nfi\necho '{{\"discovertype\":\"mine\",\"data\":{{\"x\":1}}}}'\n",
+        slow.display(),
+        started.display(),
+        go.display()
+    );
+    let path = directory.join("mine");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let cma = site.cma(None);
+    let place = cma.address;
+    let nanoprobe = site.nanoprobe(place);
+    site.until("the first report", |store| store.count("_init_mine") == 1).await;
+    // Until the acknowledgement is on disk, too.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    nanoprobe.kill();
+    drop(cma);
+    std::fs::write(slow, "").unwrap();
+    site.store.lock().unwrap().wanted = vec!["_init_mine".into()];
+    let _nanoprobe = site.nanoprobe(place);
+    let start = std::time::Instant::now();
+    while !started.exists() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", site.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The run began with the CMA as it was believed to be: it has this very document.
+    let registrations = site.store.lock().unwrap().registrations;
+    let _cma = site.cma(Some(place));
+    site.until("a registration", |store| store.registrations > registrations).await;
+    // Until the answer is read.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    std::fs::write(go, "").unwrap();
+    site.until("the wanted document", |store| store.count("_init_mine") == 2).await;
+}
+
+#[tokio::test]
 async fn a_call_of_the_cma_brings_a_resting_nanoprobe_and_one_of_a_stranger_does_not() {
     let site = Site::new();
     let cma = site.cma(None);
