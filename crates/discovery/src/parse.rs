@@ -17,6 +17,7 @@ pub mod people;
 pub mod presence;
 pub mod shadow;
 pub mod shell_words;
+pub mod ssh_lines;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
 pub mod support;

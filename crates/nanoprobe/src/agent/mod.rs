@@ -1,12 +1,13 @@
 //! The event loop: one thread that waits for time, files, the network of this host, results, the CMA and the
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
+mod first_runs;
 pub mod network;
 mod report;
 pub mod start;
 pub mod tasks;
 
-use crate::collector::{Collector, Finished, Work};
+use crate::collector::{Collector, Finished, Found, Work};
 use crate::discover;
 use crate::executables;
 use crate::queue::Queue;
@@ -17,6 +18,7 @@ use crate::triggers::mapping::Interest;
 use crate::triggers::netlink::NetworkChanges;
 use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
+use first_runs::FirstRuns;
 use model::config::AgentConfig;
 use model::message::Incarnation;
 use model::paths::SitePaths;
@@ -88,6 +90,7 @@ pub struct Agent {
     /// Changes of files are not told of, or not of all: they are looked for.
     polling: bool,
     scheduler: Scheduler,
+    first_runs: FirstRuns,
     collector: Collector,
     results: UnboundedReceiver<Finished>,
     files: Option<FileChanges>,
@@ -120,6 +123,7 @@ impl Agent {
         let config = AgentConfig::default();
         let mut agent = Self {
             scheduler: Scheduler::new(limits(&config), seed, Duration::ZERO),
+            first_runs: FirstRuns::open(site.nanoprobe_state().join("first_runs")),
             collector: Collector::new(host_root, result_sender).with_state(site.discovery_state()),
             links: Links::new(endpoint.clone(), event_sender),
             settings,
@@ -225,8 +229,9 @@ impl Agent {
             let timeout = Duration::from_secs(task.schedule.timeout_seconds);
             tracing::debug!(instance, ?cause, "discovery starts");
             self.counters.runs += 1;
+            let known = self.queue.hash_of(&instance);
             let started =
-                self.collector.start(&instance, task.work.clone(), task.parameters.clone(), timeout);
+                self.collector.start(&instance, task.work.clone(), task.parameters.clone(), timeout, known);
             if let Err(error) = started {
                 tracing::error!(instance, %error, "the system gives no thread for a discovery; it is tried again");
                 self.scheduler.finished(&instance, Duration::ZERO, now);
@@ -243,6 +248,7 @@ impl Agent {
                 let seconds = self.tasks.get(&instance).map_or(0, |task| task.schedule.timeout_seconds);
                 let stuck: Vec<&str> = self.collector.stuck().collect();
                 tracing::error!(instance, seconds, ?stuck, "a discovery hangs and is given up");
+                self.had_its_turn(&instance);
                 self.failed(
                     &instance,
                     format!("took longer than {seconds} s and was given up; the data are older"),
@@ -262,6 +268,7 @@ impl Agent {
             );
             return;
         }
+        self.had_its_turn(&finished.instance);
         let Some(task) = self.tasks.get(&finished.instance) else { return };
         tracing::debug!(
             instance = finished.instance,
@@ -281,8 +288,20 @@ impl Agent {
             }
         }
         match finished.result {
-            Ok(document) => self.offer(&finished.instance, document, finished.seen),
+            Ok(Found::Document(document)) => self.offer(&finished.instance, document, finished.seen),
+            Ok(Found::Known(hash)) => {
+                if !self.queue.confirm(&finished.instance, hash, finished.seen) {
+                    // Forgotten or replaced since the run began (the CMA asked for it), and its text was not kept.
+                    self.scheduler.trigger(&finished.instance, now);
+                }
+            }
             Err(why) => self.failed(&finished.instance, why),
+        }
+    }
+
+    fn had_its_turn(&mut self, instance: &str) {
+        if let Err(error) = self.first_runs.done(instance) {
+            tracing::debug!(instance, %error, "a run cannot be noted");
         }
     }
 
@@ -369,8 +388,12 @@ impl Agent {
         let tasks = tasks::tasks(&self.config.discovery, &scan.executables, host, self.polling);
         self.scheduler.set_limits(limits(&self.config), now);
         self.scheduler.set_tasks(&tasks::in_order(&tasks), now);
-        for (instance, wait) in tasks::first_runs(&tasks, host) {
-            self.scheduler.delay_first(&instance, wait);
+        let (waits, saved) = self.first_runs.waits(&tasks, host);
+        if let Err(error) = saved {
+            tracing::debug!(%error, "this start cannot be counted");
+        }
+        for (instance, wait) in waits {
+            self.scheduler.delay_first(instance, *wait);
         }
         for (instance, task) in &tasks {
             if self.tasks.get(instance).is_some_and(|old| old.differs(task)) {

@@ -184,6 +184,13 @@ impl Nanoprobe {
         self.0.id()
     }
 
+    /// Directories that it has watched (proc_pid_fdinfo(5): a line for each).
+    pub fn watches(&self) -> usize {
+        let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).unwrap().flatten();
+        let texts = infos.filter_map(|info| fs::read_to_string(info.path()).ok());
+        texts.map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count()).sum()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), signal).unwrap();
     }

@@ -260,6 +260,47 @@ fn systemd_is_asked_over_its_socket() {
     assert!(manager::list_units(&directory.path().join("none")).unwrap_err().contains("none"));
 }
 
+/// systemd reads what has come at once. A call that it reads together with the end of the greeting stays in its buffer
+/// until something else arrives: so the greeting ends before systemd answers, and the call comes after that.
+#[test]
+fn the_call_does_not_come_together_with_the_end_of_the_greeting() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("private");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut greeting = Vec::new();
+        let mut piece = [0; 4096];
+        while !greeting.ends_with(b"\r\nBEGIN\r\n") {
+            let length = stream.read(&mut piece).unwrap();
+            assert!(
+                length > 0,
+                "it gave up without a whole greeting: {:?}",
+                String::from_utf8_lossy(&greeting)
+            );
+            greeting.extend_from_slice(&piece[..length]);
+            let has_more = greeting.windows(9).any(|end| end == b"\r\nBEGIN\r\n");
+            assert!(
+                !has_more || greeting.ends_with(b"\r\nBEGIN\r\n"),
+                "the call came together with the greeting"
+            );
+        }
+        stream.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
+        let mut call = vec![0; manager::call().len()];
+        stream.read_exact(&mut call).unwrap();
+        assert_eq!(call, manager::call());
+        let body = body(&[("cron.service", "failed")], false);
+        let mut answer = vec![b'l', 2, 0, 1];
+        answer.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+        answer.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+        answer.extend(body);
+        stream.write_all(&answer).unwrap();
+    });
+    let states = manager::list_units(&socket);
+    server.join().unwrap();
+    assert_eq!(states.unwrap(), [("cron.service".to_owned(), "failed")].into());
+}
+
 #[test]
 fn a_manager_that_refuses_or_lies_about_sizes_is_an_error() {
     for answer in [
