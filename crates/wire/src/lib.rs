@@ -27,6 +27,7 @@
 //! [`endpoint::Connection::accept_stream`]; `connection.peer` is the key that the client proved to hold.
 
 pub mod address;
+pub mod attempt;
 pub mod body;
 pub mod delivery;
 pub mod endpoint;
