@@ -19,8 +19,6 @@ use wire::framed::{MESSAGE_LIMIT_BYTES, Writer};
 use wire::keys::{KeyDirectory, KeyPair};
 
 /// What the CMA has committed; outlives its restarts, as a database would.
-// Not every test looks at everything.
-#[allow(dead_code)]
 #[derive(Default)]
 pub struct Store {
     pub cursors: HashMap<Incarnation, u64>,

@@ -1,10 +1,8 @@
 //! Heartbeats of a real nanoprobe: this program plays its CMA and its partner, on the loopback interface.
 
-mod rig;
-
+use crate::rig::{self, Site, Store};
 use model::liveness::{Ask, HostNumber, Observation, PairKey, Partner, PortState, Sight, Watch};
 use model::message::FromCma;
-use rig::{Site, Store};
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
