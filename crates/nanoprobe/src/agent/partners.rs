@@ -176,16 +176,15 @@ impl Partners {
         }
     }
 
-    /// A regular heartbeat goes where the CMA says the partner is. A question goes there too and, when its last
-    /// heartbeat came from elsewhere, also there: it may have moved. An answer goes where the question came from.
+    /// An answer goes where the question came from. Everything else goes where the CMA says that the partner is and, when
+    /// its last authentic heartbeat came from elsewhere, there too: it has moved, and the CMA does not know yet.
     fn send(&mut self, to: HostNumber, beat: Beat, heard_at: Option<(HostNumber, SocketAddr)>) {
         let place = self.places.get(&to);
         let (told, seen) = (place.map(|place| place.told), place.and_then(|place| place.seen));
         let source = heard_at.filter(|(from, _)| *from == to).map(|(_, source)| source);
         let targets = match beat {
             Beat::Answer => [source.or(seen).or(told), None],
-            Beat::Regular => [told.or(source), None],
-            Beat::Probe | Beat::Stopping => [told.or(source), seen],
+            Beat::Regular | Beat::Probe | Beat::Stopping => [told.or(source), seen],
         };
         for target in targets.into_iter().flatten() {
             let Some(packet) = self.pairs.seal(to, beat as u8) else { return };

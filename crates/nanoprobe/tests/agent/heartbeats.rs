@@ -128,11 +128,12 @@ async fn scene() -> (Site, rig::Cma, rig::Nanoprobe, Peer, SocketAddr) {
 async fn partners_exchange_heartbeats_and_questions_are_answered_where_they_come_from() {
     let (site, _cma, _nanoprobe, mut peer, nanoprobe) = scene().await;
     peer.live(nanoprobe, Duration::from_secs(1)).await;
-    // The partner moved: the answer goes to its new address, the regular ones to the one that the CMA knows.
+    // The partner moved: it is answered and followed, and the address that the CMA knows is not given up.
     let moved = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let before = std::mem::replace(&mut peer.socket, moved);
     peer.send(nanoprobe, PROBE).await;
     assert_eq!(peer.hear().await, (ANSWER, nanoprobe));
+    assert_eq!(peer.hear().await, (REGULAR, nanoprobe));
     peer.socket = before;
     peer.hear_until(REGULAR).await;
     peer.live(nanoprobe, Duration::from_millis(500)).await;
