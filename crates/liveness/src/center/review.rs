@@ -203,6 +203,9 @@ impl Center {
             .collect();
         let is_lost =
             |host: HostNumber| lost.contains(&host) || (host != CMA && !self.roster.is_present(host));
+        let pending = |host: &HostNumber| self.cases.get(host).is_some_and(|case| case.own.is_none());
+        // Its neighbours are only just being looked at.
+        let growing = |case: &Case| case.failed() && case.said.is_empty() && case.asked.iter().any(pending);
         let mut sorted = Sorted { ripe: BTreeSet::new(), open: BTreeSet::new() };
         // Those whom nobody accuses, because all who could are silent themselves.
         let mut inner = BTreeSet::new();
@@ -213,19 +216,27 @@ impl Center {
                 sorted.ripe.insert(*host);
             } else if case.said.is_empty() && alone {
                 inner.insert(*host);
-            } else if case.age(now) < self.patience() && case.own != Some(Reached::WeAreCutOff) {
+            } else if case.own != Some(Reached::WeAreCutOff)
+                && (case.age(now) < self.patience() || growing(case))
+            {
                 sorted.open.insert(*host);
             }
         }
         // Where somebody at their edge lives and accuses nobody, they may all live and merely be out of the CMA's reach.
-        let mut doubtful: Vec<HostNumber> = lost
-            .iter()
-            .copied()
-            .filter(|host| !inner.contains(host) && !sorted.ripe.contains(host))
-            .collect();
+        let unclear = |host: &HostNumber| !inner.contains(host) && !sorted.ripe.contains(host);
+        let (mut open, mut doubtful): (Vec<HostNumber>, Vec<HostNumber>) =
+            lost.iter().copied().filter(unclear).partition(|host| sorted.open.contains(host));
+        let beside = |host: HostNumber, inner: &mut BTreeSet<HostNumber>| -> Vec<HostNumber> {
+            let Some(case) = self.cases.get(&host) else { return Vec::new() };
+            case.asked.iter().copied().filter(|partner| inner.remove(partner)).collect()
+        };
+        while let Some(host) = open.pop() {
+            let found = beside(host, &mut inner);
+            sorted.open.extend(&found);
+            open.extend(found);
+        }
         while let Some(host) = doubtful.pop() {
-            let Some(case) = self.cases.get(&host) else { continue };
-            doubtful.extend(case.asked.iter().copied().filter(|partner| inner.remove(partner)));
+            doubtful.extend(beside(host, &mut inner));
         }
         sorted.ripe.extend(inner);
         sorted
