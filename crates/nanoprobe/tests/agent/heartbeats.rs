@@ -266,3 +266,20 @@ async fn who_was_stopped_for_a_while_suspects_nobody() {
     let store = site.store.lock().unwrap();
     assert!(!saw(&store, Sight::Silent), "{:?}", store.heard);
 }
+
+#[tokio::test]
+async fn a_host_without_neighbours_exchanges_heartbeats_with_the_cma() {
+    let site = Site::new();
+    let mut beats = site.store.lock().unwrap().collect_datagrams();
+    let mut pairs = Pairs::default();
+    pairs.handle_watch(&watch(1, 0, NANOPROBE, "127.0.0.1:1"));
+    // Without an address: the CMA does not know by which of its own it is reached.
+    site.store.lock().unwrap().watch = Some(watch(5, NANOPROBE, 0, ""));
+    let cma = site.cma(None);
+    let _nanoprobe = site.nanoprobe(cma.address);
+    for _ in 0..3 {
+        let datagram = tokio::time::timeout(PATIENCE, beats.recv()).await.expect("no heartbeat").unwrap();
+        assert_eq!(pairs.open(&datagram.bytes), Some((NANOPROBE, REGULAR)));
+    }
+    assert!(site.store.lock().unwrap().heard.is_empty(), "it suspects nobody: there is nobody to tell");
+}
