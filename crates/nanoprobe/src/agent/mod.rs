@@ -3,6 +3,7 @@
 
 mod first_runs;
 pub mod network;
+pub mod partners;
 mod report;
 pub mod start;
 pub mod tasks;
@@ -20,10 +21,12 @@ use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
 use first_runs::FirstRuns;
 use model::config::AgentConfig;
+use model::liveness::Session;
 use model::message::Incarnation;
 use model::paths::SitePaths;
 use model::{PublicKey, Timestamp};
 use network::{Links, NetworkEvent};
+use partners::{Partners, Trial};
 use report::Counters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -55,6 +58,9 @@ const RESCAN_SOON: Duration = Duration::from_millis(50);
 
 /// Reports on their way, in bytes: few, because they are in memory.
 const WINDOW_BYTES: u64 = 512 * 1024;
+
+/// A timer that is this late has been held up, by a disk, by the system, or by a person who stopped the process.
+const OVERSLEPT: Duration = Duration::from_millis(50);
 
 /// Stands for the directories of executables among the instances that have files watched; no legal instance.
 const EXECUTABLES: &str = " executables";
@@ -101,6 +107,8 @@ pub struct Agent {
     sender: Sender,
     links: Links,
     events: UnboundedReceiver<NetworkEvent>,
+    partners: Partners,
+    trials: UnboundedReceiver<Trial>,
     hello: Option<Hello>,
     answered: Option<SocketAddr>,
     retry_disk_at: Option<Duration>,
@@ -119,6 +127,8 @@ impl Agent {
         let seed = random_seed();
         let (result_sender, results) = unbounded_channel();
         let (event_sender, events) = unbounded_channel();
+        let (trial_sender, trials) = unbounded_channel();
+        let partners = Partners::new(Duration::ZERO, session(seed), endpoint.clone(), trial_sender);
         let sender = sender(&settings, &queue, Duration::ZERO, seed);
         let config = AgentConfig::default();
         let mut agent = Self {
@@ -146,6 +156,8 @@ impl Agent {
             queue,
             sender,
             events,
+            partners,
+            trials,
             hello: None,
             answered: None,
             retry_disk_at: None,
@@ -162,25 +174,57 @@ impl Agent {
 
     /// Works until it is told to stop.
     pub async fn run(mut self) {
-        loop {
+        'working: loop {
             self.pump();
             if self.sender.standing() == Standing::Stopped {
                 break;
             }
-            let wake = self.next_wakeup().map(|at| self.zero + at);
-            tokio::select! {
-                signal = self.signals.next() => if self.signalled(signal) { break },
-                Some(finished) = self.results.recv() => self.finished(finished),
-                Some(event) = self.events.recv() => self.network_event(event),
-                Some(datagram) = self.inbox.datagrams.recv() => self.datagram(&datagram),
-                Some(connection) = self.inbox.connections.recv() => self.called(&connection),
-                noticed = next_file_change(&mut self.files) => self.files_changed(noticed),
-                changed = next_network_change(&mut self.netlink) => self.network_changed(changed),
-                () = sleep_until(wake) => {}
+            let wake = self.next_wakeup();
+            // Heartbeats come every second and are no business of the other cores, which are asked again only when
+            // something of theirs happened.
+            let mut heartbeats_only = true;
+            while heartbeats_only {
+                let due = [wake, self.partners.poll_timeout()].into_iter().flatten().min();
+                heartbeats_only = false;
+                tokio::select! {
+                    signal = self.signals.next() => if self.signalled(signal) { break 'working },
+                    Some(finished) = self.results.recv() => self.finished(finished),
+                    Some(event) = self.events.recv() => self.network_event(event),
+                    Some(datagram) = self.inbox.datagrams.recv() => heartbeats_only = self.datagram(&datagram),
+                    Some(connection) = self.inbox.connections.recv() => self.called(&connection),
+                    Some(trial) = self.trials.recv() => heartbeats_only = self.tried(&trial),
+                    noticed = next_file_change(&mut self.files) => self.files_changed(noticed),
+                    changed = next_network_change(&mut self.netlink) => self.network_changed(changed),
+                    () = sleep_until(due.map(|at| self.zero + at)) => {
+                        heartbeats_only = wake.is_none_or(|at| self.now() < at);
+                    }
+                }
+                heartbeats_only &= !self.beat().await;
             }
         }
         self.endpoint.close(wire::endpoint::CloseReason::Shutdown, Duration::from_millis(500)).await;
         self.log_statistics();
+    }
+
+    /// Does what is due about partners. Returns whether there is something to tell the CMA.
+    async fn beat(&mut self) -> bool {
+        let late = self.partners.poll_timeout().map_or(Duration::ZERO, |at| self.now().saturating_sub(at));
+        if late >= OVERSLEPT {
+            tracing::debug!(milliseconds = late.as_millis() as u64, "heartbeats are late");
+            // Heartbeats that came meanwhile are still in the socket: they are read before anybody is suspected.
+            for _ in 0..2 {
+                tokio::task::yield_now().await;
+            }
+            while let Ok(datagram) = self.inbox.datagrams.try_recv() {
+                self.datagram(&datagram);
+            }
+        }
+        let now = self.now();
+        let tells = self.partners.advance(now);
+        if tells {
+            self.sender.handle_message_waiting(now);
+        }
+        tells
     }
 
     /// Time since the zero of the cores.
@@ -365,6 +409,7 @@ impl Agent {
             Signal::Terminate => {
                 tracing::info!("stopping");
                 self.stopping = true;
+                self.partners.stop(now);
                 self.sender.stop(now, now + if self.welcomed { STOP } else { STOP_UNKNOWN });
             }
         }
@@ -450,6 +495,7 @@ impl Agent {
         let (watches, unwatched) = self.files.as_ref().map_or((0, 0), FileChanges::watches);
         let (waiting, waiting_bytes) = self.queue.waiting();
         let counters = self.counters;
+        let heartbeats = self.partners.stats();
         tracing::info!(
             runs = counters.runs,
             changes = counters.changes,
@@ -463,6 +509,10 @@ impl Agent {
             waiting_bytes,
             watches,
             unwatched,
+            heartbeats_sent = heartbeats.sealed,
+            heartbeats_received = heartbeats.opened,
+            heartbeats_refused =
+                heartbeats.malformed + heartbeats.unknown + heartbeats.replayed + heartbeats.forged,
             uptime_seconds = self.now().as_secs(),
             "nanoprobe stopped"
         );
@@ -495,6 +545,17 @@ fn random_seed() -> u64 {
     // Without a random source hosts are still spread by their clocks and process numbers.
     getrandom::u64()
         .unwrap_or_else(|_| Timestamp::now().0.cast_unsigned() ^ u64::from(std::process::id()) << 32)
+}
+
+/// Of this life of the process.
+fn session(seed: u64) -> Session {
+    let mut session = [0; 16];
+    if getrandom::fill(&mut session).is_err() {
+        // It has to differ from that of earlier lives; nothing rests on its being secret.
+        session[..8].copy_from_slice(&seed.to_be_bytes());
+        session[8..].copy_from_slice(&Timestamp::now().0.to_be_bytes());
+    }
+    Session(session)
 }
 
 async fn next_file_change(files: &mut Option<FileChanges>) -> io::Result<crate::triggers::files::Noticed> {
