@@ -204,7 +204,9 @@ impl Agent {
 
     /// Does what is due about partners. Returns whether there is something to tell the CMA.
     async fn beat(&mut self) -> bool {
-        if self.partners.poll_timeout().is_some_and(|at| self.now() >= at + OVERSLEPT) {
+        let late = self.partners.poll_timeout().map_or(Duration::ZERO, |at| self.now().saturating_sub(at));
+        if late >= OVERSLEPT {
+            tracing::debug!(milliseconds = late.as_millis() as u64, "heartbeats are late");
             // Heartbeats that came meanwhile are still in the socket: they are read before anybody is suspected.
             for _ in 0..2 {
                 tokio::task::yield_now().await;

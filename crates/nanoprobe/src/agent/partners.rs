@@ -34,6 +34,8 @@ pub struct Partners {
     observer: Observer,
     pairs: Pairs,
     places: HashMap<HostNumber, Place>,
+    /// Where the CMA is, as of the last connection.
+    cma: Option<SocketAddr>,
     probe: Duration,
     results: UnboundedSender<Trial>,
     trying: BTreeSet<HostNumber>,
@@ -47,6 +49,8 @@ pub struct Partners {
 struct Place {
     /// As the CMA says.
     told: SocketAddr,
+    /// It is the CMA itself, which watches a host that has no neighbours.
+    is_cma: bool,
     /// Where its last authentic heartbeat came from, if not from there.
     seen: Option<SocketAddr>,
 }
@@ -60,6 +64,7 @@ impl Partners {
             observer: Observer::new(now),
             pairs: Pairs::default(),
             places: HashMap::new(),
+            cma: None,
             probe: Duration::ZERO,
             results,
             trying: BTreeSet::new(),
@@ -73,6 +78,14 @@ impl Partners {
         (self.session, Some(self.observer.generation()).filter(|generation| *generation > 0))
     }
 
+    /// The CMA is reached there.
+    pub fn handle_cma(&mut self, address: SocketAddr) {
+        self.cma = Some(address);
+        for place in self.places.values_mut().filter(|place| place.is_cma && place.told != address) {
+            (place.told, place.seen) = (address, None);
+        }
+    }
+
     pub fn handle_watch(&mut self, now: Duration, mut watch: Watch) {
         let Watch { generation, own_number, .. } = watch;
         if generation <= self.observer.generation() {
@@ -82,7 +95,10 @@ impl Partners {
         self.pairs.handle_watch(&watch);
         let before = std::mem::take(&mut self.places);
         for partner in &watch.partners {
-            let Some(told) = address(&partner.address) else {
+            // Of itself the CMA does not know how it is reached.
+            let is_cma = partner.address.is_empty();
+            let told = if is_cma { self.cma } else { address(&partner.address) };
+            let Some(told) = told else {
                 tracing::error!(
                     partner = partner.designation,
                     address = partner.address,
@@ -91,7 +107,8 @@ impl Partners {
                 continue;
             };
             let seen = before.get(&partner.number).filter(|place| place.told == told);
-            self.places.insert(partner.number, Place { told, seen: seen.and_then(|place| place.seen) });
+            let seen = seen.and_then(|place| place.seen);
+            self.places.insert(partner.number, Place { told, is_cma, seen });
         }
         self.probe = Duration::from_millis(watch.probe_milliseconds.into());
         self.observer.handle_watch(now, &watch);
@@ -176,16 +193,15 @@ impl Partners {
         }
     }
 
-    /// A regular heartbeat goes where the CMA says the partner is. A question goes there too and, when its last
-    /// heartbeat came from elsewhere, also there: it may have moved. An answer goes where the question came from.
+    /// An answer goes where the question came from. Everything else goes where the CMA says that the partner is and, when
+    /// its last authentic heartbeat came from elsewhere, there too: it has moved, and the CMA does not know yet.
     fn send(&mut self, to: HostNumber, beat: Beat, heard_at: Option<(HostNumber, SocketAddr)>) {
         let place = self.places.get(&to);
         let (told, seen) = (place.map(|place| place.told), place.and_then(|place| place.seen));
         let source = heard_at.filter(|(from, _)| *from == to).map(|(_, source)| source);
         let targets = match beat {
             Beat::Answer => [source.or(seen).or(told), None],
-            Beat::Regular => [told.or(source), None],
-            Beat::Probe | Beat::Stopping => [told.or(source), seen],
+            Beat::Regular | Beat::Probe | Beat::Stopping => [told.or(source), seen],
         };
         for target in targets.into_iter().flatten() {
             let Some(packet) = self.pairs.seal(to, beat as u8) else { return };

@@ -193,6 +193,7 @@ impl Agent {
             Happening::Connected(address) => {
                 tracing::debug!(%address, "connected to a CMA");
                 self.counters.connections += 1;
+                self.partners.handle_cma(address);
                 self.sender.handle_connected(now, connection);
             }
             Happening::DialFailed(error) => {

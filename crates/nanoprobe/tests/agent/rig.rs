@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use wire::delivery::{Arrival, arrival};
-use wire::endpoint::{CloseReason, Connection, Endpoint, EndpointConfig, Lost};
+use wire::endpoint::{CloseReason, Connection, Datagram, Endpoint, EndpointConfig, Lost};
 use wire::framed::{MESSAGE_LIMIT_BYTES, Writer};
 use wire::keys::{KeyDirectory, KeyPair};
 
@@ -42,11 +42,19 @@ pub struct Store {
     pub heard: Vec<Heard>,
     /// Into the newest connection.
     pub say: Option<UnboundedSender<FromCma>>,
+    datagrams: Option<UnboundedSender<Datagram>>,
 }
 
 impl Store {
     pub fn last(&self, instance: &str) -> Option<&serde_json::Value> {
         self.reports.iter().rev().find(|(name, _)| name == instance)?.1.as_ref()
+    }
+
+    /// From now on, what comes to the CMA's port and is not QUIC.
+    pub fn collect_datagrams(&mut self) -> UnboundedReceiver<Datagram> {
+        let (sender, receiver) = unbounded_channel();
+        self.datagrams = Some(sender);
+        receiver
     }
 
     pub fn count(&self, instance: &str) -> usize {
@@ -145,8 +153,18 @@ impl Site {
         let store = self.store.clone();
         let task = tokio::spawn(async move {
             let mut conversations = tokio::task::JoinSet::new();
-            while let Some(connection) = inbox.connections.recv().await {
-                conversations.spawn(converse(connection, store.clone()));
+            loop {
+                tokio::select! {
+                    Some(connection) = inbox.connections.recv() => {
+                        conversations.spawn(converse(connection, store.clone()));
+                    }
+                    Some(datagram) = inbox.datagrams.recv() => {
+                        if let Some(collect) = &store.lock().unwrap().datagrams {
+                            let _ = collect.send(datagram);
+                        }
+                    }
+                    else => return,
+                }
             }
         });
         Cma { endpoint, task, address }
