@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `keeping` | what is committed before anybody is told |
 //! | `outgoing` | lists of partners and questions to hosts that are not connected: they are called |
 //! | `reach` | the CMA's own attempt to reach a host |
 //! | `own` | the CMA's own heartbeats with a host that nobody else can watch |
@@ -12,6 +13,7 @@
 //! one transaction with the departure of its hosts from the rings. Nothing here is polled: without news and without a
 //! host to watch the loop sleeps.
 
+mod keeping;
 mod outgoing;
 mod own;
 mod reach;
@@ -20,27 +22,25 @@ mod restore;
 pub use restore::Restored;
 
 use crate::calls;
-use crate::commit::{Done, Work, Writer, WriterBusy};
+use crate::commit::{Work, Writer};
 use crate::health::Health;
 use crate::hosts::Hosts;
+use crate::ingest::Change;
 use crate::ingest::verdict::Decision;
-use crate::ingest::{Change, places};
 use crate::knowledge::SharedKnowledge;
-use ::liveness::center::{Cause, Center, Member, Output, Reached, Verdict};
+use ::liveness::center::{Cause, Center, Output, Reached, Verdict};
 use ::liveness::observer::Tried;
+use keeping::{Request, Step, UnderWay};
 use model::config::HeartbeatConfig;
 use model::liveness::{Heard, HostNumber, Watch};
 use model::message::FromCma;
 use model::{Designation, PublicKey, Timestamp};
 use outgoing::Outgoing;
 use own::{OwnObserver, Wish};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::future::Future;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use store::MemberRow;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use wire::attempt::attempt;
@@ -59,8 +59,6 @@ const TRIES_AT_ONCE: usize = 300;
 const TRY_PATIENCE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
 /// How long a called nanoprobe may take to answer.
 const CALL_PATIENCE: Duration = Duration::from_secs(3);
-/// Members written in one request.
-const MEMBERS_AT_ONCE: usize = 1000;
 /// Hosts of one outage that come back so shortly after each other are told together, but not later than this.
 const BACK_PAUSE: Duration = Duration::from_secs(2);
 const BACK_LONGEST: Duration = Duration::from_secs(30);
@@ -141,28 +139,6 @@ enum Finished {
     Reached(Designation, Reached),
     Called(Designation, bool),
     Tried(HostNumber, Tried),
-}
-
-/// What goes out together: first it is committed, then it is told.
-#[derive(Default)]
-struct Step {
-    /// The last state of each.
-    members: BTreeMap<Designation, MemberRow>,
-    decisions: Vec<Decision>,
-    tells: Vec<(Designation, Watch)>,
-}
-
-/// A request to the writer, and what may be told after it.
-struct Request {
-    work: Work,
-    tells: Vec<(Designation, Watch)>,
-}
-
-struct UnderWay {
-    answer: Pin<Box<dyn Future<Output = Result<Done, WriterBusy>> + Send>>,
-    tells: Vec<(Designation, Watch)>,
-    decisions: Vec<Decision>,
-    had_members: bool,
 }
 
 /// Hosts of one outage that are coming back.
@@ -281,7 +257,7 @@ impl Task {
                     self.own.handle_datagram(now, &datagram);
                 }
                 Some(finished) = self.finished.recv() => self.finish(finished),
-                answer = committed(&mut self.under_way) => self.committed(answer),
+                answer = keeping::committed(&mut self.under_way) => self.committed(answer),
                 Ok(()) = knowledge.changed() => self.configure(),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
@@ -416,7 +392,7 @@ impl Task {
                 Output::Try { host, address } => self.try_host(host, &address),
                 Output::OwnWatch(watch) => self.own.handle_watch(now, &watch),
                 Output::Keep(member) => {
-                    self.step.members.insert(member.designation.clone(), row(member));
+                    self.step.members.insert(member.designation.clone(), keeping::row(member));
                 }
                 Output::Verdict(verdict) => self.decide(verdict),
                 Output::Call { host, why } => {
@@ -440,83 +416,6 @@ impl Task {
             self.set_cut_off(verdict.hosts.iter().cloned().collect());
         }
         self.step.decisions.push(Decision { verdict, decided: Timestamp::now(), insist: false });
-    }
-
-    /// Hands the next request to the writer, unless one is under way: its answer comes first.
-    fn submit(&mut self, now: Duration) {
-        if self.under_way.is_some() {
-            return;
-        }
-        if self.requests.is_empty() {
-            self.close_step();
-        }
-        let Some(Request { work, tells }) = self.requests.pop_front() else {
-            for (host, watch) in std::mem::take(&mut self.step.tells) {
-                self.tell(now, host, watch);
-            }
-            return;
-        };
-        let (decisions, had_members) = match &work {
-            Work::Liveness { members, decisions } => (decisions.clone(), !members.is_empty()),
-            _ => (Vec::new(), false),
-        };
-        let writer = self.writer.clone();
-        let answer = Box::pin(async move { writer.submit(work, None).await?.await.map_err(|_| WriterBusy) });
-        self.under_way = Some(UnderWay { answer, tells, decisions, had_members });
-    }
-
-    /// Makes requests of what has gathered, if it has to be committed.
-    fn close_step(&mut self) {
-        if self.step.members.is_empty() && self.step.decisions.is_empty() {
-            return;
-        }
-        let Step { members, mut decisions, tells } = std::mem::take(&mut self.step);
-        let mut members: Vec<MemberRow> = members.into_values().collect();
-        // A verdict and the departure of its hosts are one request; only what is more than that is divided.
-        if !decisions.is_empty() {
-            let given_up: HashSet<&Designation> =
-                decisions.iter().flat_map(|decision| &decision.verdict.hosts).collect();
-            let (concerned, others): (Vec<_>, Vec<_>) =
-                members.into_iter().partition(|row| given_up.contains(&row.designation));
-            members = others;
-            let work = Work::Liveness { members: concerned, decisions: std::mem::take(&mut decisions) };
-            self.requests.push_back(Request { work, tells: Vec::new() });
-        }
-        for members in members.chunks(MEMBERS_AT_ONCE) {
-            let work = Work::Liveness { members: members.to_vec(), decisions: Vec::new() };
-            self.requests.push_back(Request { work, tells: Vec::new() });
-        }
-        if let Some(last) = self.requests.back_mut() {
-            last.tells = tells;
-        }
-    }
-
-    fn committed(&mut self, answer: Result<Done, WriterBusy>) {
-        let now = self.start.elapsed();
-        let Some(UnderWay { tells, decisions, had_members, .. }) = self.under_way.take() else { return };
-        match answer {
-            Ok(Done::Judged(alive)) => {
-                for host in alive {
-                    if let Some(decision) =
-                        decisions.iter().find(|decision| decision.verdict.hosts.contains(&host))
-                    {
-                        self.doubt(now, decision.clone(), host);
-                    }
-                }
-            }
-            Ok(Done::Failed(error)) => {
-                tracing::error!(%error, "what the heartbeats have to remember could not be stored (a defect; please report it)");
-                // An outage is told all the same.
-                if had_members {
-                    self.step.decisions.extend(decisions);
-                }
-            }
-            // The writer is gone: the CMA ends.
-            Ok(_) | Err(WriterBusy) => {}
-        }
-        for (host, watch) in tells {
-            self.tell(now, host, watch);
-        }
     }
 
     /// A host that was given up was heard of just before. It is called: either it registers, or the verdict holds.
@@ -605,14 +504,6 @@ impl Returning {
     }
 }
 
-/// The answer to the request that is under way; never, while there is none.
-async fn committed(under_way: &mut Option<UnderWay>) -> Result<Done, WriterBusy> {
-    match under_way {
-        Some(under_way) => under_way.answer.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
 /// The rings gave a host up, and then the CMA stopped before it could be told.
 fn interrupted(host: &Designation) -> Decision {
     let verdict = Verdict {
@@ -622,17 +513,4 @@ fn interrupted(host: &Designation) -> Decision {
         silent_milliseconds: 0,
     };
     Decision { verdict, decided: Timestamp::now(), insist: true }
-}
-
-fn row(member: Member) -> MemberRow {
-    MemberRow {
-        designation: member.designation,
-        number: member.number,
-        session: member.session.map(|session| session.0),
-        place: places::to_text(&member.place),
-        position: member.position,
-        generation: member.generation,
-        address: member.address,
-        present: member.present,
-    }
 }
