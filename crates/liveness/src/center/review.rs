@@ -137,7 +137,7 @@ impl Center {
             self.site.width = FIRST_WIDTH;
             self.site.controls = None;
         }
-        let steps = [self.gathering(), self.patience(), UNDECIDED];
+        let steps = [self.gathering(), self.patience(), self.undecided()];
         let next_steps =
             self.cases.values().flat_map(|case| steps.map(|step| case.opened.saturating_add(step)));
         wait.extend(next_steps.filter(|step| *step > now));
@@ -153,17 +153,30 @@ impl Center {
         (Duration::from_millis(self.config.probe_milliseconds.into()) * 2 + WAY).max(self.gathering())
     }
 
+    fn longest_gathering(&self) -> Duration {
+        LONGEST_GATHERING.max(self.patience() * 2)
+    }
+
+    fn undecided(&self) -> Duration {
+        UNDECIDED.max(self.patience() * 2)
+    }
+
+    /// Closed without a verdict; the accusers are not listened to for a while.
+    fn set_aside(&mut self, now: Duration, host: HostNumber) {
+        let Some(case) = self.cases.remove(&host) else { return };
+        let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
+        if !accusers.is_empty() {
+            self.notes.add(now, host, &accusers);
+        }
+    }
+
     fn close_undecided(&mut self, now: Duration) {
+        let limit = self.undecided();
         let old: Vec<_> =
-            self.cases.iter().filter(|(_, case)| case.age(now) >= UNDECIDED).map(|(host, _)| *host).collect();
+            self.cases.iter().filter(|(_, case)| case.age(now) >= limit).map(|(host, _)| *host).collect();
         // Those that are ripe are judged before they come this far, unless the CMA doubts its own network.
         for host in old {
-            if let Some(case) = self.cases.remove(&host) {
-                let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
-                if !accusers.is_empty() {
-                    self.notes.add(now, host, &accusers);
-                }
-            }
+            self.set_aside(now, host);
         }
     }
 
@@ -270,8 +283,8 @@ impl Center {
             let age = now.saturating_sub(began);
             if age < gathering {
                 wait.push(began.saturating_add(gathering));
-            } else if blocked && age < LONGEST_GATHERING {
-                wait.push(began.saturating_add(LONGEST_GATHERING));
+            } else if blocked && age < self.longest_gathering() {
+                wait.push(began.saturating_add(self.longest_gathering()));
             } else {
                 match self.standing(now, &outage) {
                     Standing::Proven => self.give_up(now, &outage),
@@ -442,10 +455,7 @@ impl Center {
             self.site.cut_off = Some(self.site.heard(now));
         }
         for host in outage {
-            if let Some(case) = self.cases.remove(host) {
-                let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
-                self.notes.add(now, *host, &accusers);
-            }
+            self.set_aside(now, *host);
         }
     }
 
