@@ -1,6 +1,7 @@
 //! What happens at a site, and what the CMA makes of it.
 
 mod hostile;
+mod outages;
 mod rig;
 mod telling;
 
