@@ -20,6 +20,8 @@ const MOST_AT_ONCE: usize = 256;
 const CONTROLS: u32 = 5;
 /// For how long somebody's answer proves that.
 const PROOF: Duration = Duration::from_secs(5);
+/// Being cut off is told no more often.
+const CUT_OFF_AGAIN: Duration = Duration::from_secs(60);
 /// Hosts of whom the last answer is remembered.
 const REMEMBERED: usize = 8;
 /// With so many cases a review for every single message would cost too much.
@@ -40,6 +42,7 @@ pub(super) struct Site {
     proof: Option<Duration>,
     /// Told to be cut off, and by whom alone it was heard then.
     cut_off: Option<BTreeSet<HostNumber>>,
+    told_cut_off: Option<Duration>,
     /// How many hosts are looked at at once; grows while more and more are silent.
     width: usize,
     reviewed: Duration,
@@ -128,6 +131,7 @@ impl Center {
         self.site.reviewed = now;
         self.review = None;
         self.close_undecided(now);
+        self.believe_in_ways(now);
         self.ask_further(now);
         let sorted = self.sort(now);
         let mut wait = self.judge(now, sorted);
@@ -178,6 +182,26 @@ impl Center {
         for host in old {
             self.set_aside(now, host);
         }
+    }
+
+    /// Where the CMA has no way to some and hears others all the same, it is not cut off: those were not reached.
+    fn believe_in_ways(&mut self, now: Duration) {
+        let without: BTreeSet<HostNumber> = self
+            .cases
+            .iter()
+            .filter(|(_, case)| case.own == Some(Reached::WeAreCutOff))
+            .map(|(host, _)| *host)
+            .collect();
+        if !without.is_empty() && self.answering(now, &without) >= 2 {
+            for case in self.cases.values_mut().filter(|case| case.own == Some(Reached::WeAreCutOff)) {
+                case.own = Some(Reached::Nobody);
+            }
+        }
+    }
+
+    /// How many others the CMA heard just now.
+    fn answering(&self, now: Duration, outage: &BTreeSet<HostNumber>) -> usize {
+        self.site.heard(now).difference(outage).filter(|host| self.roster.is_present(**host)).count()
     }
 
     /// Neighbours of who was looked at for the sake of others are asked only when it did not answer.
@@ -266,7 +290,7 @@ impl Center {
             .map(|(host, _)| *host)
             .collect();
         if !cut_off.is_empty() {
-            self.we_are_cut_off(now, &cut_off, "the CMA's own host says that it has no network");
+            self.we_are_cut_off(now, &cut_off, "the CMA's own host says that it has no way to them");
         }
         let accused = |host: &HostNumber| self.cases.get(host).is_some_and(|case| !case.said.is_empty());
         let seeds: Vec<HostNumber> = sorted.ripe.iter().copied().filter(accused).collect();
@@ -353,7 +377,7 @@ impl Center {
 
     fn standing(&mut self, now: Duration, outage: &BTreeSet<HostNumber>) -> Standing {
         let heard = self.site.heard(now);
-        let answering = heard.difference(outage).filter(|host| self.roster.is_present(**host)).count();
+        let answering = self.answering(now, outage);
         let host_answers =
             |host| self.cases.get(host).is_some_and(|case| case.own == Some(Reached::HostOnly));
         let proof = self.site.proof.is_some_and(|at| now.saturating_sub(at) <= PROOF);
@@ -470,7 +494,9 @@ impl Center {
 
     /// Told once; until others are heard again nobody is judged.
     fn we_are_cut_off(&mut self, now: Duration, outage: &BTreeSet<HostNumber>, why: &str) {
-        if self.site.cut_off.is_none() {
+        let lately = self.site.told_cut_off.is_some_and(|told| now.saturating_sub(told) < CUT_OFF_AGAIN);
+        if self.site.cut_off.is_none() && !lately {
+            self.site.told_cut_off = Some(now);
             let hosts: Vec<HostNumber> = outage.iter().copied().collect();
             let mut verdict = self.verdict(now, Cause::CmaCutOff, &hosts);
             verdict.evidence.push(format!("{why}; no host is given up for this"));

@@ -253,6 +253,15 @@ fn nobody_is_given_up_when_the_cma_has_no_network() {
 }
 
 #[test]
+fn no_way_to_one_host_is_no_cut_while_others_are_heard() {
+    let mut rig = Rig::one_place(8);
+    rig.unreached = Reached::WeAreCutOff;
+    rig.kill(&[3], State::HostDead);
+    rig.run_for(ms(30_000));
+    assert_eq!((rig.causes(), rig.given_up()), (vec![Cause::HostDead], vec![3]));
+}
+
+#[test]
 fn deaths_while_the_cma_is_away_are_told_afterwards() {
     let mut rig = Rig::one_place(8);
     rig.net = Box::new(|from, to| from.is_some() && to.is_some());
