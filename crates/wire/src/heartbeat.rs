@@ -1,4 +1,4 @@
-//! Heartbeats on the wire: 30 bytes that only the two partners can make or read. Pure.
+//! Heartbeats on the wire: 30 bytes that only the two partners can make or read. All but [`kept_secret`] is pure.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -12,10 +12,13 @@
 //! have the same key, and no nonce in common because each sends under its own number. A packet that is not authentic, or
 //! that came before, is counted and leads to nothing, not even an answer.
 
+use crate::keys::KeyError;
+use crate::keys::store::kept;
 use model::liveness::{HostNumber, PairKey, Watch};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use std::collections::{HashMap, VecDeque};
-use zeroize::Zeroize;
+use std::path::Path;
+use zeroize::{Zeroize, Zeroizing};
 
 /// First byte of a heartbeat.
 pub const HEARTBEAT_TYPE: u8 = 0x23;
@@ -25,6 +28,18 @@ pub const HEARTBEAT_BYTES: usize = 30;
 pub const MAX_FORMER: usize = 128;
 
 const HEADER_BYTES: usize = 13;
+
+/// File of the secret that a CMA derives the keys of pairs from.
+const SECRET_FILE: &str = "heartbeat.secret";
+
+/// The secret that a CMA derives the keys of pairs from: 32 random bytes in a file of mode 0600 in `directory`, made (with
+/// the directory, 0700) at the first call. While it stays, a restarted CMA knows all keys without having stored one.
+///
+/// # Errors
+/// The directory or the file is open to others, or cannot be read or made.
+pub fn kept_secret(directory: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    kept::<32>(directory, SECRET_FILE)
+}
 
 /// What became of packets, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -395,6 +410,21 @@ mod tests {
         assert_eq!(one.former.len(), MAX_FORMER);
         one.handle_watch(&watch(1, &[(2, 9)]));
         assert_eq!(counter(&one.seal(2, 0).unwrap()), 6);
+    }
+
+    #[test]
+    fn the_secret_is_made_once_and_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("keys");
+        let secret = kept_secret(&directory).unwrap();
+        assert_eq!(kept_secret(&directory).unwrap(), secret);
+        assert_ne!(kept_secret(&home.path().join("other")).unwrap(), secret);
+        let file = directory.join(SECRET_FILE);
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(kept_secret(&directory).is_err(), "others could read it");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::document::{Content, Incoming};
 use super::events::about_host;
-use super::{Context, Sender, checksums, concerns_all, evaluation};
+use super::{Context, Sender, checksums, concerns_all, evaluation, places};
 use model::envelope::Envelope;
 use model::{Designation, EventType, GraphFacts, Timestamp};
 use serde_json::json;
@@ -133,7 +133,10 @@ fn store_document(
     };
     tx.put_document(designation, &row, text)?;
     match meaning(designation, envelope) {
-        Ok(facts) => put_graph(tx, context, designation, &incoming.instance, &facts, since)?,
+        Ok(facts) => {
+            put_graph(tx, context, designation, &incoming.instance, &facts, since)?;
+            places::follow(context, host, envelope, &facts);
+        }
         Err(reason) => {
             context.warn(format!("{designation}: {} does not reach the graph: {reason}", incoming.instance))
         }
@@ -162,7 +165,10 @@ fn put_graph(
 }
 
 /// What a document means for the graph. A discovery that panics loses its own facts only.
-fn meaning(designation: &Designation, envelope: &Envelope) -> std::result::Result<GraphFacts, String> {
+pub(super) fn meaning(
+    designation: &Designation,
+    envelope: &Envelope,
+) -> std::result::Result<GraphFacts, String> {
     let Some((discovery, _)) = discovery::find(&envelope.discovertype) else {
         return Ok(GraphFacts::default());
     };

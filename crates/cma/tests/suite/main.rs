@@ -7,4 +7,5 @@ mod ingest;
 mod process;
 mod rule_choice;
 mod site;
+mod verdicts;
 mod writer;
