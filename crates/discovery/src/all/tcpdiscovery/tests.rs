@@ -188,7 +188,7 @@ fn process(pid: u32, exe: &str, words: &[&str], inodes: &[u64]) -> Process {
 
 fn document_of(sockets: Vec<(u64, Socket)>, processes: Vec<Process>) -> Value {
     let (data, errors) =
-        document::of(&Found { sockets, processes, names: BTreeMap::new(), errors: Vec::new() }, None);
+        document::of(&Found { sockets, processes, names: BTreeMap::new(), errors: Vec::new() }, None, &BTreeMap::new());
     assert_eq!(errors, [""; 0]);
     Value::Object(data)
 }
@@ -272,7 +272,7 @@ fn the_key_tells_programs_owners_and_containers_apart() {
         names: BTreeMap::new(),
         errors: Vec::new(),
     };
-    let proxy = |own| document::of(&found, own).0.values().next().unwrap()["proxy"].clone();
+    let proxy = |own| document::of(&found, own, &BTreeMap::new()).0.values().next().unwrap()["proxy"].clone();
     assert_eq!(proxy(None), format!("docker/{id}"));
     assert_eq!(proxy(Some(&format!("docker/{id}"))), "local/local", "we are in the same one");
 }
