@@ -128,8 +128,11 @@ fn monitor_rules(directories: &[PathBuf]) -> (BTreeMap<String, String>, Vec<Moni
             problems.push(MonitorRuleProblem {
                 file: name.clone(),
                 line: None,
-                message: format!("is not sent to nanoprobes: all rules have more than {MAX_MONITOR_RULES_BYTES} bytes"),
-                hint: "remove what is not needed, or put it into /etc/assimilation/monrules.d on the hosts".into(),
+                message: format!(
+                    "is not sent to nanoprobes: all rules have more than {MAX_MONITOR_RULES_BYTES} bytes"
+                ),
+                hint: "remove what is not needed, or put it into /etc/assimilation/monrules.d on the hosts"
+                    .into(),
             });
         }
         fits

@@ -88,7 +88,9 @@ pub fn is_gone(
     if old.discovertype != TYPE {
         return Ok(());
     }
-    let Some(mut envelope) = stored(tx, old)?.filter(|envelope| is_own(host, envelope)) else { return Ok(()) };
+    let Some(mut envelope) = stored(tx, old)?.filter(|envelope| is_own(host, envelope)) else {
+        return Ok(());
+    };
     if !events(State::of(&envelope), State::Unmonitored).contains(&EventType::Delete) {
         return Ok(());
     }
@@ -127,7 +129,9 @@ fn is_own(host: &HostRow, envelope: &Envelope) -> bool {
 
 fn stored(tx: &mut dyn Transaction, row: &DocumentRow) -> Result<Option<Envelope>> {
     let text = tx.body(&row.hash)?;
-    Ok(text.and_then(|text| serde_json::from_str::<Envelope>(&text).ok()).filter(|old| old.discovertype == TYPE))
+    Ok(text
+        .and_then(|text| serde_json::from_str::<Envelope>(&text).ok())
+        .filter(|old| old.discovertype == TYPE))
 }
 
 fn tell(

@@ -42,8 +42,23 @@ pub static DISCOVERY: Discovery = Discovery {
 
 /// What the node knows of the document; what a later one leaves out must not stay.
 const FIELDS: [&str; 17] = [
-    "monitorname", "class", "agent", "provider", "target", "process", "pathname", "listen", "state", "reason", "rc",
-    "signal", "output", "perfdata", "since", "active", "rule",
+    "monitorname",
+    "class",
+    "agent",
+    "provider",
+    "target",
+    "process",
+    "pathname",
+    "listen",
+    "state",
+    "reason",
+    "rc",
+    "signal",
+    "output",
+    "perfdata",
+    "since",
+    "active",
+    "rule",
 ];
 
 fn collect(_: &Host, _: &Parameters) -> Collected {
@@ -69,11 +84,9 @@ fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
     properties.insert("isworking".into(), (state != "down").into());
     let monitor = (NodeKind::MonitorAction, name.to_owned());
     let target = match (text("target"), text("process")) {
-        (Some("service"), Some(process)) => NodeFact {
-            kind: NodeKind::ProcessNode,
-            key: format!("{host}/{process}"),
-            properties: Map::new(),
-        },
+        (Some("service"), Some(process)) => {
+            NodeFact { kind: NodeKind::ProcessNode, key: format!("{host}/{process}"), properties: Map::new() }
+        }
         _ => NodeFact { kind: NodeKind::Drone, key: host.to_owned(), properties: Map::new() },
     };
     let node = NodeFact { kind: monitor.0, key: monitor.1.clone(), properties };
@@ -108,7 +121,10 @@ mod tests {
             "state": "down", "active": true, "rc": 2});
         let facts = graph("web1", &envelope(data.clone()));
         let [hosting, monitoring] = facts.edges.as_slice() else { panic!("{facts:?}") };
-        assert_eq!((hosting.kind, hosting.target.key.as_str()), (EdgeKind::Hosting, "web1:nagios:check_ssh::1"));
+        assert_eq!(
+            (hosting.kind, hosting.target.key.as_str()),
+            (EdgeKind::Hosting, "web1:nagios:check_ssh::1")
+        );
         let properties = &hosting.target.properties;
         assert_eq!((&properties["isworking"], &properties["isactive"]), (&json!(false), &json!(true)));
         assert_eq!((&properties["rc"], &properties["signal"]), (&json!(2), &Value::Null));
@@ -121,7 +137,8 @@ mod tests {
         let facts = graph("web1", &envelope(of_host));
         assert_eq!(facts.edges[1].target.kind, NodeKind::Drone);
         // Not its own, or no monitor at all.
-        for (host, data) in [("web2", data), ("web1", json!({"monitorname": "web10:x"})), ("web1", json!([]))] {
+        for (host, data) in [("web2", data), ("web1", json!({"monitorname": "web10:x"})), ("web1", json!([]))]
+        {
             assert_eq!(graph(host, &envelope(data)), GraphFacts::default());
         }
     }

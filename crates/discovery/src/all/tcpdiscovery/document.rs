@@ -91,7 +91,8 @@ pub fn of(
             },
             _ => Process::default(),
         };
-        let (key, mut entry) = described(&Process { namespace: *namespace, ..holder }, None, &found.names, users);
+        let (key, mut entry) =
+            described(&Process { namespace: *namespace, ..holder }, None, &found.names, users);
         if socket.inode != 0 {
             entry.retain(|name, _| matches!(name.as_str(), "proxy" | "netns"));
         }

@@ -7,16 +7,18 @@ pub fn of(text: &str) -> Option<String> {
     // `0::<path>` in the unified hierarchy, `<number>:name=systemd:<path>` before it.
     let lines = || text.lines().take(64);
     let path = |prefix: &str| {
-        lines().find_map(|line| line.split_once(':').filter(|(_, rest)| rest.starts_with(prefix)).map(|(_, rest)| &rest[prefix.len()..]))
+        lines().find_map(|line| {
+            line.split_once(':')
+                .filter(|(_, rest)| rest.starts_with(prefix))
+                .map(|(_, rest)| &rest[prefix.len()..])
+        })
     };
     [path("name=systemd:"), path(":")].into_iter().flatten().find_map(of_path)
 }
 
 fn of_path(path: &str) -> Option<String> {
-    let unit = path
-        .split('/')
-        .take(64)
-        .find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
+    let unit =
+        path.split('/').take(64).find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
     // A name of a control group that would mean something to the kernel begins with an underscore more.
     let unit = unit.strip_prefix('_').unwrap_or(unit);
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | ':' | '\\' | '+');
@@ -31,7 +33,10 @@ mod tests {
     fn the_outermost_unit_counts() {
         for (text, expected) in [
             ("0::/system.slice/ssh.service", Some("ssh.service")),
-            ("0::/system.slice/system-postgresql.slice/postgresql@15-main.service", Some("postgresql@15-main.service")),
+            (
+                "0::/system.slice/system-postgresql.slice/postgresql@15-main.service",
+                Some("postgresql@15-main.service"),
+            ),
             ("0::/user.slice/user-1000.slice/session-3.scope", Some("session-3.scope")),
             (
                 "0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.service",
