@@ -11,6 +11,7 @@ pub mod cli;
 pub mod collector;
 pub mod discover;
 pub mod executables;
+pub mod monitoring;
 pub mod queue;
 pub mod scheduler;
 pub mod settings;
