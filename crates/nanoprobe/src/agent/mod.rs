@@ -1,6 +1,7 @@
 //! The event loop: one thread that waits for time, files, the network of this host, results, the CMA and the
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
+mod monitor;
 pub mod network;
 mod report;
 pub mod start;
@@ -9,6 +10,7 @@ pub mod tasks;
 use crate::collector::{Collector, Finished, Work};
 use crate::discover;
 use crate::executables;
+use crate::monitoring::{Monitoring, document};
 use crate::queue::Queue;
 use crate::scheduler::{Limits, Scheduler, Slow};
 use crate::settings::Settings;
@@ -92,6 +94,7 @@ pub struct Agent {
     results: UnboundedReceiver<Finished>,
     files: Option<FileChanges>,
     netlink: Option<NetworkChanges>,
+    monitoring: Monitoring,
     queue: Queue,
     /// Under which the delivery core works.
     known_incarnation: Incarnation,
@@ -120,7 +123,8 @@ impl Agent {
         let config = AgentConfig::default();
         let mut agent = Self {
             scheduler: Scheduler::new(limits(&config), seed, Duration::ZERO),
-            collector: Collector::new(host_root, result_sender).with_state(site.discovery_state()),
+            collector: Collector::new(host_root.clone(), result_sender).with_state(site.discovery_state()),
+            monitoring: Monitoring::new(&site, &host_root, &settings.designation, Duration::ZERO),
             links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,
@@ -167,6 +171,7 @@ impl Agent {
             tokio::select! {
                 signal = self.signals.next() => if self.signalled(signal) { break },
                 Some(finished) = self.results.recv() => self.finished(finished),
+                Some(report) = self.monitoring.next() => self.monitored(report),
                 Some(event) = self.events.recv() => self.network_event(event),
                 Some(datagram) = self.inbox.datagrams.recv() => self.datagram(&datagram),
                 Some(connection) = self.inbox.connections.recv() => self.called(&connection),
@@ -198,6 +203,7 @@ impl Agent {
         }
         if !self.stopping {
             self.start_runs(now);
+            self.look_after(now);
         }
         self.deliver(now);
     }
@@ -206,7 +212,8 @@ impl Agent {
         let now = self.now();
         let runs =
             if self.stopping { None } else { self.scheduler.next_wakeup(now, |name| self.can_run(name)) };
-        [runs, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
+        let checks = if self.stopping { None } else { self.monitoring.next_wakeup() };
+        [runs, checks, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
             .into_iter()
             .flatten()
             .min()
@@ -281,7 +288,11 @@ impl Agent {
             }
         }
         match finished.result {
-            Ok(document) => self.offer(&finished.instance, document, finished.seen),
+            Ok(document) => {
+                let hash = document.hash;
+                self.offer(&finished.instance, document, finished.seen);
+                self.monitoring.found(&finished.instance, hash, now);
+            }
             Err(why) => self.failed(&finished.instance, why),
         }
     }
@@ -346,6 +357,7 @@ impl Agent {
             Signal::Terminate => {
                 tracing::info!("stopping");
                 self.stopping = true;
+                self.monitoring.stop(now);
                 self.sender.stop(now, now + if self.welcomed { STOP } else { STOP_UNKNOWN });
             }
         }
@@ -392,12 +404,13 @@ impl Agent {
         }
         let seen = Timestamp::now();
         for instance in self.queue.instances() {
-            if !self.tasks.contains_key(&instance) {
+            if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) {
                 tracing::info!(instance, "a discovery is gone from this host");
                 let offered = self.queue.gone(&instance, seen);
                 self.queued(&instance, offered);
             }
         }
+        self.configure_monitoring(now);
     }
 
     /// Has files and the network watched, if that is wanted and the system can.

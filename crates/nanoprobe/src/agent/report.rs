@@ -3,6 +3,7 @@
 use super::network::{Happening, NetworkEvent, Target};
 use super::{Agent, DISK_RETRY, STOP_UNKNOWN, sender};
 use crate::collector::{self, Document};
+use crate::monitoring::document;
 use crate::queue::{Change, Offered};
 use model::message::{Ack, Configure, FromCma, Goodbye, PROTOCOL_VERSION, Refused, Register, ToCma, Welcome};
 use model::{DocumentHash, Timestamp};
@@ -139,7 +140,7 @@ impl Agent {
                             note = renewed.note,
                             "a queued change was lost; its discovery runs again"
                         );
-                        self.scheduler.trigger(&renewed.instance, now);
+                        self.find_again(&renewed.instance, now);
                         return self.start_over(now);
                     }
                 },
@@ -150,7 +151,7 @@ impl Agent {
                 Output::Wanted { instances } => {
                     for instance in instances {
                         if self.queue.forget(&instance) {
-                            self.scheduler.trigger(&instance, now);
+                            self.find_again(&instance, now);
                         }
                     }
                 }
@@ -244,6 +245,15 @@ impl Agent {
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "the kept configuration is not used")
             }
+        }
+    }
+
+    /// The document of this instance must be offered again.
+    fn find_again(&mut self, instance: &str, now: Duration) {
+        if document::is_ours(instance) {
+            self.monitoring.wanted(instance, now);
+        } else {
+            self.scheduler.trigger(instance, now);
         }
     }
 

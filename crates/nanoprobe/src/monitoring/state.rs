@@ -48,6 +48,10 @@ pub enum Level {
 }
 
 impl Level {
+    pub fn as_str(self) -> &'static str {
+        self.state().as_str()
+    }
+
     fn state(self) -> State {
         match self {
             Self::Up => State::Up,
