@@ -45,9 +45,17 @@ const STACK_BYTES: usize = 1024 * 1024;
 /// What a thread has to say.
 #[derive(Debug)]
 pub enum Report {
-    Checked { name: String, number: u64, outcome: Outcome, is_stuck: bool },
+    Checked {
+        name: String,
+        number: u64,
+        outcome: Outcome,
+        is_stuck: bool,
+    },
     /// What was stuck has ended.
-    Freed { name: String, number: u64 },
+    Freed {
+        name: String,
+        number: u64,
+    },
     Chosen(Box<Chosen>),
 }
 
@@ -263,19 +271,20 @@ impl Monitoring {
         let Run { number, monitor } = run;
         let (sender, around) = (self.sender.clone(), self.around.clone());
         let name = monitor.name.clone();
-        let started = thread::Builder::new().name("monitor".into()).stack_size(STACK_BYTES).spawn(move || {
-            let checked = catch_unwind(AssertUnwindSafe(|| check(&monitor, &around)));
-            let Checked { outcome, stray } = checked.unwrap_or_else(|_| {
-                Outcome::warn("unknown: the check ended by a defect of the nanoprobe, see its log").into()
+        let started =
+            thread::Builder::new().name("monitor".into()).stack_size(STACK_BYTES).spawn(move || {
+                let checked = catch_unwind(AssertUnwindSafe(|| check(&monitor, &around)));
+                let Checked { outcome, stray } = checked.unwrap_or_else(|_| {
+                    Outcome::warn("unknown: the check ended by a defect of the nanoprobe, see its log").into()
+                });
+                let (name, is_stuck) = (monitor.name.clone(), stray.is_some());
+                // Nobody listens any more when the agent stops.
+                let _ = sender.send(Report::Checked { name: name.clone(), number, outcome, is_stuck });
+                if let Some(mut stray) = stray {
+                    let _ = stray.wait();
+                    let _ = sender.send(Report::Freed { name, number });
+                }
             });
-            let (name, is_stuck) = (monitor.name.clone(), stray.is_some());
-            // Nobody listens any more when the agent stops.
-            let _ = sender.send(Report::Checked { name: name.clone(), number, outcome, is_stuck });
-            if let Some(mut stray) = stray {
-                let _ = stray.wait();
-                let _ = sender.send(Report::Freed { name, number });
-            }
-        });
         if let Err(error) = started {
             tracing::error!(monitor = name, %error, "the system gives no thread for a check; it is tried again");
             self.plan.freed(&name, number, now);

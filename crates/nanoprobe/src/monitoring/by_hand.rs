@@ -141,7 +141,8 @@ fn table(
         rows.rows.push(words.map(Value::from).to_vec());
     }
     for process in overview.values() {
-        let listen: Vec<&str> = process["listen"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let listen: Vec<&str> =
+            process["listen"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let listen = listen.join(" ");
         let pathname = process["pathname"].as_str().unwrap_or("");
         let why = process["why"].as_str().unwrap_or("");

@@ -18,8 +18,7 @@ use std::time::Duration;
 pub const TCPDISCOVERY: &str = "_init_tcpdiscovery";
 
 /// What the choice is made from, in the order of [`Job::bodies`].
-pub const DOCUMENTS: [&str; 4] =
-    [TCPDISCOVERY, "_init_monitoringagents", "_init_commands", "_init_services"];
+pub const DOCUMENTS: [&str; 4] = [TCPDISCOVERY, "_init_monitoringagents", "_init_commands", "_init_services"];
 
 /// Those that tell what became of a service that does not work.
 pub const TELLING: [&str; 2] = [TCPDISCOVERY, "_init_services"];
@@ -67,7 +66,8 @@ pub struct Chosen {
 /// Makes the choice.
 pub fn choose(job: Job) -> Chosen {
     let Job { host, config, rules, directories, host_root, bodies, present } = job;
-    let [tcpdiscovery, monitoringagents, commands, services] = bodies.map(|body| body.map_or(Value::Null, data));
+    let [tcpdiscovery, monitoringagents, commands, services] =
+        bodies.map(|body| body.map_or(Value::Null, data));
     let (rules, problems) = MonitorRules::load(&directories, &rules);
     let findings = Findings {
         tcpdiscovery: &tcpdiscovery,
@@ -120,7 +120,10 @@ fn listens_at(process: &Value) -> impl Iterator<Item = &String> {
 
 fn listening(tcpdiscovery: &Value) -> BTreeSet<String> {
     let processes = tcpdiscovery.as_object().into_iter().flatten();
-    processes.filter(|(_, process)| listens_at(process).next().is_some()).map(|(key, _)| key.clone()).collect()
+    processes
+        .filter(|(_, process)| listens_at(process).next().is_some())
+        .map(|(key, _)| key.clone())
+        .collect()
 }
 
 fn overview(unmonitored: &[(String, String)], tcpdiscovery: &Value) -> Map<String, Value> {
@@ -150,7 +153,10 @@ fn is_removed(
     if pathname.starts_with('/') && is_gone(pathname) {
         return true;
     }
-    if monitor.class == Class::Lsb && !monitor.agent.contains('/') && is_gone(&format!("etc/init.d/{}", monitor.agent)) {
+    if monitor.class == Class::Lsb
+        && !monitor.agent.contains('/')
+        && is_gone(&format!("etc/init.d/{}", monitor.agent))
+    {
         return true;
     }
     let named = match monitor.class {
@@ -167,7 +173,9 @@ fn is_removed(
     match &state {
         Some(state) if state.load == "not-found" => return true,
         // Nobody knows about units here.
-        None if services.as_object().is_none_or(|all| all.is_empty() || all.contains_key("NODATA")) => return false,
+        None if services.as_object().is_none_or(|all| all.is_empty() || all.contains_key("NODATA")) => {
+            return false;
+        }
         None if found.is_null() => return true,
         _ => {}
     }
@@ -196,7 +204,9 @@ fn units(monitors: &[Monitor], proc: &Path) -> BTreeMap<String, String> {
             continue;
         }
         let Ok(program) = fs::read_link(entry.path().join("exe")) else { continue };
-        let Some(program) = program.to_str().map(|path| path.trim_end_matches(" (deleted)")) else { continue };
+        let Some(program) = program.to_str().map(|path| path.trim_end_matches(" (deleted)")) else {
+            continue;
+        };
         if !wanted.contains(program) {
             continue;
         }
@@ -222,7 +232,6 @@ fn unit_of(text: &str) -> Option<&str> {
     path.rsplit('/').find(|part| part.ends_with(".service"))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::service;
@@ -233,7 +242,10 @@ mod tests {
     fn the_unit_of_a_process_is_in_its_control_group() {
         for (text, unit) in [
             ("0::/system.slice/nginx.service\n", Some("nginx.service")),
-            ("0::/system.slice/system-postgresql.slice/postgresql@15-main.service\n", Some("postgresql@15-main.service")),
+            (
+                "0::/system.slice/system-postgresql.slice/postgresql@15-main.service\n",
+                Some("postgresql@15-main.service"),
+            ),
             ("0::/system.slice/docker.service/container/1\n", Some("docker.service")),
             ("12:pids:/x.service\n1:name=systemd:/system.slice/ssh.service\n", Some("ssh.service")),
             ("0::/user.slice/user-0.slice/session-1.scope\n", None),
@@ -253,18 +265,25 @@ mod tests {
         fs::create_dir_all(root.path().join("etc/init.d")).unwrap();
         let program = root.path().join("usr/sbin/nginx");
         fs::write(&program, "").unwrap();
-        let unit = |enabled: &str, active: &str| json!({"nginx.service": {"enabled": enabled, "active": active}});
+        let unit =
+            |enabled: &str, active: &str| json!({"nginx.service": {"enabled": enabled, "active": active}});
         let monitor = service(Class::Http, "nginx", 80);
         let removed = |monitor: &Monitor, unit: Option<&str>, services: &Value| {
             is_removed(monitor, unit, services, root.path(), |_| None)
         };
         let of_unit = Some("nginx.service");
         assert!(!removed(&monitor, of_unit, &unit("enabled", "failed")), "crashed");
-        assert!(!removed(&monitor, of_unit, &unit("enabled", "inactive")), "stopped, and will be back after a reboot");
+        assert!(
+            !removed(&monitor, of_unit, &unit("enabled", "inactive")),
+            "stopped, and will be back after a reboot"
+        );
         assert!(!removed(&monitor, of_unit, &unit("disabled", "failed")), "started by hand and crashed");
         assert!(removed(&monitor, of_unit, &unit("disabled", "inactive")));
         assert!(removed(&monitor, of_unit, &unit("masked-runtime", "inactive")));
-        assert!(removed(&monitor, of_unit, &json!({"ssh.service": {"enabled": "enabled"}})), "its unit is gone");
+        assert!(
+            removed(&monitor, of_unit, &json!({"ssh.service": {"enabled": "enabled"}})),
+            "its unit is gone"
+        );
         let alias = json!({"nginx.service": {"alias_of": "angie.service", "enabled": "enabled"},
             "angie.service": {"enabled": "disabled", "active": "inactive"}});
         assert!(removed(&monitor, of_unit, &alias));
@@ -291,7 +310,13 @@ mod tests {
         assert!(!is_removed(&monitor, of_unit, &stale, root.path(), now("loaded", "failed", "signal")));
         assert!(!is_removed(&monitor, of_unit, &stale, root.path(), now("loaded", "activating", "success")));
         assert!(is_removed(&monitor, of_unit, &stale, root.path(), now("loaded", "inactive", "success")));
-        assert!(is_removed(&monitor, of_unit, &unit("enabled", "active"), root.path(), now("not-found", "", "")));
+        assert!(is_removed(
+            &monitor,
+            of_unit,
+            &unit("enabled", "active"),
+            root.path(),
+            now("not-found", "", "")
+        ));
         fs::remove_file(program).unwrap();
         assert!(removed(&monitor, None, &Value::Null), "its program is gone");
         let host = Monitor { target: Target::Host, ..monitor };

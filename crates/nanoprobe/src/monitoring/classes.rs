@@ -15,12 +15,12 @@ mod tcp;
 mod tls;
 
 use super::state::Outcome;
-pub use systemd::unit;
 use model::config::MonitoringConfig;
 use monitors::{Class, Monitor};
 use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
+pub use systemd::unit;
 
 /// Longest sentence about a result, in characters.
 const MAX_REASON: usize = 500;

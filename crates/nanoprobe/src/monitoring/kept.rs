@@ -36,8 +36,7 @@ pub fn read(path: &Path) -> Result<Vec<Kept>, String> {
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("{}: larger than {MAX_FILE_BYTES} bytes", path.display()));
     }
-    let file: File =
-        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let file: File = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     if file.version != VERSION {
         return Err(format!("{}: version {} is not known", path.display(), file.version));
     }

@@ -188,7 +188,13 @@ impl Health {
     }
 
     /// Takes a result. `true`: [`Health::told`] has changed.
-    pub fn take(&mut self, mut outcome: Outcome, took: Duration, judgement: Judgement, moment: Moment) -> bool {
+    pub fn take(
+        &mut self,
+        mut outcome: Outcome,
+        took: Duration,
+        judgement: Judgement,
+        moment: Moment,
+    ) -> bool {
         if outcome.level == Level::Up && took > judgement.warn {
             outcome.level = Level::Warn;
             outcome.reason = format!(

@@ -19,7 +19,8 @@ pub fn check(monitor: &Monitor, around: &Around) -> Checked {
     let path = around.init_scripts.join(script);
     run(monitor, &path, &["status".to_owned()], &environment(monitor), |said| {
         let message = said.message();
-        let why = |name: &str| if message.is_empty() { name.to_owned() } else { format!("{name}: {message}") };
+        let why =
+            |name: &str| if message.is_empty() { name.to_owned() } else { format!("{name}: {message}") };
         let outcome = match said.code {
             0 => Outcome::up(why("running")),
             1 => Outcome::down(why("dead, and its pid file is there")),

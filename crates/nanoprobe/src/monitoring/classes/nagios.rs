@@ -21,7 +21,8 @@ pub fn check(monitor: &Monitor, around: &Around) -> Checked {
         Ok(plugin) => plugin,
         Err(outcome) => return outcome.into(),
     };
-    let Some(path) = around.nagiospath.iter().map(|directory| directory.join(plugin)).find(|path| path.exists())
+    let Some(path) =
+        around.nagiospath.iter().map(|directory| directory.join(plugin)).find(|path| path.exists())
     else {
         let directories: Vec<String> =
             around.nagiospath.iter().map(|path| path.display().to_string()).collect();
@@ -35,7 +36,8 @@ pub fn check(monitor: &Monitor, around: &Around) -> Checked {
     environment.insert("NAGIOS_RESOURCE_INSTANCE".into(), monitor.name.clone());
     run(monitor, &path, &monitor.argv, &environment, |said| {
         let Text { message, more, perfdata } = text(&said.output);
-        let message = if message.is_empty() { said.error_text.lines().next().unwrap_or("").trim() } else { message };
+        let message =
+            if message.is_empty() { said.error_text.lines().next().unwrap_or("").trim() } else { message };
         let why = |name: &str| if message.is_empty() { name.to_owned() } else { message.to_owned() };
         let outcome = match said.code {
             0 => Outcome::up(why("OK")),

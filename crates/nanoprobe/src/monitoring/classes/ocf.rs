@@ -25,8 +25,7 @@ pub fn check(monitor: &Monitor, around: &Around) -> Checked {
     let parameters = monitor.env.iter().map(|(name, value)| (format!("OCF_RESKEY_{name}"), value.clone()));
     let own = |name: &str, value: String| (name.to_owned(), value);
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let instance: String =
-        monitor.name.chars().map(|c| if legal(c) { c } else { '_' }).take(200).collect();
+    let instance: String = monitor.name.chars().map(|c| if legal(c) { c } else { '_' }).take(200).collect();
     let all = parameters.chain([
         own("OCF_ROOT", around.ocf_root.display().to_string()),
         own("OCF_RA_VERSION_MAJOR", "1".into()),
@@ -44,7 +43,8 @@ pub fn check(monitor: &Monitor, around: &Around) -> Checked {
     let monitor_with = Monitor { env: all.collect::<BTreeMap<_, _>>(), ..monitor.clone() };
     run(monitor, &path, &["monitor".to_owned()], &environment(&monitor_with), |said| {
         let message = said.message();
-        let why = |name: &str| if message.is_empty() { name.to_owned() } else { format!("{name}: {message}") };
+        let why =
+            |name: &str| if message.is_empty() { name.to_owned() } else { format!("{name}: {message}") };
         let outcome = match said.code {
             0 => Outcome::up(why("running")),
             8 => Outcome::up(why("running as promoted")),

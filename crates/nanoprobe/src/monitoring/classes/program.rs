@@ -56,7 +56,11 @@ impl Said {
 /// # Errors
 /// The outcome of a monitor that must not be run.
 pub fn checked_name(name: &str) -> Result<&str, Outcome> {
-    if name.is_empty() || name.len() > 200 || name.starts_with('.') || name.contains(['/', '\0']) || name.contains("..")
+    if name.is_empty()
+        || name.len() > 200
+        || name.starts_with('.')
+        || name.contains(['/', '\0'])
+        || name.contains("..")
     {
         return Err(Outcome::down(format!("invalid monitoring request: {name:?} is no name of an agent")));
     }
@@ -71,10 +75,11 @@ pub fn run(
     environment: &BTreeMap<String, String>,
     judge: impl FnOnce(Said) -> Outcome,
 ) -> Checked {
-    let identity = match identity(&monitor.user).and_then(|identity| trusted(path, identity).map(|()| identity)) {
-        Ok(identity) => identity,
-        Err(why) => return Outcome::down(format!("invalid monitoring request: {why}")).into(),
-    };
+    let identity =
+        match identity(&monitor.user).and_then(|identity| trusted(path, identity).map(|()| identity)) {
+            Ok(identity) => identity,
+            Err(why) => return Outcome::down(format!("invalid monitoring request: {why}")).into(),
+        };
     let program = Program {
         path,
         arguments,
@@ -84,8 +89,7 @@ pub fn run(
         patience: PATIENCE,
         excess_bytes: EXCESS_BYTES,
     };
-    let limits =
-        Limits { timeout: timeout(monitor), output_bytes: OUTPUT_BYTES, error_bytes: ERROR_BYTES };
+    let limits = Limits { timeout: timeout(monitor), output_bytes: OUTPUT_BYTES, error_bytes: ERROR_BYTES };
     let ended = execute(&program, limits);
     let said = |code| Said {
         code,
@@ -104,7 +108,8 @@ pub fn run(
         End::TimedOut => with_output(timed_out(monitor)).into(),
         End::TooMuchOutput => {
             let mebibytes = EXCESS_BYTES / 1024 / 1024;
-            let outcome = Outcome::down(format!("monitoring printed more than {mebibytes} MiB and was stopped"));
+            let outcome =
+                Outcome::down(format!("monitoring printed more than {mebibytes} MiB and was stopped"));
             with_output(outcome).into()
         }
         End::Unkillable(child) => Checked {
@@ -125,8 +130,8 @@ fn identity(user: &str) -> Result<Option<Identity>, String> {
         return Ok(None);
     }
     let mut passwd = String::new();
-    let read = fs::File::open(PASSWD)
-        .and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_string(&mut passwd));
+    let read =
+        fs::File::open(PASSWD).and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_string(&mut passwd));
     read.map_err(|error| format!("{PASSWD}: {error}"))?;
     let identity = find_user(&passwd, user)
         .ok_or_else(|| format!("there is no user {user:?} on this host; create it, or configure another"))?;

@@ -42,7 +42,11 @@ pub fn check(monitor: &Monitor, around: &Around) -> Outcome {
 /// The unit that an agent's name means: without a suffix, a service.
 pub fn unit(agent: &str) -> String {
     const SUFFIXES: [&str; 6] = [".service", ".socket", ".timer", ".target", ".path", ".mount"];
-    if SUFFIXES.iter().any(|suffix| agent.ends_with(suffix)) { agent.into() } else { format!("{agent}.service") }
+    if SUFFIXES.iter().any(|suffix| agent.ends_with(suffix)) {
+        agent.into()
+    } else {
+        format!("{agent}.service")
+    }
 }
 
 /// What systemd's words mean.

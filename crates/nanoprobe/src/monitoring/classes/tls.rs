@@ -71,7 +71,8 @@ pub fn check(monitor: &Monitor, around: &Around) -> Outcome {
 pub fn client(monitor: &Monitor, stream: Timed) -> Result<StreamOwned<ClientConnection, Timed>, Outcome> {
     let address = super::net::address(monitor)?;
     let verifier = Arc::new(Reading { seen: Mutex::default(), authority: None });
-    handshake(monitor, address, stream, verifier).map_err(|error| without_certificate(monitor, address, &error))
+    handshake(monitor, address, stream, verifier)
+        .map_err(|error| without_certificate(monitor, address, &error))
 }
 
 /// What the service showed.
@@ -160,7 +161,8 @@ fn handshake(
 /// What this host trusts.
 fn authorities(files: &[PathBuf]) -> Result<Arc<WebPkiServerVerifier>, String> {
     let file = files.iter().find(|path| path.is_file());
-    let file = file.ok_or("there are no certificates of authorities on this host (package ca-certificates)")?;
+    let file =
+        file.ok_or("there are no certificates of authorities on this host (package ca-certificates)")?;
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let mut text = Vec::new();
     let opened = fs::File::open(file).map_err(|error| told(&error))?;
@@ -229,26 +231,29 @@ struct Certificate {
 
 /// Reads the beginning of a certificate (RFC 5280 §4.1), as far as the subject.
 fn read(certificate: &[u8]) -> Option<Certificate> {
-    let certificate = AnyRef::from_der(certificate).ok().filter(|certificate| certificate.tag() == Tag::Sequence)?;
+    let certificate =
+        AnyRef::from_der(certificate).ok().filter(|certificate| certificate.tag() == Tag::Sequence)?;
     let mut reader = SliceReader::new(certificate.value()).ok()?;
-    reader.sequence(|signed| {
-        // The version is left out in the first.
-        if signed.peek_byte() == Some(VERSION_TAG) {
-            AnyRef::decode(signed)?;
-        }
-        // Serial number, algorithm of the signature, issuer.
-        for _ in 0..3 {
-            AnyRef::decode(signed)?;
-        }
-        let (not_before, not_after) = signed.sequence(|validity| Ok::<_, der::Error>((time(validity)?, time(validity)?)))?;
-        let subject = AnyRef::decode(signed)?;
-        let name = common_name(subject);
-        while !signed.is_finished() {
-            AnyRef::decode(signed)?;
-        }
-        Ok::<_, der::Error>(Certificate { not_before, not_after, name })
-    })
-    .ok()
+    reader
+        .sequence(|signed| {
+            // The version is left out in the first.
+            if signed.peek_byte() == Some(VERSION_TAG) {
+                AnyRef::decode(signed)?;
+            }
+            // Serial number, algorithm of the signature, issuer.
+            for _ in 0..3 {
+                AnyRef::decode(signed)?;
+            }
+            let (not_before, not_after) =
+                signed.sequence(|validity| Ok::<_, der::Error>((time(validity)?, time(validity)?)))?;
+            let subject = AnyRef::decode(signed)?;
+            let name = common_name(subject);
+            while !signed.is_finished() {
+                AnyRef::decode(signed)?;
+            }
+            Ok::<_, der::Error>(Certificate { not_before, not_after, name })
+        })
+        .ok()
 }
 
 const VERSION_TAG: u8 = 0xa0;
