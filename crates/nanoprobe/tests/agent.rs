@@ -1,5 +1,6 @@
 //! The whole agent as a process, against a small CMA on the loopback interface.
 
+mod monitoring;
 mod rig;
 
 use rig::{Site, Store, call};

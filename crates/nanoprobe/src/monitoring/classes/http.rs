@@ -133,3 +133,104 @@ fn judge(monitor: &Monitor, is_path_given: bool, answer: &Answer, path: &str) ->
         _ => Outcome::down(said),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::state::Level::{self, Down, Up, Warn};
+    use super::super::super::testing::service;
+    use super::*;
+    use monitors::Class;
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+
+    /// A server with one answer; the requests that it got.
+    fn server(answer: &'static [u8]) -> (u16, Arc<Mutex<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(Mutex::new(String::new()));
+        let heard = asked.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut buffer = [0; 2048];
+                let count = stream.read(&mut buffer).unwrap_or(0);
+                heard.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+                let _ = stream.write_all(answer);
+            }
+        });
+        (port, asked)
+    }
+
+    fn ask(port: u16, parameters: &[(&str, &str)]) -> Outcome {
+        let mut monitor = Monitor { timeout_seconds: 2, ..service(Class::Http, "x", port) };
+        monitor.env.extend(parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        check(&monitor)
+    }
+
+    #[test]
+    fn codes_have_meanings() {
+        let table: &[(&'static [u8], Level, Level)] = &[
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Up, Up),
+            (b"HTTP/1.0 204 \r\n\r\n", Up, Up),
+            (b"HTTP/1.1 301 Moved\r\nLocation: /x\r\n\r\n", Up, Up),
+            (b"HTTP/1.1 401 Unauthorized\r\n\r\n", Up, Up),
+            (b"HTTP/1.1 403 Forbidden\r\n\r\n", Up, Up),
+            (b"HTTP/1.1 404 Not Found\r\n\r\n", Up, Warn),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", Warn, Warn),
+            (b"HTTP/1.1 429 Too Many\r\n\r\n", Warn, Warn),
+            (b"HTTP/1.1 500 Oops\r\n\r\n", Down, Down),
+            (b"HTTP/1.1 503 Later\r\n\r\n", Down, Down),
+            (b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", Up, Up),
+            (b"SSH-2.0-OpenSSH\r\n", Down, Down),
+            (b"HTTP/1.1 200 OK\r\nbroken", Down, Down),
+            (b"", Down, Down),
+        ];
+        for (answer, without_path, with_path) in table {
+            let (port, _) = server(answer);
+            let shown = String::from_utf8_lossy(answer);
+            assert_eq!(ask(port, &[]).level, *without_path, "{shown}");
+            assert_eq!(ask(port, &[("path", "/health")]).level, *with_path, "{shown}");
+        }
+        let (port, _) = server(b"HTTP/1.1 418 Teapot\r\n\r\n");
+        assert_eq!(ask(port, &[("status", "200, 418")]).level, Up);
+        let outcome = ask(port, &[("status", "200")]);
+        assert_eq!((outcome.level, outcome.reason.as_str()), (Down, "HTTP 418 Teapot for /, expected 200"));
+    }
+
+    #[test]
+    fn the_request_is_what_was_asked_for() {
+        let (port, asked) = server(b"HTTP/1.1 200 OK\r\n\r\n");
+        assert_eq!(ask(port, &[("path", "/a?b=c"), ("host", "www.example.org")]).level, Up);
+        let request = asked.lock().unwrap().clone();
+        assert!(request.starts_with("GET /a?b=c HTTP/1.1\r\nHost: www.example.org\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\n"), "{request}");
+        asked.lock().unwrap().clear();
+        for wrong in
+            [("path", "/ HTTP/1.1\r\nX: y"), ("path", "relative"), ("host", "a\r\nX: y"), ("host", "a b")]
+        {
+            assert!(ask(port, &[wrong]).reason.starts_with("invalid"), "{wrong:?}");
+        }
+        assert!(!asked.lock().unwrap().contains("GET"), "nothing was sent");
+    }
+
+    #[test]
+    fn an_answer_without_end_is_not_read_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let mut sent = 0_u64;
+            for mut stream in listener.incoming().flatten().take(2) {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nX: ");
+                while sent < 100_000_000 && stream.write_all(&[b'x'; 4096]).is_ok() {
+                    sent += 4096;
+                }
+            }
+            sent
+        });
+        assert!(ask(port, &[]).reason.contains("head of more than"));
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let outcome = ask(mute.local_addr().unwrap().port(), &[]);
+        assert_eq!((outcome.level, outcome.reason.as_str()), (Down, "timed out after 2 s"));
+        drop(std::net::TcpStream::connect(("127.0.0.1", port)));
+        assert!(server.join().unwrap() < 100_000_000);
+    }
+}

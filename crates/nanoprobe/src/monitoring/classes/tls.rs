@@ -285,3 +285,7 @@ fn common_name(name: AnyRef<'_>) -> Option<String> {
     }
     found
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;
