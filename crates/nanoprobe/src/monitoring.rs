@@ -260,7 +260,8 @@ impl Monitoring {
     }
 
     fn choose_soon(&mut self, now: Duration) {
-        self.choose_at.get_or_insert(now + SETTLE);
+        let at = now + SETTLE;
+        self.choose_at = Some(self.choose_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     fn save_soon(&mut self, now: Duration) {
@@ -292,14 +293,11 @@ impl Monitoring {
     }
 
     fn choose(&mut self, now: Duration, body: impl Fn(&str) -> Option<Vec<u8>>) {
-        // What listens now counts, not what did before the restart.
-        if !self.found.contains_key(TCPDISCOVERY) && now < PATIENCE {
-            self.choose_at = Some(now + SETTLE);
-            return;
-        }
+        // What listens now counts, not what did before the restart. Each document that comes is a reason to look again.
         let bodies = DOCUMENTS.map(&body);
-        if bodies.iter().any(Option::is_none) && now < PATIENCE {
-            self.choose_at = Some(now + SETTLE);
+        let is_early = !self.found.contains_key(TCPDISCOVERY) || bodies.iter().any(Option::is_none);
+        if is_early && now < PATIENCE {
+            self.choose_at = Some(PATIENCE);
             return;
         }
         self.choose_at = None;

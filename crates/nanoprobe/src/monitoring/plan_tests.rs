@@ -133,7 +133,7 @@ fn a_crashed_service_is_told_and_forgotten_only_in_the_end() {
     set(&mut plan, std::slice::from_ref(&monitor), at(0));
     run(&mut plan, at(15), &Outcome::up(""));
     assert_eq!(set(&mut plan, &[], at(20)), []);
-    assert_eq!(run(&mut plan, at(30), &Outcome::down("gone")), [monitor.name.clone()]);
+    assert_eq!(run(&mut plan, at(30), &Outcome::down("gone")), std::slice::from_ref(&monitor.name));
     assert_eq!(state(&plan, &monitor), Some(State::Down));
     // It comes back: the time of grace begins anew.
     set(&mut plan, std::slice::from_ref(&monitor), at(20 + 23 * 3600));
@@ -247,7 +247,7 @@ fn after_a_reboot_what_does_not_come_back_is_missed() {
     plan.restore(kept, Duration::ZERO);
     // Only one is there soon; it is asked at once, the other after the time that services need to start.
     set(&mut plan, std::slice::from_ref(&a), at(2));
-    assert_eq!(run(&mut plan, at(17), &Outcome::up("fine")), [a.name.clone()]);
+    assert_eq!(run(&mut plan, at(17), &Outcome::up("fine")), std::slice::from_ref(&a.name));
     assert_eq!(state(&plan, &a), Some(State::Up));
     assert!(!run(&mut plan, at(59), &Outcome::up("fine")).contains(&b.name));
     run(&mut plan, at(90), &Outcome::down("nobody there"));

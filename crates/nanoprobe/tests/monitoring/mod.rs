@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// A web server of Python; killed when dropped.
-struct Service(Child, tempfile::TempDir);
+struct Service {
+    process: Child,
+    /// What it serves; kept until it ends.
+    _folder: tempfile::TempDir,
+}
 
 impl Service {
     fn start(port: u16) -> Self {
@@ -22,19 +26,19 @@ impl Service {
             .stderr(Stdio::null())
             .spawn()
             .expect("python3 is missing: sudo apt-get install python3");
-        Self(child, folder)
+        Self { process: child, _folder: folder }
     }
 
     fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
