@@ -18,7 +18,7 @@ use crate::{Choice, Class, Findings, Monitor, Target};
 use model::config::MonitoringConfig;
 use model::{Designation, DocumentHash};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// More monitors than any real host needs; a nanoprobe has to run them all.
 const MAXIMUM_MONITORS: usize = 1000;
@@ -31,10 +31,14 @@ pub fn choose(
     config: &MonitoringConfig,
     findings: Findings<'_>,
 ) -> Choice {
+    let settings = |rule: &MonitorRule| {
+        resolve(config, rule.class, &rule.agent, rule.provider.as_deref(), host.as_str())
+    };
+    let rules: Vec<(&MonitorRule, Resolved)> = rules.values().map(|rule| (rule, settings(rule))).collect();
     let mut choosing = Choosing {
         host,
         config,
-        rules,
+        rules: &rules,
         agents: findings.monitoringagents,
         services: findings.services,
         context: context::host(host.as_str(), &findings),
@@ -44,20 +48,23 @@ pub fn choose(
     if !config.enabled {
         return Choice::default();
     }
-    choosing.host_monitors();
+    let mut units = BTreeSet::new();
     for (key, entry) in findings.tcpdiscovery.as_object().into_iter().flatten() {
         let Some(process) = Process::new(key, entry) else { continue };
-        if let Err(why) = choosing.service(&process) {
-            choosing.unmonitored.push((key.clone(), why));
+        match choosing.service(&process) {
+            Ok(()) => units.extend(process.unit),
+            Err(why) => choosing.unmonitored.push((key.clone(), why)),
         }
     }
+    choosing.host_monitors(&units);
     Choice { monitors: choosing.monitors.into_values().collect(), unmonitored: choosing.unmonitored }
 }
 
 struct Choosing<'a> {
     host: &'a Designation,
     config: &'a MonitoringConfig,
-    rules: &'a BTreeMap<String, MonitorRule>,
+    /// In order of file names, with what the configuration says of each.
+    rules: &'a [(&'a MonitorRule, Resolved)],
     agents: &'a Value,
     services: &'a Value,
     context: Value,
@@ -77,9 +84,16 @@ struct Chosen<'a> {
 }
 
 impl<'a> Choosing<'a> {
-    fn host_monitors(&mut self) {
-        for rule in self.rules.values().filter(|rule| rule.subject == Subject::Host) {
-            let settings = self.settings(rule);
+    /// `units` have a monitor already: the state of a unit would tell of the same outage once more.
+    fn host_monitors(&mut self, units: &BTreeSet<String>) {
+        let is_told = |rule: &MonitorRule| {
+            rule.class == Class::Systemd && units.contains(&format!("{}.service", rule.agent))
+        };
+        let rules = self.rules;
+        for (rule, settings) in rules {
+            if rule.subject != Subject::Host || is_told(rule) {
+                continue;
+            }
             let verdict = judge(rule, &[], &self.context, self.agents, &settings.env);
             if let Verdict::Fits { call, identity } = verdict
                 && settings.is_enabled
@@ -95,8 +109,7 @@ impl<'a> Choosing<'a> {
         let rules = self.rules;
         let mut fitting = Vec::new();
         let mut missing = Vec::new();
-        for rule in rules.values().filter(|rule| rule.subject == Subject::Service) {
-            let settings = self.settings(rule);
+        for (rule, settings) in rules.iter().filter(|(rule, _)| rule.subject == Subject::Service) {
             match judge(rule, process.views(), &self.context, self.agents, &settings.env) {
                 Verdict::No => {}
                 Verdict::Never => {
@@ -148,6 +161,11 @@ impl<'a> Choosing<'a> {
         if let Some(service) = unit.strip_suffix(".service")
             && self.is_known_unit(unit)
         {
+            if self.is_on_demand(service) {
+                return Err(format!(
+                    "systemd starts it when somebody comes ({service}.socket), so it need not run"
+                ));
+            }
             let settings = resolve(self.config, Class::Systemd, service, None, self.host.as_str());
             let fallback = Chosen {
                 class: Class::Systemd,
@@ -207,8 +225,13 @@ impl<'a> Choosing<'a> {
             && services.values().any(|fields| fields.get("active").is_some())
     }
 
-    fn settings(&self, rule: &MonitorRule) -> Resolved {
-        resolve(self.config, rule.class, &rule.agent, rule.provider.as_deref(), self.host.as_str())
+    /// Its socket is what is there all the time.
+    fn is_on_demand(&self, service: &str) -> bool {
+        let field = |unit: String, field: &str| {
+            self.services.get(&unit).and_then(|unit| unit.get(field)).and_then(Value::as_str)
+        };
+        field(format!("{service}.socket"), "active") == Some("active")
+            && field(format!("{service}.service"), "enabled") != Some("enabled")
     }
 
     /// A name that is there already is the same monitor: it looks after both.
@@ -241,7 +264,7 @@ impl<'a> Choosing<'a> {
     }
 }
 
-fn chosen<'a>(rule: &'a MonitorRule, mut call: Call, identity: Call, settings: Resolved) -> Chosen<'a> {
+fn chosen<'a>(rule: &'a MonitorRule, mut call: Call, identity: Call, settings: &Resolved) -> Chosen<'a> {
     // What the rule has a place for on the command line was put there.
     let on_command_line = |name: &String| {
         rule.tuples.iter().any(|tuple| tuple.role.name() == name) && !call.env.contains_key(name)
@@ -260,7 +283,7 @@ fn chosen<'a>(rule: &'a MonitorRule, mut call: Call, identity: Call, settings: R
         rule: &rule.file,
         call,
         identity,
-        settings,
+        settings: settings.clone(),
     }
 }
 

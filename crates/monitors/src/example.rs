@@ -149,6 +149,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_example_does_what_it_says() {
+        let page = include_str!("../../../docs/add-a-monitor-rule.md");
+        let text = page.split("```").find(|block| block.contains("classconfig")).unwrap();
+        let rule = crate::rule::parse(text, "shop.mrule").unwrap();
+        assert_eq!(check(&rule), []);
+        assert!(has_both(&rule));
+        // It is the examples that speak: with another path they do not hold.
+        let other = crate::rule::parse(&text.replacen("/health", "/elsewhere", 1), "shop.mrule").unwrap();
+        assert_eq!(check(&other).len(), 1);
+    }
+
+    #[test]
     fn an_example_that_comes_out_otherwise_is_told() {
         let text = r#"{"class": "lsb", "type": "x", "classconfig": [["@basename()", "x$"]], "examples": [
             {"process": {"exe": "/bin/y", "listenaddrs": {"0.0.0.0:1": "tcp"}}, "expect": {"match": "low"}},

@@ -8,6 +8,7 @@ mod checksums;
 pub mod document;
 pub mod evaluation;
 pub mod events;
+mod monitors;
 pub mod register;
 pub mod report;
 

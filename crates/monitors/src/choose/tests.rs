@@ -208,6 +208,40 @@ fn names_are_the_same_whenever_it_is_found_again() {
 }
 
 #[test]
+fn one_outage_is_told_once() {
+    let agents = json!({"systemd": ["docker", "cron"]});
+    let active = || json!({"active": "active", "enabled": "enabled"});
+    let services = json!({"docker.service": active(), "cron.service": active(), "idle.service": {"active": "active", "enabled": "static"},
+        "idle.socket": active(), "cron.socket": {"active": "inactive"}});
+    let commands = json!({});
+    let choice = |processes: Value| {
+        let findings = Findings {
+            tcpdiscovery: &processes,
+            monitoringagents: &agents,
+            commands: &commands,
+            services: &services,
+        };
+        rules().choose(&Designation::new("web1").unwrap(), &MonitoringConfig::default(), findings)
+    };
+    let named = |choice: &Choice| -> Vec<String> {
+        choice
+            .monitors
+            .iter()
+            .map(|monitor| format!("{}:{}", monitor.class.as_str(), monitor.agent))
+            .collect()
+    };
+    assert_eq!(named(&choice(json!({}))), ["systemd:cron", "systemd:docker"]);
+    // What answers at its port says what the state of its unit would say.
+    let docker = with(entry("/usr/bin/dockerd", &["127.0.0.1:2375"]), "unit", "docker.service".into());
+    assert_eq!(named(&choice(json!({"dockerd:1": docker}))), ["systemd:cron", "tcp:docker-api"]);
+    // What comes and goes with whoever asks for it is not down when nobody does.
+    let idle = with(entry("/opt/idle", &["0.0.0.0:7"]), "unit", "idle.service".into());
+    let choice = choice(json!({"idle:1": idle}));
+    assert_eq!((named(&choice).len(), choice.unmonitored.len()), (2, 1));
+    assert!(choice.unmonitored[0].1.contains("idle.socket"), "{:?}", choice.unmonitored);
+}
+
+#[test]
 fn the_host_itself_has_its_load_watched() {
     let choice = choose(&agents(), json!({}));
     let load = choice.monitors.iter().find(|monitor| monitor.agent == "check_load").unwrap();
