@@ -153,7 +153,7 @@ mod tests {
         for quarter in 0..4 {
             let from = earliest + (latest - earliest) / 4 * quarter;
             let there =
-                seen.iter().filter(|wait| (from..from + (latest - earliest) / 4).contains(wait)).count();
+                seen.iter().filter(|wait| (from..from + (latest - earliest) / 4).contains(*wait)).count();
             assert!((60..140).contains(&there), "{quarter}: {there} of {}", seen.len());
         }
     }

@@ -2,6 +2,7 @@
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
 mod first_runs;
+mod monitor;
 pub mod network;
 pub mod partners;
 mod report;
@@ -11,6 +12,7 @@ pub mod tasks;
 use crate::collector::{Collector, Finished, Found, Work};
 use crate::discover;
 use crate::executables;
+use crate::monitoring::{Monitoring, document};
 use crate::queue::Queue;
 use crate::scheduler::{Limits, Scheduler, Slow};
 use crate::settings::Settings;
@@ -101,6 +103,7 @@ pub struct Agent {
     results: UnboundedReceiver<Finished>,
     files: Option<FileChanges>,
     netlink: Option<NetworkChanges>,
+    monitoring: Monitoring,
     queue: Queue,
     /// Under which the delivery core works.
     known_incarnation: Incarnation,
@@ -134,7 +137,8 @@ impl Agent {
         let mut agent = Self {
             scheduler: Scheduler::new(limits(&config), seed, Duration::ZERO),
             first_runs: FirstRuns::open(site.nanoprobe_state().join("first_runs")),
-            collector: Collector::new(host_root, result_sender).with_state(site.discovery_state()),
+            collector: Collector::new(host_root.clone(), result_sender).with_state(site.discovery_state()),
+            monitoring: Monitoring::new(&site, &host_root, &settings.designation, Duration::ZERO),
             links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,
@@ -189,6 +193,7 @@ impl Agent {
                 tokio::select! {
                     signal = self.signals.next() => if self.signalled(signal) { break 'working },
                     Some(finished) = self.results.recv() => self.finished(finished),
+                    Some(report) = self.monitoring.next() => self.monitored(report),
                     Some(event) = self.events.recv() => self.network_event(event),
                     Some(datagram) = self.inbox.datagrams.recv() => heartbeats_only = self.datagram(&datagram),
                     Some(connection) = self.inbox.connections.recv() => self.called(&connection),
@@ -246,6 +251,7 @@ impl Agent {
         }
         if !self.stopping {
             self.start_runs(now);
+            self.look_after(now);
         }
         self.deliver(now);
     }
@@ -254,7 +260,8 @@ impl Agent {
         let now = self.now();
         let runs =
             if self.stopping { None } else { self.scheduler.next_wakeup(now, |name| self.can_run(name)) };
-        [runs, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
+        let checks = if self.stopping { None } else { self.monitoring.next_wakeup() };
+        [runs, checks, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
             .into_iter()
             .flatten()
             .min()
@@ -332,12 +339,17 @@ impl Agent {
             }
         }
         match finished.result {
-            Ok(Found::Document(document)) => self.offer(&finished.instance, document, finished.seen),
+            Ok(Found::Document(document)) => {
+                let hash = document.hash;
+                self.offer(&finished.instance, document, finished.seen);
+                self.monitoring.found(&finished.instance, hash, now);
+            }
             Ok(Found::Known(hash)) => {
                 if !self.queue.confirm(&finished.instance, hash, finished.seen) {
                     // Forgotten or replaced since the run began (the CMA asked for it), and its text was not kept.
                     self.scheduler.trigger(&finished.instance, now);
                 }
+                self.monitoring.found(&finished.instance, hash, now);
             }
             Err(why) => self.failed(&finished.instance, why),
         }
@@ -410,6 +422,7 @@ impl Agent {
                 tracing::info!("stopping");
                 self.stopping = true;
                 self.partners.stop(now);
+                self.monitoring.stop(now);
                 self.sender.stop(now, now + if self.welcomed { STOP } else { STOP_UNKNOWN });
             }
         }
@@ -460,12 +473,13 @@ impl Agent {
         }
         let seen = Timestamp::now();
         for instance in self.queue.instances() {
-            if !self.tasks.contains_key(&instance) {
+            if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) {
                 tracing::info!(instance, "a discovery is gone from this host");
                 let offered = self.queue.gone(&instance, seen);
                 self.queued(&instance, offered);
             }
         }
+        self.configure_monitoring(now);
     }
 
     /// Has files and the network watched, if that is wanted and the system can.

@@ -1,6 +1,7 @@
 //! The whole agent as a process, against a small CMA on the loopback interface.
 
 mod heartbeats;
+mod monitoring;
 mod rig;
 
 use rig::{Site, Store, call};
