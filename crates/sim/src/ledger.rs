@@ -30,6 +30,8 @@ pub enum Kind {
     Rings,
     /// In steady state there was traffic that should not be.
     Steady,
+    /// A directed history came to something else than it should.
+    Unexpected,
 }
 
 /// One thing found wrong.

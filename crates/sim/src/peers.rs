@@ -5,9 +5,8 @@ use crate::network::Node;
 use crate::queue::Moment;
 use model::liveness::{HostNumber, PairKey, Watch};
 
-/// How long the key of a former partner is kept to recognise martians.
-const FORMER_KEPT: Moment = 120_000_000;
-const MAX_FORMER: usize = 8;
+/// Former partners that are still recognised; the ones that left first are forgotten first.
+const MAX_FORMER: usize = 128;
 
 /// A heartbeat on the wire: 30 bytes in reality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +29,6 @@ pub struct Peer {
     sent: u64,
     highest: u64,
     seen: u64,
-    former_since: Moment,
 }
 
 /// All partners of a process.
@@ -43,7 +41,7 @@ pub struct Peers {
 
 impl Peers {
     /// Takes the partners of a watch. `address` finds the node of an address; the CMA, number 0, has none in it.
-    pub fn adopt(&mut self, now: Moment, watch: &Watch, address: impl Fn(&str) -> Node) {
+    pub fn adopt(&mut self, watch: &Watch, address: impl Fn(&str) -> Node) {
         self.own_number = watch.own_number;
         let mut old = std::mem::take(&mut self.current);
         for partner in &watch.partners {
@@ -55,8 +53,7 @@ impl Peers {
             peer.address = address(&partner.address);
             self.current.push(peer);
         }
-        self.former.retain(|former| now.saturating_sub(former.former_since) < FORMER_KEPT);
-        self.former.extend(old.into_iter().map(|peer| Peer { former_since: now, ..peer }));
+        self.former.extend(old);
         let excess = self.former.len().saturating_sub(MAX_FORMER);
         self.former.drain(..excess);
     }
@@ -64,16 +61,17 @@ impl Peers {
     /// The next packet to this partner, and where it goes.
     pub fn seal(&mut self, to: HostNumber, beat: u8) -> Option<(Node, Sealed)> {
         let sender = self.own_number;
-        let peer = self.current.iter_mut().chain(&mut self.former).find(|peer| peer.number == to)?;
+        let peer = self.current.iter_mut().chain(self.former.iter_mut().rev()).find(|peer| peer.number == to)?;
         peer.sent += 1;
         Some((peer.address, Sealed { sender, key: peer.key, counter: peer.sent, beat }))
     }
 
     /// Whom a packet proves to be there; `None` for a forged or repeated one.
     pub fn open(&mut self, now: Moment, packet: &Sealed) -> Option<HostNumber> {
-        let fits = |peer: &&mut Peer| peer.number == packet.sender && peer.key == packet.key;
-        let peer = self.current.iter_mut().chain(&mut self.former).find(fits)?;
-        if !peer.fresh(packet.counter) {
+        // The last key of a number counts, as in the transport: of a partner never one from before.
+        let peer = self.current.iter_mut().chain(self.former.iter_mut().rev());
+        let peer = peer.into_iter().find(|peer| peer.number == packet.sender)?;
+        if peer.key != packet.key || !peer.fresh(packet.counter) {
             return None;
         }
         peer.heard = Some(now);
@@ -83,7 +81,7 @@ impl Peers {
 
 impl Peer {
     fn new(number: HostNumber, key: u64) -> Self {
-        Self { number, key, address: 0, heard: None, sent: 0, highest: 0, seen: 0, former_since: 0 }
+        Self { number, key, address: 0, heard: None, sent: 0, highest: 0, seen: 0 }
     }
 
     fn fresh(&mut self, counter: u64) -> bool {
@@ -134,7 +132,7 @@ mod tests {
 
     fn adopted(key: u8) -> Peers {
         let mut peers = Peers::default();
-        peers.adopt(0, &watch(key), |text| text.parse().unwrap());
+        peers.adopt(&watch(key), |text| text.parse().unwrap());
         peers
     }
 
@@ -155,18 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn former_partners_are_recognised_for_a_while_and_counters_go_on_under_the_same_key() {
+    fn a_former_partner_is_recognised_and_counting_starts_again_only_with_a_new_key() {
         let mut peers = adopted(1);
         let old = peers.seal(5, 0).unwrap();
         assert_eq!((old.0, old.1.counter, old.1.sender), (5, 1, 9));
-        peers.adopt(10, &watch(1), |_| 0);
+        peers.adopt(&watch(1), |_| 0);
         assert_eq!(peers.seal(5, 0).unwrap().1.counter, 2);
-        peers.adopt(20, &watch(2), |_| 0);
-        assert_eq!(peers.seal(5, 0).unwrap().1.counter, 1, "a new key counts from the start");
+        peers.adopt(&watch(2), |_| 0);
+        assert_eq!(peers.seal(5, 0).unwrap().1.counter, 1);
         let packet = Sealed { sender: 5, key: old.1.key, counter: 1, beat: 0 };
-        assert_eq!(peers.open(30, &packet), Some(5));
-        peers.adopt(20 + FORMER_KEPT, &watch(2), |_| 0);
-        assert_eq!(peers.open(21 + FORMER_KEPT, &Sealed { counter: 2, ..packet }), None);
+        assert_eq!(peers.open(30, &packet), None, "the key of before, from a partner");
+        peers.adopt(&Watch { partners: Vec::new(), ..watch(2) }, |_| 0);
+        assert_eq!(peers.open(40, &packet), None, "not its last key");
+        let key = peers.seal(5, 0).unwrap().1.key;
+        assert_eq!(peers.open(50, &Sealed { key, ..packet }), Some(5));
         assert_eq!(peers.seal(44, 0), None);
     }
 }

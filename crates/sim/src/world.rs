@@ -11,6 +11,7 @@ mod links;
 mod nanoprobe;
 mod whole;
 
+pub(crate) use authority::designation;
 pub use fault::Fault;
 pub use whole::Steady;
 
@@ -283,17 +284,20 @@ impl World {
 
     /// Where a machine stands, as discovered.
     pub(crate) fn place_of(&self, machine: Node) -> Place {
-        let place = self.network.place(machine);
-        // Both kinds occur on a site.
-        if place.is_multiple_of(3) {
-            Place::Subnet(IpAddr::V4(Ipv4Addr::from(0x0A00_0000 | place << 8)), 24)
-        } else {
-            Place::Switch(format!("switch {place}"))
-        }
+        place(self.network.place(machine))
     }
 
     pub(crate) fn machine_at(&self, address: Node) -> Option<Node> {
         self.owners.get(address as usize).copied()
+    }
+}
+
+/// The place of this number; both kinds occur on a site.
+pub(crate) fn place(number: u32) -> Place {
+    if number.is_multiple_of(3) {
+        Place::Subnet(IpAddr::V4(Ipv4Addr::from(0x0A00_0000 | number << 8)), 24)
+    } else {
+        Place::Switch(format!("switch {number}"))
     }
 }
 

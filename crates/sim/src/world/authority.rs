@@ -445,7 +445,7 @@ impl World {
                 let now = self.now;
                 if let Some(process) = &mut self.cma.process {
                     if watch.generation > process.own.generation() {
-                        process.own_peers.adopt(now, &watch, address_number);
+                        process.own_peers.adopt(&watch, address_number);
                     }
                     process.own.handle_watch(process.clock.read(now), &watch);
                 }

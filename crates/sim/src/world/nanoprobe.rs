@@ -151,10 +151,9 @@ impl World {
 
     pub(crate) fn told_watch(&mut self, machine: Node, watch: &Watch) {
         self.ledger.watch_told(self.now, machine, watch);
-        let moment = self.now;
         self.with_process(machine, |process, now| {
             if watch.generation > process.watcher.generation() {
-                process.peers.adopt(moment, watch, address_number);
+                process.peers.adopt(watch, address_number);
             }
             process.watcher.handle_watch(now, watch);
         });

@@ -52,9 +52,14 @@ impl World {
 
     /// For a site where nothing is wrong any more: everybody who runs is in a ring that holds, nobody else is.
     pub fn check_whole(&mut self) {
-        for problem in self.problems_of_rings() {
+        for problem in self.problems_of_rings(20) {
             self.ledger.violate(Kind::Rings, self.now, problem);
         }
+    }
+
+    /// Whether everybody who runs is in a ring that holds, and nobody else is.
+    pub fn is_whole(&self) -> bool {
+        self.problems_of_rings(1).is_empty()
     }
 
     /// Runs until everybody who runs has partners that it hears, at most for `time`. Returns whether that came.
@@ -62,7 +67,7 @@ impl World {
         let end = self.now() + time;
         loop {
             self.run(Duration::from_millis(500));
-            if self.problems_of_rings().is_empty() {
+            if self.is_whole() {
                 return true;
             }
             if self.now() >= end {
@@ -87,7 +92,8 @@ impl World {
         steady
     }
 
-    fn problems_of_rings(&self) -> Vec<String> {
+    /// The first few.
+    fn problems_of_rings(&self, most: usize) -> Vec<String> {
         let mut problems = Vec::new();
         let mut numbers: BTreeMap<u32, Node> = BTreeMap::new();
         for (machine, process) in self.running() {
@@ -108,14 +114,21 @@ impl World {
             }
         }
         for (number, machine) in &numbers {
+            if problems.len() >= most {
+                break;
+            }
             let Some(process) = &self.machines[*machine as usize].process else { continue };
             problems.extend(self.problems_of_partners(*number, *machine, process, &numbers));
         }
-        let reached = self.connected(&numbers);
-        if problems.is_empty() && reached < numbers.len() {
-            problems.push(format!("the rings fall apart: {reached} of {} are joined", numbers.len()));
+        if problems.is_empty() {
+            problems.extend(self.falling_apart(&numbers));
         }
         problems
+    }
+
+    fn falling_apart(&self, numbers: &BTreeMap<u32, Node>) -> Option<String> {
+        let (reached, all) = (self.connected(numbers), numbers.len());
+        (reached < all).then(|| format!("the rings fall apart: {reached} of {all} are joined"))
     }
 
     fn problems_of_partners(
