@@ -25,3 +25,4 @@ pub mod scenario;
 pub mod world;
 
 pub use power_on::{PowerOnReport, power_on};
+pub use world::World;
