@@ -107,6 +107,11 @@ impl Rings {
         self.seats.range(number..).map(|(number, _)| *number)
     }
 
+    /// The highest number in any ring, 0 for none.
+    pub fn last_number(&self) -> HostNumber {
+        self.seats.last_key_value().map_or(CMA, |(number, _)| *number)
+    }
+
     /// How many hosts stand at a place.
     pub fn count_at(&self, place: &Place) -> usize {
         self.rings.get(place).map_or(0, BTreeSet::len)

@@ -1,0 +1,529 @@
+//! Looks at all cases together: whom to ask further, when a case is ripe, and which of them have one cause.
+
+use super::case::Case;
+use super::{Cause, Center, Output, Reached, Verdict, evidence};
+use crate::rings::{CMA, Place};
+use model::liveness::HostNumber;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// Beyond two bursts of probes: for the way of question and answer.
+const WAY: Duration = Duration::from_millis(100);
+/// A case that nobody can decide is closed; whoever still hears nothing says so again.
+const UNDECIDED: Duration = Duration::from_secs(10);
+/// An outage that is still found to be larger is told after this all the same.
+const LONGEST_GATHERING: Duration = Duration::from_secs(10);
+/// Hosts further on that are looked at when neighbours are silent together: at first, and at most at a time.
+const FIRST_WIDTH: usize = 8;
+const MOST_AT_ONCE: usize = 256;
+/// Other hosts that are tried to see whether the CMA's own network works.
+const CONTROLS: u32 = 5;
+/// For how long somebody's answer proves that.
+const PROOF: Duration = Duration::from_secs(5);
+/// Hosts of whom the last answer is remembered.
+const REMEMBERED: usize = 8;
+/// With so many cases a review for every single message would cost too much.
+const MANY: usize = 100;
+const BETWEEN_REVIEWS: Duration = Duration::from_millis(10);
+/// Hosts whose cases lead to them further on are searched through this far.
+const SEARCHED: usize = 10_000;
+
+/// What is known of the CMA's own standing.
+#[derive(Debug, Default)]
+pub(super) struct Site {
+    /// Who was heard by the CMA last, the latest at the end.
+    answers: VecDeque<(HostNumber, Duration)>,
+    /// To whom it got through last.
+    reached: VecDeque<(HostNumber, Duration)>,
+    controls: Option<Controls>,
+    /// A control answered.
+    proof: Option<Duration>,
+    /// Told to be cut off, and by whom alone it was heard then.
+    cut_off: Option<BTreeSet<HostNumber>>,
+    /// How many hosts are looked at at once; grows while more and more are silent.
+    width: usize,
+    reviewed: Duration,
+}
+
+#[derive(Debug)]
+struct Controls {
+    until: Duration,
+    waiting: BTreeSet<HostNumber>,
+}
+
+/// Whether the CMA can trust its own network.
+enum Standing {
+    Proven,
+    /// Not known before then.
+    Wait(Duration),
+    CutOff,
+}
+
+impl Site {
+    /// The CMA heard of this host, from itself or because it answered.
+    pub(super) fn answered(&mut self, now: Duration, number: HostNumber) {
+        remember(&mut self.answers, now, number);
+        let heard = self.heard(now);
+        if self
+            .cut_off
+            .as_ref()
+            .is_some_and(|alone| heard.len() > 1 && heard.iter().any(|host| !alone.contains(host)))
+        {
+            self.cut_off = None;
+        }
+    }
+
+    pub(super) fn tried(&mut self, now: Duration, number: HostNumber, reached: Reached) {
+        if reached == Reached::Nanoprobe {
+            remember(&mut self.reached, now, number);
+        }
+        let Some(controls) = &mut self.controls else { return };
+        if controls.waiting.remove(&number) && matches!(reached, Reached::Nanoprobe | Reached::HostOnly) {
+            self.proof = Some(now);
+        }
+    }
+
+    fn heard(&self, now: Duration) -> BTreeSet<HostNumber> {
+        let recent = self.answers.iter().filter(|(_, at)| now.saturating_sub(*at) <= PROOF);
+        recent.map(|(host, _)| *host).collect()
+    }
+
+    fn reached_lately(&self, now: Duration, host: HostNumber) -> bool {
+        self.reached.iter().any(|(other, at)| *other == host && now.saturating_sub(*at) <= UNDECIDED)
+    }
+
+    fn heard_since(&self, host: HostNumber, since: Duration) -> bool {
+        self.answers.iter().any(|(other, at)| *other == host && *at >= since)
+    }
+}
+
+/// The latest at the end, each host once.
+fn remember(hosts: &mut VecDeque<(HostNumber, Duration)>, now: Duration, number: HostNumber) {
+    hosts.retain(|(host, _)| *host != number);
+    if hosts.len() >= REMEMBERED {
+        hosts.pop_front();
+    }
+    hosts.push_back((number, now));
+}
+
+/// The cases sorted out.
+struct Sorted {
+    /// Everybody who could hear the host says that it is silent, or is lost as well, and the CMA failed too.
+    ripe: BTreeSet<HostNumber>,
+    /// Others that may still become so soon.
+    open: BTreeSet<HostNumber>,
+}
+
+impl Center {
+    pub(super) fn look_soon(&mut self, now: Duration) {
+        let at = if self.cases.len() > MANY {
+            self.site.reviewed.saturating_add(BETWEEN_REVIEWS).max(now)
+        } else {
+            now
+        };
+        self.review = Some(self.review.map_or(at, |review| review.min(at)));
+    }
+
+    pub(super) fn review(&mut self, now: Duration) {
+        self.site.reviewed = now;
+        self.review = None;
+        self.close_undecided(now);
+        self.ask_further(now);
+        let sorted = self.sort(now);
+        let mut wait = self.judge(now, sorted);
+        self.look_at_witnesses(now);
+        self.widen(now);
+        if self.cases.is_empty() {
+            self.site.width = FIRST_WIDTH;
+            self.site.controls = None;
+        }
+        let steps = [self.gathering(), self.patience(), UNDECIDED];
+        let next_steps =
+            self.cases.values().flat_map(|case| steps.map(|step| case.opened.saturating_add(step)));
+        wait.extend(next_steps.filter(|step| *step > now));
+        self.review = wait.into_iter().min().map(|next| next.max(now + Duration::from_millis(1)));
+    }
+
+    fn gathering(&self) -> Duration {
+        Duration::from_millis(self.config.gather_milliseconds.into())
+    }
+
+    /// For the answers of everybody who is asked.
+    fn patience(&self) -> Duration {
+        (Duration::from_millis(self.config.probe_milliseconds.into()) * 2 + WAY).max(self.gathering())
+    }
+
+    fn close_undecided(&mut self, now: Duration) {
+        let old: Vec<_> =
+            self.cases.iter().filter(|(_, case)| case.age(now) >= UNDECIDED).map(|(host, _)| *host).collect();
+        // Those that are ripe are judged before they come this far, unless the CMA doubts its own network.
+        for host in old {
+            if let Some(case) = self.cases.remove(&host) {
+                let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
+                if !accusers.is_empty() {
+                    self.notes.add(now, host, &accusers);
+                }
+            }
+        }
+    }
+
+    /// Neighbours of who was looked at for the sake of others are asked only when it did not answer.
+    fn ask_further(&mut self, now: Duration) {
+        let failed: Vec<_> = self
+            .cases
+            .iter()
+            .filter(|(_, case)| case.failed() && !case.partners_asked)
+            .map(|(host, case)| (*host, case.asked.clone()))
+            .collect();
+        for (host, mut asked) in failed {
+            // Who is known to be gone is not asked.
+            asked.retain(|partner| self.cases.get(partner).is_some_and(Case::failed));
+            self.ask_partners(host, &asked);
+            if let Some(case) = self.cases.get_mut(&host) {
+                // Their answers take as long as anybody's.
+                case.opened = now;
+            }
+        }
+    }
+
+    /// Whether the CMA's attempts mean anything: it got through to somebody who accuses others. Where it never does (its
+    /// packets are filtered), only what hosts say themselves counts.
+    fn dials_work(&self, now: Duration) -> bool {
+        let mut accusers = self.cases.values().flat_map(|case| case.said.keys());
+        accusers.any(|accuser| *accuser == CMA || self.site.reached_lately(now, *accuser))
+    }
+
+    fn sort(&self, now: Duration) -> Sorted {
+        let dials_work = self.dials_work(now);
+        let lost: BTreeSet<HostNumber> = self
+            .cases
+            .iter()
+            .filter(|(_, case)| case.failed() && (dials_work || !case.said.is_empty()))
+            .map(|(host, _)| *host)
+            .collect();
+        let is_lost =
+            |host: HostNumber| lost.contains(&host) || (host != CMA && !self.roster.is_present(host));
+        let pending = |host: &HostNumber| self.cases.get(host).is_some_and(|case| case.own.is_none());
+        // Its neighbours are only just being looked at.
+        let growing = |case: &Case| case.failed() && case.said.is_empty() && case.asked.iter().any(pending);
+        let mut sorted = Sorted { ripe: BTreeSet::new(), open: BTreeSet::new() };
+        // Those whom nobody accuses, because all who could are silent themselves.
+        let mut inner = BTreeSet::new();
+        for (host, case) in &self.cases {
+            let alone = case.failed() && case.outstanding().all(is_lost);
+            let overdue = case.failed() && case.age(now) >= self.patience() && dials_work;
+            if !case.said.is_empty() && (alone || overdue) {
+                sorted.ripe.insert(*host);
+            } else if case.said.is_empty() && alone {
+                inner.insert(*host);
+            } else if case.own != Some(Reached::WeAreCutOff)
+                && (case.age(now) < self.patience() || growing(case))
+            {
+                sorted.open.insert(*host);
+            }
+        }
+        // Where somebody at their edge lives and accuses nobody, they may all live and merely be out of the CMA's reach.
+        let unclear = |host: &HostNumber| !inner.contains(host) && !sorted.ripe.contains(host);
+        let (mut open, mut doubtful): (Vec<HostNumber>, Vec<HostNumber>) =
+            lost.iter().copied().filter(unclear).partition(|host| sorted.open.contains(host));
+        let beside = |host: HostNumber, inner: &mut BTreeSet<HostNumber>| -> Vec<HostNumber> {
+            let Some(case) = self.cases.get(&host) else { return Vec::new() };
+            case.asked.iter().copied().filter(|partner| inner.remove(partner)).collect()
+        };
+        while let Some(host) = open.pop() {
+            let found = beside(host, &mut inner);
+            sorted.open.extend(&found);
+            open.extend(found);
+        }
+        while let Some(host) = doubtful.pop() {
+            doubtful.extend(beside(host, &mut inner));
+        }
+        sorted.ripe.extend(inner);
+        sorted
+    }
+
+    /// Gives what verdicts can be given; returns when to look again for those that have to wait.
+    fn judge(&mut self, now: Duration, mut sorted: Sorted) -> Vec<Duration> {
+        let mut wait = Vec::new();
+        let gathering = self.gathering();
+        let cut_off: BTreeSet<HostNumber> = self
+            .cases
+            .iter()
+            .filter(|(_, case)| case.own == Some(Reached::WeAreCutOff) && case.age(now) >= gathering)
+            .map(|(host, _)| *host)
+            .collect();
+        if !cut_off.is_empty() {
+            self.we_are_cut_off(now, &cut_off, "the CMA's own host says that it has no network");
+        }
+        while let Some(first) = sorted.ripe.pop_first() {
+            let (outage, blocked) = self.outage(first, &mut sorted);
+            // Where nobody who is left accuses anybody, the first accusation is still to come, or never does.
+            let Some(began) = outage
+                .iter()
+                .filter_map(|host| self.cases.get(host))
+                .filter(|case| !case.said.is_empty())
+                .map(|case| case.opened)
+                .min()
+            else {
+                continue;
+            };
+            let age = now.saturating_sub(began);
+            if age < gathering {
+                wait.push(began.saturating_add(gathering));
+            } else if blocked && age < LONGEST_GATHERING {
+                wait.push(began.saturating_add(LONGEST_GATHERING));
+            } else {
+                match self.standing(now, &outage) {
+                    Standing::Proven => self.give_up(now, &outage),
+                    Standing::Wait(until) => wait.push(until),
+                    Standing::CutOff => {
+                        self.we_are_cut_off(now, &outage, "no other host answers the CMA either")
+                    }
+                }
+            }
+        }
+        wait
+    }
+
+    /// All ripe cases that have to do with this one, and whether others that have may still become ripe.
+    fn outage(&self, first: HostNumber, sorted: &mut Sorted) -> (BTreeSet<HostNumber>, bool) {
+        let mut outage = BTreeSet::from([first]);
+        let mut blocked = false;
+        let mut at: BTreeMap<&Place, Vec<HostNumber>> = BTreeMap::new();
+        for host in sorted.ripe.iter().chain(&sorted.open) {
+            if let Some(member) = self.roster.member(*host) {
+                at.entry(&member.place).or_default().push(*host);
+            }
+        }
+        let mut unseen = vec![first];
+        while let Some(host) = unseen.pop() {
+            let Some(case) = self.cases.get(&host) else { continue };
+            // Each place is gone through once.
+            let beside =
+                self.roster.member(host).and_then(|member| at.remove(&member.place)).unwrap_or_default();
+            for other in beside.into_iter().chain(case.asked.iter().copied()) {
+                if sorted.open.contains(&other) {
+                    blocked = true;
+                } else if sorted.ripe.contains(&other) && self.fell_together(first, other) {
+                    sorted.ripe.remove(&other);
+                    outage.insert(other);
+                    unseen.push(other);
+                }
+            }
+        }
+        (outage, blocked)
+    }
+
+    /// As far as anybody says when they were last heard.
+    fn fell_together(&self, one: HostNumber, other: HostNumber) -> bool {
+        let apart =
+            u64::from(self.config.interval_milliseconds) + u64::from(self.config.suspect_milliseconds);
+        let heard = |host| self.cases.get(host).and_then(Case::last_heard);
+        match (heard(&one), heard(&other)) {
+            (Some(one), Some(other)) => one.abs_diff(other) <= Duration::from_millis(apart),
+            _ => true,
+        }
+    }
+
+    fn standing(&mut self, now: Duration, outage: &BTreeSet<HostNumber>) -> Standing {
+        let heard = self.site.heard(now);
+        let answering = heard.difference(outage).filter(|host| self.roster.is_present(**host)).count();
+        let host_answers =
+            |host| self.cases.get(host).is_some_and(|case| case.own == Some(Reached::HostOnly));
+        let proof = self.site.proof.is_some_and(|at| now.saturating_sub(at) <= PROOF);
+        let others = self.roster.rings.len().saturating_sub(outage.len() + answering);
+        // One or two of three: nobody else could be asked.
+        let few = others == 0 && outage.len() <= 2;
+        if answering >= 2 || proof || few || outage.iter().any(host_answers) {
+            return Standing::Proven;
+        }
+        if others == 0 {
+            return Standing::CutOff;
+        }
+        match &self.site.controls {
+            Some(controls) if controls.waiting.is_empty() || controls.until <= now => {
+                self.site.controls = None;
+                Standing::CutOff
+            }
+            Some(controls) => Standing::Wait(controls.until),
+            None => {
+                let until = now.saturating_add(self.patience());
+                self.start_controls(until, outage, &heard);
+                Standing::Wait(until)
+            }
+        }
+    }
+
+    /// Tries a few hosts here and there of which nothing bad is known.
+    fn start_controls(
+        &mut self,
+        until: Duration,
+        outage: &BTreeSet<HostNumber>,
+        heard: &BTreeSet<HostNumber>,
+    ) {
+        let rings = &self.roster.rings;
+        let last = rings.last_number();
+        let mut waiting = BTreeSet::new();
+        for part in 0..CONTROLS {
+            let from = u64::from(last) * u64::from(part) / u64::from(CONTROLS);
+            let from = HostNumber::try_from(from).unwrap_or(0);
+            let fit = |host: &HostNumber| {
+                !outage.contains(host)
+                    && !heard.contains(host)
+                    && !self.cases.contains_key(host)
+                    && !waiting.contains(host)
+            };
+            let found = rings.hosts_from(from).chain(rings.hosts_from(0)).take(SEARCHED).find(fit);
+            waiting.extend(found);
+        }
+        for host in &waiting {
+            self.try_to_reach(*host);
+        }
+        self.site.controls = Some(Controls { until, waiting });
+    }
+
+    /// The verdicts about one outage.
+    fn give_up(&mut self, now: Duration, outage: &BTreeSet<HostNumber>) {
+        let (there, gone): (Vec<HostNumber>, Vec<HostNumber>) =
+            outage.iter().partition(|host| self.cases.get(host).is_some_and(host_answers));
+        let mut verdicts: Vec<(Cause, Vec<HostNumber>)> =
+            there.into_iter().map(|host| (Cause::NanoprobeDied, vec![host])).collect();
+        if !gone.is_empty() {
+            verdicts.push((self.cause(&gone), gone));
+        }
+        for (cause, hosts) in verdicts {
+            let verdict = self.verdict(now, cause, &hosts);
+            self.outputs.push_back(Output::Verdict(verdict));
+            for host in hosts {
+                self.cases.remove(&host);
+                self.notes.forget(host);
+                self.roster.leave(now, host, &mut self.outputs);
+            }
+        }
+    }
+
+    fn cause(&self, gone: &[HostNumber]) -> Cause {
+        if gone.len() < 2 {
+            return Cause::HostDead;
+        }
+        let mut places: Vec<&Place> =
+            gone.iter().filter_map(|host| self.roster.member(*host)).map(|member| &member.place).collect();
+        places.dedup();
+        match places[..] {
+            [place]
+                if *place != Place::Unknown
+                    && self.roster.rings.count_at(place) == gone.len()
+                    && self.roster.rings.len() > gone.len() =>
+            {
+                Cause::PlaceGone(place.clone())
+            }
+            _ => Cause::Split,
+        }
+    }
+
+    fn verdict(&self, now: Duration, cause: Cause, hosts: &[HostNumber]) -> Verdict {
+        let heard = hosts.iter().filter_map(|host| self.cases.get(host)?.last_heard()).min();
+        let silent = heard.map_or(Duration::ZERO, |heard| now.saturating_sub(heard));
+        Verdict {
+            evidence: evidence::of(&self.roster, &self.cases, &cause, hosts),
+            cause,
+            hosts: hosts.iter().filter_map(|host| self.roster.designation(*host)).collect(),
+            silent_milliseconds: u32::try_from(silent.as_millis()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Told once; until others are heard again nobody is judged.
+    fn we_are_cut_off(&mut self, now: Duration, outage: &BTreeSet<HostNumber>, why: &str) {
+        if self.site.cut_off.is_none() {
+            let hosts: Vec<HostNumber> = outage.iter().copied().collect();
+            let mut verdict = self.verdict(now, Cause::CmaCutOff, &hosts);
+            verdict.evidence.push(format!("{why}; no host is given up for this"));
+            self.outputs.push_back(Output::Verdict(verdict));
+            self.site.cut_off = Some(self.site.heard(now));
+        }
+        for host in outage {
+            if let Some(case) = self.cases.remove(host) {
+                let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
+                self.notes.add(now, *host, &accusers);
+            }
+        }
+    }
+
+    /// Who was asked and does not answer is looked at as well. What comes of that is worth something when the CMA can
+    /// reach those who do answer.
+    fn look_at_witnesses(&mut self, now: Duration) {
+        let gathering = self.gathering();
+        let (mut missing, mut accusers) = (BTreeSet::new(), BTreeSet::new());
+        for case in self.cases.values_mut() {
+            let due = !case.said.is_empty() && case.age(now) >= gathering;
+            if due && !case.looked_at_witnesses {
+                case.looked_at_witnesses = true;
+                if case.outstanding().next().is_some() {
+                    accusers.extend(case.said.keys().copied());
+                }
+                missing.extend(case.outstanding().filter(|host| !self.site.heard_since(*host, case.opened)));
+            }
+        }
+        for host in missing {
+            if !self.cases.contains_key(&host) && self.roster.is_present(host) {
+                self.open(now, host);
+            }
+        }
+        for host in accusers {
+            if !self.site.reached_lately(now, host) {
+                self.try_to_reach(host);
+            }
+        }
+    }
+
+    /// Where neighbours are silent together, their neighbours are looked at, more of them each time.
+    fn widen(&mut self, now: Duration) {
+        let pending = self.cases.values().filter(|case| case.own.is_none()).count();
+        let failed = |host: &HostNumber| self.cases.get(host).is_some_and(Case::failed);
+        let edge: Vec<HostNumber> = self
+            .cases
+            .iter()
+            .filter(|(_, case)| case.failed() && !case.widened && case.asked.iter().any(failed))
+            .map(|(host, _)| *host)
+            .collect();
+        if edge.is_empty() {
+            return;
+        }
+        let width = self.site.width.max(FIRST_WIDTH);
+        let mut room = width.min(MOST_AT_ONCE.saturating_sub(pending));
+        if room == 0 {
+            return;
+        }
+        self.site.width = (width * 4).min(MOST_AT_ONCE);
+        for host in &edge {
+            if let Some(case) = self.cases.get_mut(host) {
+                case.widened = true;
+            }
+        }
+        let mut seen: BTreeSet<HostNumber> = edge.iter().copied().collect();
+        let mut next: VecDeque<HostNumber> = edge.into();
+        while let Some(host) = next.pop_front() {
+            for partner in self.roster.rings.partners(host) {
+                if room == 0 {
+                    return;
+                }
+                if partner == CMA || seen.len() > SEARCHED || !seen.insert(partner) {
+                    continue;
+                }
+                if self.cases.contains_key(&partner) {
+                    next.push_back(partner);
+                } else if !self.site.heard_since(partner, now.saturating_sub(PROOF)) {
+                    self.open(now, partner);
+                    room -= 1;
+                    next.push_back(partner);
+                }
+            }
+        }
+    }
+}
+
+/// The host itself is there.
+fn host_answers(case: &Case) -> bool {
+    case.own == Some(Reached::HostOnly)
+        || case.said.values().any(|said| evidence::host_answers(&said.observation))
+}
