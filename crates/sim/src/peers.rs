@@ -46,9 +46,14 @@ impl Peers {
         let mut old = std::mem::take(&mut self.current);
         for partner in &watch.partners {
             let key = fingerprint(&partner.key);
-            let mut peer = match old.iter().position(|old| old.number == partner.number && old.key == key) {
-                Some(index) => old.swap_remove(index),
-                None => Peer::new(partner.number, key),
+            let same = |peer: &Peer| peer.number == partner.number && peer.key == key;
+            // A key that comes back goes on counting.
+            let mut peer = if let Some(index) = old.iter().position(same) {
+                old.swap_remove(index)
+            } else if let Some(index) = self.former.iter().position(same) {
+                self.former.remove(index)
+            } else {
+                Peer::new(partner.number, key)
             };
             peer.address = address(&partner.address);
             self.current.push(peer);
@@ -168,5 +173,7 @@ mod tests {
         let key = peers.seal(5, 0).unwrap().1.key;
         assert_eq!(peers.open(50, &Sealed { key, ..packet }), Some(5));
         assert_eq!(peers.seal(44, 0), None);
+        peers.adopt(&watch(2), |_| 0);
+        assert_eq!(peers.seal(5, 0).unwrap().1.counter, 3, "a key that comes back goes on counting");
     }
 }
