@@ -269,10 +269,7 @@ impl Center {
                     self.accuse(now, from, observation);
                 }
             }
-            Sight::Alive if partners => {
-                self.site.answered(now, about);
-                self.contradicted(now, about);
-            }
+            Sight::Alive if partners => self.contradicted(now, about),
             Sight::Alive | Sight::Martian if !present => {
                 self.call(now, about, "it was given up and others hear it");
             }

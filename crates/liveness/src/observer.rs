@@ -28,6 +28,8 @@ const STOPPED_FOR_LONG: Duration = Duration::from_secs(15);
 const LATE_PAUSE: Duration = Duration::from_secs(300);
 /// Probes that a host must have left unanswered before its refusal of the port is believed.
 const PROBES_BEFORE_REFUSAL: u32 = 2;
+/// The doubt of one that hears nobody: limits are twice as long.
+const HEARS_NOBODY: u32 = 4;
 /// Being called this late says nothing, whatever the interval.
 const LATENESS: Duration = Duration::from_millis(50);
 /// Intervals without being called after which the observer was away (stopped, suspended) rather than late.
@@ -329,7 +331,7 @@ impl Observer {
             let next = now.saturating_add(self.doubt.stretch(timing.spacing));
             partner.phase = Phase::Probing { sent: sent + 1, next, again };
         } else if !again && self.hears_nobody(now, index, timing) {
-            self.doubt.rise(now, 2);
+            self.doubt.rise_to(now, HEARS_NOBODY);
             self.outputs.push_back(Output::Try { to: self.partners[index].number });
             self.go_on_probing(now, index, 0, true, timing);
         } else {

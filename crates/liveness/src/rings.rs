@@ -58,7 +58,7 @@ impl Rings {
         if let Some(old) = &old {
             self.sit(host, old.position, &old.place);
         }
-        let before: Vec<_> = near.iter().map(|near| (*near, self.sorted_partners(*near))).collect();
+        let before: Vec<_> = near.iter().map(|near| (*near, self.partners(*near))).collect();
         self.sit(host, new.position, &new.place);
         self.changed_since(before)
     }
@@ -66,12 +66,12 @@ impl Rings {
     /// Takes a host out and closes the gap. Returns whose partners changed, without the host itself.
     pub fn leave(&mut self, host: HostNumber) -> Vec<HostNumber> {
         let near = self.partners(host).into_iter().filter(|near| *near != CMA);
-        let before = near.map(|near| (near, self.sorted_partners(near))).collect();
+        let before = near.map(|near| (near, self.partners(near))).collect();
         self.rise(host);
         self.changed_since(before)
     }
 
-    /// Partners of a host, at most four, each once; 0 is the CMA, for a host that would have none. A host that is in no
+    /// Partners of a host, at most four, each once, the lowest number first; 0 is the CMA, for a host that would have none. A host that is in no
     /// ring has none.
     pub fn partners(&self, host: HostNumber) -> Vec<HostNumber> {
         let Some(seat) = self.seats.get(&host) else { return Vec::new() };
@@ -85,8 +85,9 @@ impl Rings {
                 partners.extend(self.neighbours(&seat.place));
             }
         }
-        let mut seen = BTreeSet::from([host]);
-        partners.retain(|partner| seen.insert(*partner));
+        partners.sort_unstable();
+        partners.dedup();
+        partners.retain(|partner| *partner != host);
         if partners.is_empty() {
             partners.push(CMA);
         }
@@ -127,14 +128,8 @@ impl Rings {
         previous.into_iter().chain(next).filter_map(first)
     }
 
-    fn sorted_partners(&self, host: HostNumber) -> Vec<HostNumber> {
-        let mut partners = self.partners(host);
-        partners.sort_unstable();
-        partners
-    }
-
     fn changed_since(&self, before: Vec<(HostNumber, Vec<HostNumber>)>) -> Vec<HostNumber> {
-        let changed = |(host, before): &(HostNumber, Vec<HostNumber>)| self.sorted_partners(*host) != *before;
+        let changed = |(host, before): &(HostNumber, Vec<HostNumber>)| self.partners(*host) != *before;
         before.into_iter().filter(changed).map(|(host, _)| host).collect()
     }
 
@@ -200,32 +195,32 @@ mod tests {
     #[test]
     fn a_newcomer_goes_between_the_last_and_the_first() {
         let mut rings = site(&["a", "a", "a", "a"]);
-        assert_eq!(sorted(rings.partners(4)), [1, 3]);
+        assert_eq!(rings.partners(4), [1, 3]);
         assert_eq!(sorted(rings.join(5, 5, &switch("a"))), [1, 4, 5]);
-        assert_eq!(sorted(rings.partners(5)), [1, 4]);
+        assert_eq!(rings.partners(5), [1, 4]);
         assert!(rings.join(5, 5, &switch("a")).is_empty(), "nothing changed");
     }
 
     #[test]
     fn the_longest_standing_of_each_place_stands_for_it() {
         let mut rings = site(&["a", "a", "a", "b", "b", "b", "c", "c", "c"]);
-        assert_eq!(sorted(rings.partners(1)), [2, 3, 4, 7]);
-        assert_eq!(sorted(rings.partners(2)), [1, 3]);
+        assert_eq!(rings.partners(1), [2, 3, 4, 7]);
+        assert_eq!(rings.partners(2), [1, 3]);
         // The next oldest takes over.
         assert_eq!(sorted(rings.leave(1)), [2, 3, 4, 7]);
-        assert_eq!(sorted(rings.partners(2)), [3, 4, 7]);
-        assert_eq!(sorted(rings.partners(4)), [2, 5, 6, 7]);
+        assert_eq!(rings.partners(2), [3, 4, 7]);
+        assert_eq!(rings.partners(4), [2, 5, 6, 7]);
         // It comes back, and is the last of its ring.
         assert_eq!(sorted(rings.join(1, 10, &switch("a"))), [1, 2, 3]);
-        assert_eq!(sorted(rings.partners(1)), [2, 3]);
+        assert_eq!(rings.partners(1), [2, 3]);
     }
 
     #[test]
     fn a_move_changes_both_rings() {
         let mut rings = site(&["a", "a", "a", "a", "b", "b", "b", "b"]);
         assert_eq!(sorted(rings.join(3, 9, &switch("b"))), [2, 3, 4, 5, 8]);
-        assert_eq!(sorted(rings.partners(3)), [5, 8]);
-        assert_eq!(sorted(rings.partners(2)), [1, 4]);
+        assert_eq!(rings.partners(3), [5, 8]);
+        assert_eq!(rings.partners(2), [1, 4]);
     }
 
     #[derive(Debug, Clone)]

@@ -137,7 +137,7 @@ impl Center {
             self.site.width = FIRST_WIDTH;
             self.site.controls = None;
         }
-        let steps = [self.gathering(), self.patience(), UNDECIDED];
+        let steps = [self.gathering(), self.patience(), self.undecided()];
         let next_steps =
             self.cases.values().flat_map(|case| steps.map(|step| case.opened.saturating_add(step)));
         wait.extend(next_steps.filter(|step| *step > now));
@@ -153,17 +153,30 @@ impl Center {
         (Duration::from_millis(self.config.probe_milliseconds.into()) * 2 + WAY).max(self.gathering())
     }
 
+    fn longest_gathering(&self) -> Duration {
+        LONGEST_GATHERING.max(self.patience() * 2)
+    }
+
+    fn undecided(&self) -> Duration {
+        UNDECIDED.max(self.patience() * 2)
+    }
+
+    /// Closed without a verdict; the accusers are not listened to for a while.
+    fn set_aside(&mut self, now: Duration, host: HostNumber) {
+        let Some(case) = self.cases.remove(&host) else { return };
+        let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
+        if !accusers.is_empty() {
+            self.notes.add(now, host, &accusers);
+        }
+    }
+
     fn close_undecided(&mut self, now: Duration) {
+        let limit = self.undecided();
         let old: Vec<_> =
-            self.cases.iter().filter(|(_, case)| case.age(now) >= UNDECIDED).map(|(host, _)| *host).collect();
+            self.cases.iter().filter(|(_, case)| case.age(now) >= limit).map(|(host, _)| *host).collect();
         // Those that are ripe are judged before they come this far, unless the CMA doubts its own network.
         for host in old {
-            if let Some(case) = self.cases.remove(&host) {
-                let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
-                if !accusers.is_empty() {
-                    self.notes.add(now, host, &accusers);
-                }
-            }
+            self.set_aside(now, host);
         }
     }
 
@@ -255,23 +268,25 @@ impl Center {
         if !cut_off.is_empty() {
             self.we_are_cut_off(now, &cut_off, "the CMA's own host says that it has no network");
         }
-        while let Some(first) = sorted.ripe.pop_first() {
-            let (outage, blocked) = self.outage(first, &mut sorted);
-            // Where nobody who is left accuses anybody, the first accusation is still to come, or never does.
-            let Some(began) = outage
-                .iter()
-                .filter_map(|host| self.cases.get(host))
-                .filter(|case| !case.said.is_empty())
-                .map(|case| case.opened)
-                .min()
-            else {
+        let accused = |host: &HostNumber| self.cases.get(host).is_some_and(|case| !case.said.is_empty());
+        let seeds: Vec<HostNumber> = sorted.ripe.iter().copied().filter(accused).collect();
+        for first in seeds {
+            if !sorted.ripe.remove(&first) {
                 continue;
-            };
+            }
+            let (outage, blocked) = self.outage(first, &mut sorted);
+            let accused =
+                outage.iter().filter_map(|host| self.cases.get(host)).filter(|case| !case.said.is_empty());
+            let Some(began) = accused.map(|case| case.opened).min() else { continue };
             let age = now.saturating_sub(began);
+            // Those who lost several partners at once doubt themselves first and speak later.
+            let gone = |host: &&HostNumber| self.cases.get(host).is_some_and(|case| !host_answers(case));
+            let several = outage.iter().filter(gone).nth(1).is_some();
+            let gathering = if several { gathering.max(self.patience() * 2) } else { gathering };
             if age < gathering {
                 wait.push(began.saturating_add(gathering));
-            } else if blocked && age < LONGEST_GATHERING {
-                wait.push(began.saturating_add(LONGEST_GATHERING));
+            } else if blocked && age < self.longest_gathering() {
+                wait.push(began.saturating_add(self.longest_gathering()));
             } else {
                 match self.standing(now, &outage) {
                     Standing::Proven => self.give_up(now, &outage),
@@ -285,26 +300,34 @@ impl Center {
         wait
     }
 
-    /// All ripe cases that have to do with this one, and whether others that have may still become ripe.
+    /// All ripe cases that have to do with this one: of the same place, of its partners, and all that fell silent at the
+    /// same time. Also whether others that have may still become ripe.
     fn outage(&self, first: HostNumber, sorted: &mut Sorted) -> (BTreeSet<HostNumber>, bool) {
-        let mut outage = BTreeSet::from([first]);
-        let mut blocked = false;
         let mut at: BTreeMap<&Place, Vec<HostNumber>> = BTreeMap::new();
+        let mut together = Vec::new();
         for host in sorted.ripe.iter().chain(&sorted.open) {
             if let Some(member) = self.roster.member(*host) {
                 at.entry(&member.place).or_default().push(*host);
             }
+            if self.apart(first, *host).is_some_and(|apart| apart <= self.interval()) {
+                together.push(*host);
+            }
         }
+        let mut outage = BTreeSet::from([first]);
+        let mut blocked = false;
         let mut unseen = vec![first];
         while let Some(host) = unseen.pop() {
             let Some(case) = self.cases.get(&host) else { continue };
             // Each place is gone through once.
             let beside =
                 self.roster.member(host).and_then(|member| at.remove(&member.place)).unwrap_or_default();
-            for other in beside.into_iter().chain(case.asked.iter().copied()) {
+            for other in
+                beside.into_iter().chain(std::mem::take(&mut together)).chain(case.asked.iter().copied())
+            {
+                let apart = self.apart(first, other).unwrap_or_default();
                 if sorted.open.contains(&other) {
                     blocked = true;
-                } else if sorted.ripe.contains(&other) && self.fell_together(first, other) {
+                } else if sorted.ripe.contains(&other) && apart <= self.interval() + self.suspicion() {
                     sorted.ripe.remove(&other);
                     outage.insert(other);
                     unseen.push(other);
@@ -314,15 +337,18 @@ impl Center {
         (outage, blocked)
     }
 
-    /// As far as anybody says when they were last heard.
-    fn fell_together(&self, one: HostNumber, other: HostNumber) -> bool {
-        let apart =
-            u64::from(self.config.interval_milliseconds) + u64::from(self.config.suspect_milliseconds);
+    /// How far apart two hosts fell silent, as far as anybody says when they were last heard.
+    fn apart(&self, one: HostNumber, other: HostNumber) -> Option<Duration> {
         let heard = |host| self.cases.get(host).and_then(Case::last_heard);
-        match (heard(&one), heard(&other)) {
-            (Some(one), Some(other)) => one.abs_diff(other) <= Duration::from_millis(apart),
-            _ => true,
-        }
+        Some(heard(&one)?.abs_diff(heard(&other)?))
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.config.interval_milliseconds.into())
+    }
+
+    fn suspicion(&self) -> Duration {
+        Duration::from_millis(self.config.suspect_milliseconds.into())
     }
 
     fn standing(&mut self, now: Duration, outage: &BTreeSet<HostNumber>) -> Standing {
@@ -388,8 +414,13 @@ impl Center {
             outage.iter().partition(|host| self.cases.get(host).is_some_and(host_answers));
         let mut verdicts: Vec<(Cause, Vec<HostNumber>)> =
             there.into_iter().map(|host| (Cause::NanoprobeDied, vec![host])).collect();
-        if !gone.is_empty() {
-            verdicts.push((self.cause(&gone), gone));
+        match gone[..] {
+            [] => {}
+            // Two who have nothing to do with each other but the moment.
+            [one, other] if !self.belong_together(one, other) => {
+                verdicts.extend([one, other].map(|host| (Cause::HostDead, vec![host])));
+            }
+            _ => verdicts.push((self.cause(&gone), gone)),
         }
         for (cause, hosts) in verdicts {
             let verdict = self.verdict(now, cause, &hosts);
@@ -400,6 +431,11 @@ impl Center {
                 self.roster.leave(now, host, &mut self.outputs);
             }
         }
+    }
+
+    fn belong_together(&self, one: HostNumber, other: HostNumber) -> bool {
+        let place = |host| self.roster.member(host).map(|member| &member.place);
+        place(one) == place(other) || self.roster.rings.partners(one).contains(&other)
     }
 
     fn cause(&self, gone: &[HostNumber]) -> Cause {
@@ -442,10 +478,7 @@ impl Center {
             self.site.cut_off = Some(self.site.heard(now));
         }
         for host in outage {
-            if let Some(case) = self.cases.remove(host) {
-                let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
-                self.notes.add(now, *host, &accusers);
-            }
+            self.set_aside(now, *host);
         }
     }
 

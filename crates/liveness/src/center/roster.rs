@@ -205,9 +205,11 @@ impl Roster {
             member.position = self.last_position;
             let changed = self.rings.join(number, member.position, &member.place);
             self.changed(now, changed);
-            // Kept even if nobody has another partner now.
-            self.changed(now, [number]);
-        } else {
+        }
+        // Otherwise it is kept when it is told.
+        if !self.waiting.contains(&number)
+            && let Some(member) = self.member(number)
+        {
             outputs.push_back(Output::Keep(member.clone()));
         }
     }

@@ -1,8 +1,12 @@
 //! What happens at a site, and what the CMA makes of it.
 
+mod hostile;
+mod outages;
 mod rig;
+mod telling;
 
 use super::*;
+use proptest::prelude::*;
 use rig::{Rig, State, ms};
 
 fn switch(name: &str) -> Place {
@@ -279,4 +283,91 @@ fn a_restart_of_the_cma_tells_nobody_anything() {
     rig.kill(&[3], State::NanoprobeDead);
     rig.run_for(ms(10_000));
     assert_eq!(rig.given_up(), [3]);
+}
+
+#[test]
+fn a_lossy_network_kills_nobody() {
+    for seed in 1..6u64 {
+        let mut rig = Rig::one_place(8);
+        let random = std::cell::Cell::new(seed);
+        rig.net = Box::new(move |from, to| {
+            // Constants of Knuth's MMIX generator.
+            random.set(
+                random.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407),
+            );
+            from.is_none() || to.is_none() || (random.get() >> 33) % 10 != 0
+        });
+        rig.run_for(ms(600_000));
+        assert!(rig.verdicts.is_empty(), "seed {seed}: {:?}", rig.verdicts);
+        rig.kill(&[5], State::HostDead);
+        rig.run_for(ms(20_000));
+        assert_eq!(rig.given_up(), [5], "seed {seed}");
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Kill(usize, State),
+    Restart(usize),
+    Goodbye(usize),
+    CmaRestarts,
+    Move(usize, u8),
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let host = 0..9usize;
+    prop_oneof![
+        3 => (host.clone(), any::<bool>()).prop_map(|(host, nanoprobe)| {
+            Fate::Kill(host, if nanoprobe { State::NanoprobeDead } else { State::HostDead })
+        }),
+        3 => host.clone().prop_map(Fate::Restart),
+        1 => host.clone().prop_map(Fate::Goodbye),
+        1 => Just(Fate::CmaRestarts),
+        1 => (host, 0..3u8).prop_map(|(host, place)| Fate::Move(host, place)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// One after the other, with time to settle: each death is told once and nobody else's is.
+    #[test]
+    fn every_death_is_told_once(fates in proptest::collection::vec((fate(), 0..20_000u64), 1..12)) {
+        let mut rig = Rig::settled(9, |index| switch(["a", "b"][index % 2]));
+        for (fate, pause) in fates {
+            let before = rig.given_up().len();
+            let alive = |rig: &Rig| rig.hosts.iter().filter(|host| host.state == State::Up).count();
+            let mut deaths = vec![];
+            match fate {
+                Fate::Kill(host, state) if rig.hosts[host].state == State::Up && alive(&rig) > 1 => {
+                    rig.kill(&[host], state);
+                    deaths.push(host);
+                }
+                Fate::Restart(host) => rig.restart(host),
+                Fate::Goodbye(host) if rig.hosts[host].state == State::Up && alive(&rig) > 1 => rig.goodbye(host),
+                Fate::CmaRestarts => rig.restart_center(),
+                Fate::Move(host, place) => {
+                    let name = rig.hosts[host].name.clone();
+                    let place = switch(["a", "b", "c"][usize::from(place)]);
+                    rig.center.handle_place(rig.now, &name, place);
+                }
+                _ => {}
+            }
+            rig.run_for(ms(20_000 + pause));
+            let given_up = rig.verdicts.iter().flat_map(|(_, verdict)| &verdict.hosts).skip(before);
+            let given_up: Vec<_> = given_up.map(|host| host.as_str()[1..].parse::<usize>().unwrap()).collect();
+            prop_assert_eq!(&given_up, &deaths, "{:?}", &rig.verdicts);
+            for host in &rig.hosts {
+                let partners = rig.center.roster.rings.partners(host.number);
+                prop_assert_eq!(!partners.is_empty(), host.state == State::Up);
+                // What it works with is what the CMA thinks.
+                if host.state == State::Up {
+                    prop_assert_eq!(
+                        rig.center.roster.member(host.number).unwrap().generation,
+                        host.observer.generation()
+                    );
+                }
+            }
+            prop_assert_eq!(rig.center.poll_timeout(), None);
+        }
+    }
 }

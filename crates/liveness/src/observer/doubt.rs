@@ -28,6 +28,11 @@ impl Doubt {
         self.since = now;
     }
 
+    /// At least this much.
+    pub(super) fn rise_to(&mut self, now: Duration, level: u32) {
+        self.rise(now, level.saturating_sub(self.level));
+    }
+
     /// Nothing odd at this time.
     pub(super) fn calm(&mut self, now: Duration, interval: Duration) {
         if now.saturating_sub(self.since) >= interval.saturating_mul(CALM_INTERVALS) {
