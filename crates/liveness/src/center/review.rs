@@ -452,6 +452,7 @@ impl Center {
             for host in hosts {
                 self.cases.remove(&host);
                 self.notes.forget(host);
+                self.watchdog.forget(host);
                 self.roster.leave(now, host, &mut self.outputs);
             }
         }
@@ -506,6 +507,12 @@ impl Center {
         for host in outage {
             self.set_aside(now, *host);
         }
+    }
+
+    /// It is long since anybody was heard, and none of these answers.
+    pub(super) fn nobody_answers(&mut self, now: Duration, silent: &BTreeSet<HostNumber>) {
+        let why = "nobody was heard for minutes, and none of these hosts could be reached: either they are all gone or the CMA is cut off";
+        self.we_are_cut_off(now, silent, why);
     }
 
     /// Who was asked and does not answer is looked at as well. What comes of that is worth something when the CMA can
