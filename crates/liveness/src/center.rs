@@ -7,6 +7,7 @@
 //! | `case` | one host that somebody calls silent: who said what |
 //! | `review` | looks at all cases: whom to ask further, when to judge, which belong together |
 //! | `watchdog` | looks for itself when nobody at all was heard for long |
+//! | `standing` | whether it is not the CMA that is cut off |
 //! | `evidence` | says it in words |
 //!
 //! No host is given up on the word of others alone: the CMA's own attempt to reach it must have failed as well, and
@@ -17,6 +18,7 @@ mod evidence;
 mod keys;
 mod review;
 mod roster;
+mod standing;
 mod watchdog;
 
 use crate::rings::{CMA, Place};
@@ -24,8 +26,8 @@ use case::{Case, Notes};
 use model::Designation;
 use model::config::HeartbeatConfig;
 use model::liveness::{Ask, HostNumber, Observation, Session, Sight, Watch};
-use review::Site;
 use roster::Roster;
+use standing::Site;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use watchdog::{Bark, Watchdog};
