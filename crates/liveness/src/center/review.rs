@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// Beyond two bursts of probes: for the way of question and answer.
 const WAY: Duration = Duration::from_millis(100);
-/// A case that nobody can decide is closed; whoever still hears nothing says so again.
-const UNDECIDED: Duration = Duration::from_secs(10);
 /// An outage that is still found to be larger is told after this all the same.
 const LONGEST_GATHERING: Duration = Duration::from_secs(10);
 /// Hosts further on that are looked at when neighbours are silent together: at first, and at most at a time.
@@ -75,8 +73,10 @@ impl Center {
         LONGEST_GATHERING.max(self.patience() * 2)
     }
 
+    /// A case that nobody can decide is closed after this; whoever still hears nothing says so again. What is ripe was
+    /// judged before.
     fn undecided(&self) -> Duration {
-        UNDECIDED.max(self.patience() * 2)
+        self.longest_gathering() + self.patience()
     }
 
     /// Closed without a verdict; the accusers are not listened to for a while.
@@ -92,7 +92,6 @@ impl Center {
         let limit = self.undecided();
         let old: Vec<_> =
             self.cases.iter().filter(|(_, case)| case.age(now) >= limit).map(|(host, _)| *host).collect();
-        // Those that are ripe are judged before they come this far, unless the CMA doubts its own network.
         for host in old {
             self.set_aside(now, host);
         }
