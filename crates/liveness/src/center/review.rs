@@ -127,8 +127,12 @@ impl Center {
         let is_lost =
             |host: HostNumber| lost.contains(&host) || (host != CMA && !self.roster.is_present(host));
         let pending = |host: &HostNumber| self.cases.get(host).is_some_and(|case| case.own.is_none());
-        // Its neighbours are only just being looked at.
-        let growing = |case: &Case| case.failed() && case.said.is_empty() && case.asked.iter().any(pending);
+        let failed = |host: &HostNumber| self.cases.get(host).is_some_and(Case::failed);
+        // Its neighbours are only just being looked at, or are to be.
+        let growing = |case: &Case| {
+            let next = !case.widened && case.asked.iter().any(failed);
+            case.failed() && case.said.is_empty() && (next || case.asked.iter().any(pending))
+        };
         let mut sorted = Sorted { ripe: BTreeSet::new(), open: BTreeSet::new() };
         // Those whom nobody accuses, because all who could are silent themselves.
         let mut inner = BTreeSet::new();
