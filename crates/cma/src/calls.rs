@@ -174,7 +174,8 @@ impl Caller {
             pace.tick().await;
             // It may have come by itself meanwhile.
             if self.hosts.lacks(&call.designation, call.wanted) {
-                dials.spawn(dial(self.endpoint.clone(), call));
+                let endpoint = self.endpoint.clone();
+                dials.spawn(async move { dial(&endpoint, &call.designation, call.address, call.key).await });
             }
         }
         while let Some(done) = dials.join_next().await {
@@ -184,10 +185,9 @@ impl Caller {
     }
 }
 
-/// `true` when the host says that it comes.
-async fn dial(endpoint: Endpoint, call: Call) -> bool {
-    let host = &call.designation;
-    let connection = match endpoint.connect_to(call.address, &[call.key]).await {
+/// Calls one host; `true` when it says that it comes.
+pub async fn dial(endpoint: &Endpoint, host: &Designation, address: SocketAddr, key: PublicKey) -> bool {
+    let connection = match endpoint.connect_to(address, &[key]).await {
         Ok(connection) => connection,
         Err(error) => {
             tracing::debug!(%host, %error, "a host could not be called");
@@ -197,11 +197,11 @@ async fn dial(endpoint: Endpoint, call: Call) -> bool {
     match timeout(ANSWER_PATIENCE, connection.closed()).await {
         Ok(Lost::Closed(CloseReason::CallsBack)) => true,
         Ok(lost) => {
-            tracing::debug!(%host, address = %call.address, %lost, "a host did not take a call");
+            tracing::debug!(%host, %address, %lost, "a host did not take a call");
             false
         }
         Err(_) => {
-            tracing::debug!(%host, address = %call.address, "a host did not answer a call");
+            tracing::debug!(%host, %address, "a host did not answer a call");
             connection.close(CloseReason::TimedOut);
             false
         }

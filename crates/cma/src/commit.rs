@@ -7,7 +7,8 @@ use crate::health::Health;
 use crate::ingest::document::{Content, Incoming};
 use crate::ingest::register::{self, Applicant, KeyDecision, Registration};
 use crate::ingest::report::{self, Outcome};
-use crate::ingest::{self, Context, Produced, Sender, evaluation};
+use crate::ingest::verdict::{self, Decision};
+use crate::ingest::{self, Change, Context, Produced, Sender, evaluation};
 use crate::knowledge::SharedKnowledge;
 use crate::notify;
 use crate::notify::dispatch::Record;
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{OutboxRow, Store, StoreError, Transaction};
+use store::{MemberRow, OutboxRow, Store, StoreError, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -56,6 +57,18 @@ pub enum Work {
         name: String,
         value: String,
     },
+    /// What the heartbeat rings have to remember, and whom they give up: both or neither, or a host could be in no ring
+    /// and be called up for ever.
+    Liveness {
+        members: Vec<MemberRow>,
+        decisions: Vec<Decision>,
+    },
+    /// Hosts of an outage are up again and were gathered for long enough.
+    Back {
+        outage: String,
+    },
+    /// The CMA is no longer cut off.
+    ConnectedAgain,
     /// Answered after a commit: tells that the writer works.
     Ping,
 }
@@ -69,6 +82,8 @@ pub enum Done {
     Key(KeyDecision),
     Removed(bool),
     Written,
+    /// Hosts that verdicts do not concern because they were heard of meanwhile.
+    Judged(Vec<Designation>),
     /// Failed for good and changed nothing.
     Failed(String),
 }
@@ -121,6 +136,8 @@ pub struct Outlets {
     pub outbox: mpsc::UnboundedSender<OutboxRow>,
     /// Sequence of the newest event, for those who follow events.
     pub newest_event: watch::Sender<i64>,
+    /// What the heartbeats have to know. Not bounded: whoever reads it also waits for this thread, and must not hold it.
+    pub changes: mpsc::UnboundedSender<Change>,
     /// Called with keys that became or stopped being a host's own, to keep the key files in step.
     pub key_files: Box<dyn FnMut(&Produced) + Send>,
 }
@@ -262,6 +279,9 @@ impl Committer {
             for (name, key) in &produced.pinned {
                 self.pinned.insert(*key, name.clone());
             }
+            for change in produced.changes {
+                let _ = self.outlets.changes.send(change);
+            }
             for line in &produced.log {
                 if line.warning {
                     tracing::warn!("{}", line.text)
@@ -376,6 +396,24 @@ fn perform(
         }
         Work::Setting { name, value } => {
             tx.set_setting(name, value)?;
+            Done::Written
+        }
+        Work::Liveness { members, decisions } => {
+            for member in members {
+                tx.put_member(member)?;
+            }
+            let mut alive = Vec::new();
+            for decision in decisions {
+                alive.extend(verdict::verdict(tx, context, decision)?);
+            }
+            Done::Judged(alive)
+        }
+        Work::Back { outage } => {
+            verdict::back(tx, context, outage)?;
+            Done::Written
+        }
+        Work::ConnectedAgain => {
+            verdict::connected_again(tx, context)?;
             Done::Written
         }
         Work::Ping => Done::Written,

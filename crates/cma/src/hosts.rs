@@ -1,11 +1,14 @@
-//! Which hosts are connected right now, how to reach them with a new configuration, and which one each was given.
+//! Which hosts are connected right now, how to reach them, and which configuration each was given.
 
 use crate::knowledge::Knowledge;
-use model::message::Configure;
+use model::message::{Configure, FromCma};
 use model::{Designation, DocumentHash};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
+
+/// Messages that wait for one connection; who does not take them is told again when it registers.
+const WAITING: usize = 16;
 
 /// The connected hosts. One connection each: a newer one takes over.
 #[derive(Debug, Default)]
@@ -27,7 +30,7 @@ struct Entry {
     number: u64,
     /// The configuration the host has or was sent last.
     config: DocumentHash,
-    push: mpsc::Sender<Configure>,
+    push: mpsc::Sender<FromCma>,
     /// Dropped to end the connection.
     _keep: oneshot::Sender<()>,
 }
@@ -36,7 +39,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Ticket {
     number: u64,
-    pub configurations: mpsc::Receiver<Configure>,
+    pub messages: mpsc::Receiver<FromCma>,
     /// Ends when the connection is to be closed: a newer one came, or the host was removed.
     pub superseded: oneshot::Receiver<()>,
 }
@@ -64,11 +67,10 @@ impl Hosts {
         let mut state = self.lock();
         state.next += 1;
         let number = state.next;
-        // More than one waiting configuration makes no sense: the host asks again when it reconnects.
-        let (push, configurations) = mpsc::channel(2);
+        let (push, messages) = mpsc::channel(WAITING);
         let (keep, superseded) = oneshot::channel();
         state.by_name.insert(designation.clone(), Entry { number, config, push, _keep: keep });
-        Ticket { number, configurations, superseded }
+        Ticket { number, messages, superseded }
     }
 
     /// Takes a connection out, unless a newer one has its place.
@@ -90,12 +92,24 @@ impl Hosts {
         for (designation, entry) in &mut self.lock().by_name {
             let json = knowledge.agent_config(designation);
             let hash = DocumentHash::of(json.as_bytes());
-            if hash != entry.config && entry.push.try_send(Configure { json }).is_ok() {
+            if hash != entry.config && entry.push.try_send(FromCma::Configure(Configure { json })).is_ok() {
                 entry.config = hash;
                 sent += 1;
             }
         }
         sent
+    }
+
+    /// Hands a message to a host's connection; gives it back when the host is not connected, or does not take any.
+    pub fn push(&self, designation: &Designation, message: FromCma) -> Result<(), FromCma> {
+        match self.lock().by_name.get(designation) {
+            Some(entry) => entry.push.try_send(message).map_err(|error| error.into_inner()),
+            None => Err(message),
+        }
+    }
+
+    pub fn is_connected(&self, designation: &Designation) -> bool {
+        self.lock().by_name.contains_key(designation)
     }
 
     pub fn count(&self) -> usize {
@@ -138,7 +152,21 @@ mod tests {
         let mut same = hosts.enter(&name("a"), current);
         let mut other = hosts.enter(&name("b"), DocumentHash([0; 32]));
         assert_eq!((hosts.configure(&knowledge), hosts.configure(&knowledge)), (1, 0));
-        assert!(same.configurations.try_recv().is_err());
-        assert!(other.configurations.try_recv().unwrap().json.contains("global"));
+        assert!(same.messages.try_recv().is_err());
+        let told = other.messages.try_recv().unwrap();
+        assert!(matches!(told, FromCma::Configure(configure) if configure.json.contains("global")));
+    }
+
+    #[test]
+    fn messages_to_a_host_are_bounded_and_come_back_when_nobody_takes_them() {
+        let hosts = Hosts::default();
+        let push = || hosts.push(&name("a"), FromCma::Farewell);
+        assert_eq!(push(), Err(FromCma::Farewell), "not connected");
+        let mut ticket = hosts.enter(&name("a"), DocumentHash([0; 32]));
+        assert!(hosts.is_connected(&name("a")) && !hosts.is_connected(&name("b")));
+        let taken = (0..WAITING + 5).filter(|_| push().is_ok()).count();
+        assert_eq!(taken, WAITING);
+        assert_eq!(ticket.messages.try_recv(), Ok(FromCma::Farewell));
+        assert_eq!(push(), Ok(()));
     }
 }

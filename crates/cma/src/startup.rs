@@ -7,6 +7,7 @@ use crate::hosts::Hosts;
 use crate::inbox::{self, Reception};
 use crate::ingest::Produced;
 use crate::knowledge::{Knowledge, SharedKnowledge};
+use crate::liveness::{self, Restored};
 use crate::notify::run::Delivery;
 use crate::readers::{Readers, newest_event};
 use crate::settings::{Arguments, SettingError, Settings};
@@ -122,17 +123,22 @@ async fn serve(
     let mut reader = store.reader()?;
     let known = reader.hosts()?;
     let last_event = newest_event(reader.as_mut())?;
+    let members = reader.members()?;
     drop(reader);
     let given = calls::given(store.begin()?.as_mut(), &known)?;
+    let restored = Restored::read(store.begin()?.as_mut(), &known, members)?;
+    let state = site.state().join("cma");
+    let secret = wire::heartbeat::kept_secret(&state.join("keys"))?;
     let (stop, stopping) = watch::channel(false);
     let (event_sender, event_receiver) = watch::channel(last_event);
     let (outbox, rows) = mpsc::unbounded_channel();
+    let (changes, change_receiver) = mpsc::unbounded_channel();
     let mut signals =
         Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
 
     let mut endpoint = EndpointConfig::cma(own.clone());
     endpoint.bind = settings.bind;
-    endpoint.state_directory = Some(site.state().join("cma"));
+    endpoint.state_directory = Some(state);
     if settings.bind.ip().is_loopback() {
         // Multicast has no business on loopback, and joining would reach for the real interfaces.
         endpoint.join = None;
@@ -158,6 +164,7 @@ async fn serve(
         outlets: Outlets {
             outbox,
             newest_event: event_sender,
+            changes,
             key_files: Box::new(move |produced| key_files.follow(produced)),
         },
         pinned: known
@@ -175,7 +182,19 @@ async fn serve(
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let (reload_sender, mut reloads) = mpsc::channel::<Reload>(4);
 
-    let reception = Reception::new(writer.clone(), hosts.clone(), health.clone(), stopping.clone());
+    let parts = liveness::Parts {
+        endpoint: endpoint.clone(),
+        writer: writer.clone(),
+        hosts: hosts.clone(),
+        health: health.clone(),
+        knowledge: knowledge.clone(),
+        changes: change_receiver,
+        secret: *secret,
+        stop: stopping.clone(),
+    };
+    let (heartbeats, handle) = liveness::new(parts, restored);
+    tokio::spawn(heartbeats.run());
+    let reception = Reception::new(writer.clone(), hosts.clone(), health.clone(), handle, stopping.clone());
     tokio::spawn(inbox::run(reception, endpoint.clone(), incoming, own.public()));
     let api = api::router(Arc::new(Site {
         writer: writer.clone(),

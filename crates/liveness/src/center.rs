@@ -6,6 +6,8 @@
 //! | `keys` | keys of pairs, derived |
 //! | `case` | one host that somebody calls silent: who said what |
 //! | `review` | looks at all cases: whom to ask further, when to judge, which belong together |
+//! | `watchdog` | looks for itself when nobody at all was heard for long |
+//! | `standing` | whether it is not the CMA that is cut off |
 //! | `evidence` | says it in words |
 //!
 //! No host is given up on the word of others alone: the CMA's own attempt to reach it must have failed as well, and
@@ -16,16 +18,19 @@ mod evidence;
 mod keys;
 mod review;
 mod roster;
+mod standing;
+mod watchdog;
 
 use crate::rings::{CMA, Place};
 use case::{Case, Notes};
 use model::Designation;
 use model::config::HeartbeatConfig;
 use model::liveness::{Ask, HostNumber, Observation, Session, Sight, Watch};
-use review::Site;
 use roster::Roster;
-use std::collections::{BTreeMap, VecDeque};
+use standing::Site;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use watchdog::{Bark, Watchdog};
 
 /// A host as the centre has to remember it across a restart of the CMA.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +121,7 @@ pub struct Center {
     cases: BTreeMap<HostNumber, Case>,
     notes: Notes,
     site: Site,
+    watchdog: Watchdog,
     /// Counts up with every case.
     question: u64,
     /// When to look at all cases again.
@@ -135,6 +141,7 @@ impl Center {
             cases: BTreeMap::new(),
             notes: Notes::default(),
             site: Site::default(),
+            watchdog: Watchdog::default(),
             question: 0,
             review: None,
             calls_since: now,
@@ -148,6 +155,9 @@ impl Center {
     pub fn restore(config: &HeartbeatConfig, secret: [u8; 32], now: Duration, members: Vec<Member>) -> Self {
         let mut center = Self::new(config, secret, now);
         center.roster.restore(now, members);
+        if !center.roster.rings.is_empty() {
+            center.watchdog.heard(now);
+        }
         center
     }
 
@@ -221,9 +231,10 @@ impl Center {
     pub fn handle_reached(&mut self, now: Duration, host: &Designation, reached: Reached) {
         let Some(number) = self.roster.number(host) else { return };
         self.site.tried(now, number, reached);
+        self.watchdog.tried(number, reached);
         match reached {
             Reached::Nanoprobe => self.alive(now, number),
-            Reached::HostOnly => self.site.answered(now, number),
+            Reached::HostOnly => self.answered(now, number),
             Reached::Nobody | Reached::WeAreCutOff => {}
         }
         if let Some(case) = self.cases.get_mut(&number) {
@@ -238,11 +249,16 @@ impl Center {
         if self.review.is_some_and(|review| review <= now) {
             self.review(now);
         }
+        match self.watchdog.handle_timeout(now) {
+            Bark::Nothing => {}
+            Bark::Try(again) => self.look_around(again),
+            Bark::Silence(silent) => self.nobody_answers(now, &silent),
+        }
     }
 
-    /// `None` when nothing is pending.
+    /// `None` for an empty site. With nothing pending it is minutes ahead, and moves on whenever anybody is heard.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        [self.roster.due(), self.review].into_iter().flatten().min()
+        [self.roster.due(), self.review, self.watchdog.due()].into_iter().flatten().min()
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -320,9 +336,29 @@ impl Center {
         }
     }
 
+    fn answered(&mut self, now: Duration, number: HostNumber) {
+        self.site.answered(now, number);
+        self.watchdog.heard(now);
+    }
+
+    /// Tries hosts that answered before and some others.
+    fn look_around(&mut self, again: Vec<HostNumber>) {
+        let rings = &self.roster.rings;
+        let mut hosts: BTreeSet<HostNumber> = again.into_iter().collect();
+        for host in rings.hosts_from(self.watchdog.next).chain(rings.hosts_from(0)).take(watchdog::HOSTS) {
+            if hosts.len() < watchdog::HOSTS && hosts.insert(host) {
+                self.watchdog.next = host.saturating_add(1);
+            }
+        }
+        for host in &hosts {
+            self.try_to_reach(*host);
+        }
+        self.watchdog.trying(hosts);
+    }
+
     /// It spoke to the CMA, or the CMA reached it.
     fn alive(&mut self, now: Duration, number: HostNumber) {
-        self.site.answered(now, number);
+        self.answered(now, number);
         self.contradicted(now, number);
     }
 
@@ -342,6 +378,7 @@ impl Center {
 
     /// It is no member any more: there is nothing to judge.
     fn dismiss(&mut self, now: Duration, number: HostNumber) {
+        self.watchdog.forget(number);
         self.notes.forget(number);
         if self.cases.remove(&number).is_some() {
             self.look_soon(now);

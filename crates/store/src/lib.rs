@@ -74,6 +74,35 @@ pub struct RuleResultRow {
     pub until: Option<Timestamp>,
 }
 
+/// A host in the heartbeat rings, as the CMA has to remember it across a restart. What `place` says is the CMA's business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberRow {
+    pub designation: Designation,
+    /// Under which the host sends heartbeats; kept when the host is removed, and given to no other.
+    pub number: u32,
+    /// Of its nanoprobe's process; `None` when that knows no heartbeats.
+    pub session: Option<[u8; 16]>,
+    pub place: String,
+    /// Order in its ring.
+    pub position: u64,
+    /// Of the last list of partners that it was told.
+    pub generation: u64,
+    /// `address:port` of its nanoprobe.
+    pub address: String,
+    /// In a ring now.
+    pub present: bool,
+}
+
+/// Somebody uses a service of a host, or nobody is known to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceUse {
+    /// The program that offers it, for people.
+    pub process: String,
+    pub port: u16,
+    /// Designation of the other host that uses it; `None`: no other is known to.
+    pub client: Option<String>,
+}
+
 /// One alert to deliver: an event for a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
@@ -149,6 +178,13 @@ pub trait Transaction {
     /// Forgets a host, what it owned and its current documents; history stays.
     fn remove_host(&mut self, designation: &Designation, now: Timestamp) -> Result<()>;
 
+    /// Keeps what the rings have to know of a host.
+    fn put_member(&mut self, member: &MemberRow) -> Result<()>;
+
+    /// The services that a host offers on addresses that others can reach, with the hosts that use them: those that are
+    /// used first, at most `limit` rows.
+    fn services(&mut self, host: &Designation, limit: usize) -> Result<Vec<ServiceUse>>;
+
     /// Last sequence that is durable for this queue, 0 if none.
     fn cursor(&mut self, key: &PublicKey, incarnation: Incarnation) -> Result<u64>;
     fn set_cursor(&mut self, key: &PublicKey, incarnation: Incarnation, sequence: u64) -> Result<()>;
@@ -207,6 +243,8 @@ pub trait Transaction {
 /// Reads of committed state.
 pub trait Reader: Send {
     fn hosts(&mut self) -> Result<Vec<HostRow>>;
+    /// Everybody ever kept with [`Transaction::put_member`], by number.
+    fn members(&mut self) -> Result<Vec<MemberRow>>;
     /// Outbox rows not yet finished, in order, at most `limit`, after position `(sequence, channel)`.
     fn outbox(&mut self, limit: usize) -> Result<Vec<OutboxRow>>;
     /// Deliveries given up since `since`: event, channel, reason.

@@ -75,6 +75,14 @@ impl Network {
             .find(|host| host.hostname == hostname)
             .ok_or_else(|| format!("no host {hostname} in this network"))
     }
+
+    /// Pulls the cable of a host out of the switch (`false`), or puts it back. The host itself sees no carrier.
+    pub fn plug(&self, hostname: &str, plugged: bool) -> Result<(), String> {
+        let index = self.hosts.iter().position(|host| host.hostname == hostname);
+        let index = index.ok_or_else(|| format!("no host {hostname} in this network"))?;
+        let state = if plugged { "up" } else { "down" };
+        ip(&["-n", &format!("{}-sw", self.name), "link", "set", &format!("p{index}"), state])
+    }
 }
 
 impl Drop for Network {
@@ -107,6 +115,29 @@ impl Host {
         };
         std::thread::scope(|threads| threads.spawn(moved).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// From now on so many of a hundred packets that arrive here are lost; 0 ends that. Needs the package nftables.
+    pub fn lose(&self, percent: u32) -> Result<(), String> {
+        // A table that is not there cannot be deleted, so it is made first.
+        let mut rules = "add table inet loss\ndelete table inet loss\n".to_owned();
+        if percent > 0 {
+            rules +=
+                "add table inet loss\nadd chain inet loss arriving { type filter hook input priority 0; }\n";
+            let dice = format!("numgen random mod 100 < {percent}");
+            rules += &format!("add rule inet loss arriving iifname eth0 {dice} drop\n");
+        }
+        self.nft(&rules)
+    }
+
+    /// Runs a script of nft(8) on this host.
+    pub fn nft(&self, rules: &str) -> Result<(), String> {
+        let script = r#"printf '%s' "$0" | nft -f -"#;
+        let output = capture(self.command(Path::new("sh")).args(["-c", script, rules]))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("nft on {}: {}", self.hostname, String::from_utf8_lossy(&output.stderr).trim()))
     }
 
     /// Sets a kernel parameter of this namespace, as `sysctl -w` on that host would.

@@ -3,7 +3,8 @@
 //! In the order in which a nanoprobe meets them: [`keys`] loads its pair and the CMA's public keys, [`endpoint`]
 //! opens UDP port 1984 for QUIC and for small datagrams, [`hello`] finds the CMA by multicast, [`framed`] carries
 //! `model::message` over a stream, [`body`] compresses documents, [`delivery`] decides when to dial, what to send
-//! and what to send again. `hello`, `delivery` and `keys::id` are pure; [`address`] reads addresses as people write them.
+//! and what to send again, [`heartbeat`] makes and reads the packets between partners. `hello`, `heartbeat`, `delivery`
+//! and `keys::id` are pure; [`address`] reads addresses as people write them.
 //!
 //! A nanoprobe:
 //! ```no_run
@@ -26,10 +27,12 @@
 //! [`endpoint::Connection::accept_stream`]; `connection.peer` is the key that the client proved to hold.
 
 pub mod address;
+pub mod attempt;
 pub mod body;
 pub mod delivery;
 pub mod endpoint;
 pub mod framed;
+pub mod heartbeat;
 pub mod hello;
 pub mod keys;
 

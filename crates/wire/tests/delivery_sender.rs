@@ -316,7 +316,7 @@ proptest! {
     #[test]
     fn no_sequence_of_inputs_breaks_it(
         seed in any::<u64>(),
-        inputs in proptest::collection::vec((0u8..14, prop_oneof![0u64..12, any::<u64>()], 0u64..4, 0u64..40_000), 0..200),
+        inputs in proptest::collection::vec((0u8..16, prop_oneof![0u64..12, any::<u64>()], 0u64..4, 0u64..40_000), 0..200),
     ) {
         let config = SenderConfig { window_reports: 3, ..config(&[Route::Hello, Route::Dial]) };
         let mut sender = Sender::new(config, ZERO, seed, 1, [10, 10]);
@@ -339,6 +339,7 @@ proptest! {
                 9 | 10 => { allowed = allowed.max(number); sender.handle_ack(now, connection, number); }
                 11 => sender.handle_disconnected(now, connection),
                 12 => sender.handle_refused(now, connection, Refused { reason: RefusedReason::Busy, text: String::new() }),
+                13 | 14 => sender.handle_message_waiting(now),
                 _ => sender.handle_farewell(now, connection),
             }
             let queued = sender.queued();
@@ -354,6 +355,7 @@ proptest! {
                         prop_assert!(through > forgotten && through <= allowed);
                         forgotten = through;
                     }
+                    Output::Speak { connection } => prop_assert_eq!(connection.0, newest),
                     Output::Renumber => { sender.handle_renumbered(now); (forgotten, allowed) = (0, 0); }
                     _ => {}
                 }
@@ -413,4 +415,78 @@ fn a_call_ends_the_rest_the_wait_and_a_connection_that_the_cma_does_not_know() {
     outputs(&mut sender, s(4));
     sender.handle_call(s(5));
     assert_eq!((outputs(&mut sender, s(5)), sender.standing()), (vec![], Standing::Stopped));
+}
+
+#[test]
+fn what_cannot_wait_is_said_once_on_the_connection_there_is_or_a_new_one() {
+    let speak = |connection| Output::Speak { connection: ConnectionId(connection) };
+    let dialled = |connection| Output::Dial { route: 0, connection: ConnectionId(connection) };
+    // Connected: at once, and the connection counts as used.
+    let mut sender = streaming(config(&[Route::Dial]), 0);
+    sender.handle_message_waiting(s(20));
+    assert_eq!(outputs(&mut sender, s(20)), [speak(1)]);
+    let (idle, closed) = timer(&mut sender);
+    assert_eq!((idle, closed), (s(50), vec![close(1, Closing::Idle)]));
+    // Resting: dials at once; told again meanwhile, it is still said once, and before the reports.
+    sender.handle_message_waiting(s(100));
+    assert_eq!(outputs(&mut sender, s(100)), [dialled(2)]);
+    sender.handle_message_waiting(s(100));
+    sender.handle_enqueued(s(100), 1, 100);
+    sender.handle_connected(s(100), ConnectionId(2));
+    sender.handle_message_waiting(s(100));
+    sender.handle_welcome(s(100), ConnectionId(2), 0, Vec::new());
+    let connection = ConnectionId(2);
+    let expected = [Output::Register { connection }, speak(2), Output::Transmit { connection, sequence: 1 }];
+    assert_eq!(outputs(&mut sender, s(100)), expected);
+    // The connection breaks: that it is told again is the caller's business.
+    sender.handle_ack(s(100), connection, 1);
+    sender.handle_disconnected(s(101), connection);
+    assert_eq!(outputs(&mut sender, s(101)), [Output::Forget { through: 1 }]);
+    assert_eq!(sender.standing(), Standing::Resting);
+}
+
+#[test]
+fn what_cannot_wait_shortens_a_wait_but_not_that_of_a_refusal() {
+    let slow = SenderConfig { backoff_max: s(1000), ..config(&[Route::Dial]) };
+    let mut sender = streaming(slow.clone(), 1);
+    let mut now = s(1);
+    sender.handle_disconnected(now, ONE);
+    while sender.poll_timeout().unwrap() < now + s(60) {
+        let (at, what) = timer(&mut sender);
+        now = at;
+        if let [Output::Dial { connection, .. }] = what[..] {
+            sender.handle_dial_failed(now, connection);
+        }
+    }
+    sender.handle_message_waiting(now);
+    let (at, what) = timer(&mut sender);
+    assert!(at <= now + s(1), "{at:?} after {now:?}");
+    let [Output::Dial { connection, .. }] = what[..] else { panic!("{what:?}") };
+    // Nobody is there: as long as nothing new is told, the waits grow as before.
+    sender.handle_dial_failed(at, connection);
+    assert!(sender.poll_timeout().unwrap() > at + s(2), "this seed waits");
+
+    let mut sender = streaming(slow, 0);
+    let text = String::new();
+    sender.handle_refused(s(1), ONE, Refused { reason: RefusedReason::KeyMismatch, text });
+    sender.handle_message_waiting(s(1));
+    let at = sender.poll_timeout().unwrap();
+    assert!(at >= s(150), "{at:?}");
+}
+
+#[test]
+fn a_stop_says_what_waits_before_the_goodbye_and_nothing_after_it() {
+    let mut sender = Sender::new(config(&[Route::Dial]), ZERO, 1, 1, []);
+    sender.handle_message_waiting(ZERO);
+    sender.stop(ZERO, s(5));
+    sender.handle_connected(ZERO, ONE);
+    sender.handle_welcome(ZERO, ONE, 0, Vec::new());
+    let said = outputs(&mut sender, ZERO);
+    assert_eq!(said[2..], [Output::Speak { connection: ONE }, Output::Goodbye { connection: ONE }]);
+    sender.handle_message_waiting(s(1));
+    assert_eq!(outputs(&mut sender, s(1)), []);
+    sender.handle_farewell(s(1), ONE);
+    assert_eq!(outputs(&mut sender, s(1)), [close(1, Closing::Stopping)]);
+    sender.handle_message_waiting(s(2));
+    assert_eq!((sender.poll_timeout(), sender.standing()), (None, Standing::Stopped));
 }

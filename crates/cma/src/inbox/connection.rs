@@ -64,6 +64,7 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
         }
         Registration::Welcome { sender, welcome, config } => {
             let mut ticket = reception.hosts.enter(&sender.designation, config);
+            reception.liveness.entered(sender.designation.clone());
             if send(&mut writer, &FromCma::Welcome(welcome)).await.is_ok() {
                 remember(&reception, &sender.designation, config).await;
                 let mut conversation =
@@ -153,7 +154,7 @@ impl Conversation<'_> {
                 answer = front(&mut self.waiting), if !self.waiting.is_empty() => self.answer(answer).await,
                 _ = &mut ticket.superseded => Err(CloseReason::Superseded),
                 () = told(&mut stop) => Err(CloseReason::Shutdown),
-                Some(configure) = ticket.configurations.recv() => self.say(FromCma::Configure(configure)).await,
+                Some(message) = ticket.messages.recv() => self.say(message).await,
                 message = reader.read::<ToCma>(MESSAGE_LIMIT_BYTES), if has_room && allowed => match message {
                     Ok(Some(message)) => {
                         allowed = false;
@@ -178,7 +179,7 @@ impl Conversation<'_> {
         let sender = self.sender.clone();
         match message {
             ToCma::Register(_) => Err(CloseReason::Protocol),
-            ToCma::Heard(_) => Ok(()),
+            ToCma::Heard(heard) => self.reception.liveness.heard(sender.designation, heard).await,
             ToCma::Goodbye(goodbye) => {
                 let done = self.submit(Work::Goodbye { sender, reason: goodbye.reason }, None).await?;
                 self.waiting.push_back(Waiting::Goodbye(done));

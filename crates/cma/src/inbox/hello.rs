@@ -1,5 +1,7 @@
-//! Answers nanoprobes that look for a CMA: a small reply, rarely enough to be useless for attacks.
+//! Answers nanoprobes that look for a CMA: a small reply, rarely enough to be useless for attacks. Heartbeats come the
+//! same way and are handed on.
 
+use crate::liveness::Handle;
 use model::PublicKey;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -7,7 +9,12 @@ use wire::endpoint::{Datagram, Endpoint};
 use wire::hello::{self, ReplyLimiter};
 
 /// Answers until the endpoint is closed. `own` is the key that the CMA signs with.
-pub async fn answer(endpoint: Endpoint, mut datagrams: mpsc::Receiver<Datagram>, own: PublicKey) {
+pub async fn answer(
+    endpoint: Endpoint,
+    mut datagrams: mpsc::Receiver<Datagram>,
+    own: PublicKey,
+    liveness: Handle,
+) {
     let port = match endpoint.local_address() {
         Ok(address) => address.port(),
         Err(error) => {
@@ -19,6 +26,10 @@ pub async fn answer(endpoint: Endpoint, mut datagrams: mpsc::Receiver<Datagram>,
     let mut limiter = ReplyLimiter::new(uuid::Uuid::new_v4().as_u64_pair().0);
     let start = Instant::now();
     while let Some(datagram) = datagrams.recv().await {
+        let datagram = match liveness.heartbeat(datagram) {
+            Some(datagram) => datagram,
+            None => continue,
+        };
         let reply =
             hello::answer(&datagram.bytes, datagram.source, &own, port, &mut limiter, start.elapsed());
         if let Some(reply) = reply

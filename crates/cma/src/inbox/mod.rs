@@ -1,4 +1,4 @@
-//! The network side: connections from nanoprobes, and hello packets.
+//! The network side: connections from nanoprobes, hello packets, and heartbeats of the hosts that the CMA watches itself.
 //!
 //! Everything here is bounded: connections by the endpoint, unanswered reports per connection, memory for documents
 //! over all connections, requests that wait for the writer.
@@ -9,6 +9,7 @@ mod hello;
 use crate::commit::Writer;
 use crate::health::Health;
 use crate::hosts::Hosts;
+use crate::liveness::Handle;
 use model::PublicKey;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -22,6 +23,8 @@ pub struct Reception {
     pub writer: Writer,
     pub hosts: Arc<Hosts>,
     pub health: Arc<Health>,
+    /// Those who watch over who is alive.
+    pub liveness: Handle,
     memory: Arc<Semaphore>,
     /// Becomes true when the CMA stops.
     stop: watch::Receiver<bool>,
@@ -32,16 +35,24 @@ impl Reception {
         writer: Writer,
         hosts: Arc<Hosts>,
         health: Arc<Health>,
+        liveness: Handle,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        Arc::new(Self { writer, hosts, health, memory: Arc::new(Semaphore::new(DOCUMENT_MEMORY_KIB)), stop })
+        Arc::new(Self {
+            writer,
+            hosts,
+            health,
+            liveness,
+            memory: Arc::new(Semaphore::new(DOCUMENT_MEMORY_KIB)),
+            stop,
+        })
     }
 }
 
 /// Serves connections and hello packets until the endpoint is closed. `own` is the key that the CMA signs with.
 pub async fn run(reception: Arc<Reception>, endpoint: Endpoint, inbox: Inbox, own: PublicKey) {
     let Inbox { mut connections, datagrams } = inbox;
-    let hellos = tokio::spawn(hello::answer(endpoint, datagrams, own));
+    let hellos = tokio::spawn(hello::answer(endpoint, datagrams, own, reception.liveness.clone()));
     while let Some(connection) = connections.recv().await {
         tokio::spawn(connection::serve(reception.clone(), connection));
     }

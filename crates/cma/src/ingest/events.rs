@@ -19,6 +19,21 @@ pub fn about_host(context: &mut Context<'_>, kind: EventType, host: &HostRow, ex
     }
 }
 
+/// An event about something that is no host of ours: a switch, a subnet, the CMA itself.
+pub fn about_system(context: &mut Context<'_>, kind: EventType, object: Value, extrainfo: Value) -> Event {
+    let map = |value| match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    Event {
+        eventid: (context.event_ids)(),
+        time: context.now,
+        eventtype: kind,
+        associatedobject: map(object),
+        extrainfo: map(extrainfo),
+    }
+}
+
 /// The host as scripts see it.
 pub fn object(host: &HostRow) -> Map<String, Value> {
     let value = json!({

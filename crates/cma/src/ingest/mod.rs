@@ -1,19 +1,26 @@
 //! What a message from a nanoprobe changes: pure over a store transaction, with the time handed in.
 //!
 //! In the order in which a host meets it: [`register`] admits a host and pins its key, [`document`] opens a report,
-//! [`report`] stores it and brings graph, [`evaluation`] and events up to date. Nothing in here is durable or
+//! [`report`] stores it and brings graph, [`evaluation`] and events up to date, [`places`] finds the subnet it stands in,
+//! [`verdict`] gives it up when nobody hears it any more. Nothing in here is durable or
 //! visible before the writer thread commits; what has to happen afterwards is collected in [`Produced`].
 
 mod checksums;
 pub mod document;
 pub mod evaluation;
 pub mod events;
+mod monitors;
+pub mod places;
 pub mod register;
 pub mod report;
+pub mod verdict;
 
 use crate::knowledge::Knowledge;
+use liveness::rings::Place;
+use model::liveness::Session;
 use model::message::Incarnation;
 use model::{Designation, Event, PublicKey, Timestamp};
+use std::net::SocketAddr;
 use store::{Result, StoreError, Transaction};
 
 /// What every step of one request is given.
@@ -35,10 +42,37 @@ pub struct Produced {
     /// Events with their sequences.
     pub events: Vec<(i64, Event)>,
     pub log: Vec<LogLine>,
+    /// For those who watch over who is alive.
+    pub changes: Vec<Change>,
     /// Keys that now belong to a host, to be written as files.
     pub pinned: Vec<(Designation, PublicKey)>,
     /// Keys that no longer do.
     pub unpinned: Vec<(Designation, PublicKey)>,
+}
+
+/// What a commit changed for the heartbeats, told after it and in the order of commits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A host registered, with the session of its nanoprobe and the generation of partners it works with.
+    Registered {
+        host: Designation,
+        key: PublicKey,
+        session: Option<Session>,
+        watch: Option<u64>,
+        address: SocketAddr,
+    },
+    /// Its subnet became known, or another.
+    Place {
+        host: Designation,
+        place: Place,
+    },
+    /// It said goodbye.
+    Left(Designation),
+    Removed(Designation),
+    /// A host of an outage of several is up again, and nobody was told yet.
+    Back {
+        outage: String,
+    },
 }
 
 /// A line to log once it is true.

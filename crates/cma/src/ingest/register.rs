@@ -4,7 +4,7 @@
 //! how two hosts with one name, a re-installed host and an impostor become visible.
 
 use super::events::about_host;
-use super::{Context, Sender};
+use super::{Change, Context, Sender, places, verdict};
 use model::message::{Configure, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
 use model::text::{printable, shortened};
 use model::{Designation, DocumentHash, EventType, PublicKey, Timestamp};
@@ -132,6 +132,7 @@ fn admit(
     let is_new = known.is_none();
     let (was_up, same_start) =
         known.as_ref().map_or((false, false), |h| (h.status == "up", h.started == message.started));
+    let old_address = known.as_ref().map(|host| host.address.clone()).unwrap_or_default();
     let mut host = known.unwrap_or_else(|| HostRow {
         designation: designation.clone(),
         domain: String::new(),
@@ -148,12 +149,14 @@ fn admit(
     });
     host.domain = context.knowledge.config.domain_of(designation.as_str()).to_owned();
     host.last_seen = now;
-    host.address = reachable_at(applicant.remote, message.port).to_string();
+    let address = reachable_at(applicant.remote, message.port);
+    host.address = address.to_string();
     host.started = message.started;
     host.software = shortened(&printable(&message.software), 100).into_owned();
     if !was_up {
         host.status = "up".into();
-        host.reason = "STARTUP".into();
+        let was_given_up = same_start && host.reason == verdict::HBDEAD;
+        host.reason = if was_given_up { verdict::HBBACKALIVE } else { "STARTUP" }.into();
         host.status_since = now;
     }
     tx.put_host(&host)?;
@@ -165,8 +168,20 @@ fn admit(
             applicant.key.fingerprint()
         ));
     }
+    context.produced.changes.push(Change::Registered {
+        host: designation.clone(),
+        key: applicant.key,
+        session: message.session,
+        watch: message.watch,
+        address,
+    });
+    if is_new || places::ip_of(&old_address) != Some(address.ip()) {
+        places::find(tx, context, designation, address.ip())?;
+    }
+    // Who was part of a larger outage comes back with the others, in one event.
+    let is_with_others = !was_up && verdict::returns_with_others(tx, context, designation)?;
     // A connection that was lost and comes back is no news.
-    if !(was_up && same_start) {
+    if !(was_up && same_start) && !is_with_others {
         let extrainfo =
             json!({"software": host.software, "first": is_new, "restarted": was_up && !same_start});
         let event = about_host(context, EventType::Up, &host, extrainfo);
@@ -237,6 +252,8 @@ pub fn goodbye(
     host.status_since = context.now;
     host.last_seen = context.now;
     tx.put_host(&host)?;
+    verdict::forget(tx, &host.designation)?;
+    context.produced.changes.push(Change::Left(host.designation.clone()));
     let event = about_host(context, EventType::Down, &host, json!({}));
     context.emit(tx, event)?;
     context.inform(format!("{} is down: {}", host.designation, host.reason));
@@ -284,6 +301,8 @@ pub fn remove(
     let Some(host) = tx.host(designation)? else { return Ok(false) };
     tx.remove_host(designation, context.now)?;
     super::report::forget_rejections(tx, designation)?;
+    verdict::forget(tx, designation)?;
+    context.produced.changes.push(Change::Removed(designation.clone()));
     context.produced.unpinned.push((designation.clone(), host.key));
     let event =
         about_host(context, EventType::Delete, &host, json!({"reason": "removed by an administrator"}));

@@ -2,7 +2,7 @@
 
 use super::document::{Content, Incoming};
 use super::events::about_host;
-use super::{Context, Sender, checksums, concerns_all, evaluation};
+use super::{Context, Sender, checksums, concerns_all, evaluation, monitors, places};
 use model::envelope::Envelope;
 use model::{Designation, EventType, GraphFacts, Timestamp};
 use serde_json::json;
@@ -133,12 +133,16 @@ fn store_document(
     };
     tx.put_document(designation, &row, text)?;
     match meaning(designation, envelope) {
-        Ok(facts) => put_graph(tx, context, designation, &incoming.instance, &facts, since)?,
+        Ok(facts) => {
+            put_graph(tx, context, designation, &incoming.instance, &facts, since)?;
+            places::follow(context, host, envelope, &facts);
+        }
         Err(reason) => {
             context.warn(format!("{designation}: {} does not reach the graph: {reason}", incoming.instance))
         }
     }
     checksums::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
+    monitors::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
     evaluation::document(tx, context, host, &row, envelope)?;
     Ok(None)
 }
@@ -162,7 +166,10 @@ fn put_graph(
 }
 
 /// What a document means for the graph. A discovery that panics loses its own facts only.
-fn meaning(designation: &Designation, envelope: &Envelope) -> std::result::Result<GraphFacts, String> {
+pub(super) fn meaning(
+    designation: &Designation,
+    envelope: &Envelope,
+) -> std::result::Result<GraphFacts, String> {
     let Some((discovery, _)) = discovery::find(&envelope.discovertype) else {
         return Ok(GraphFacts::default());
     };
@@ -180,6 +187,7 @@ fn remove_instance(
     let Some(old) = tx.document(&host.designation, &incoming.instance)? else { return Ok(()) };
     let until = context.now.max(old.since.plus(Duration::from_micros(1)));
     evaluation::instance_is_gone(tx, context, host, &old, incoming)?;
+    monitors::is_gone(tx, context, host, &old)?;
     tx.replace_graph(&host.designation, &incoming.instance, &GraphFacts::default(), until)?;
     tx.remove_document(&host.designation, &incoming.instance, until)?;
     context.inform(format!("{}: {} is gone", host.designation, incoming.instance));

@@ -23,7 +23,7 @@ const MARTIANS: &str = "net.ipv4.conf.all.log_martians";
 pub struct Rig {
     pub store: SqliteStore,
     knowledge: Knowledge,
-    now: Timestamp,
+    pub now: Timestamp,
     ids: u32,
     pub sequence: u64,
 }
@@ -32,7 +32,7 @@ pub fn name(text: &str) -> Designation {
     Designation::new(text).unwrap()
 }
 
-fn rig() -> Rig {
+pub fn rig() -> Rig {
     let (sets, problems) = RuleSets::load(&[]);
     rig_with(Knowledge::new(CmaConfig::default(), sets, problems))
 }
@@ -60,7 +60,7 @@ fn rules_of(rules: &[(&str, &str)]) -> RuleSets {
 }
 
 impl Rig {
-    fn step<T>(
+    pub fn step<T>(
         &mut self,
         work: impl FnOnce(&mut dyn Transaction, &mut Context<'_>) -> Result<T>,
     ) -> (T, Produced) {
@@ -82,11 +82,11 @@ impl Rig {
         (result, context.produced)
     }
 
-    fn wait(&mut self, seconds: i64) {
+    pub fn wait(&mut self, seconds: i64) {
         self.now = Timestamp(self.now.0 + seconds * 1_000_000);
     }
 
-    fn register(&mut self, applicant: Applicant) -> (Registration, Vec<Event>) {
+    pub fn register(&mut self, applicant: Applicant) -> (Registration, Vec<Event>) {
         let (registration, produced) =
             self.step(|tx, context| register(tx, context, &applicant, Timestamp(7)));
         (registration, events(produced))
@@ -121,7 +121,7 @@ impl Rig {
     }
 }
 
-fn events(produced: Produced) -> Vec<Event> {
+pub fn events(produced: Produced) -> Vec<Event> {
     produced.events.into_iter().map(|(_, event)| event).collect()
 }
 
@@ -135,7 +135,7 @@ pub fn told(events: &[Event]) -> Vec<String> {
     events.iter().map(|event| format!("{}{}", event.eventtype, what(event))).collect()
 }
 
-fn applicant(designation: &str, key: PublicKey) -> Applicant {
+pub fn applicant(designation: &str, key: PublicKey) -> Applicant {
     Applicant {
         key,
         remote: "192.0.2.7:4000".parse().unwrap(),
@@ -175,7 +175,7 @@ pub fn incoming(sequence: u64, instance: &str, text: &str) -> Incoming {
     document::open(report, wire::body::decompress)
 }
 
-fn removal(sequence: u64, instance: &str) -> Incoming {
+pub fn removal(sequence: u64, instance: &str) -> Incoming {
     let report = Report {
         sequence,
         instance: instance.into(),

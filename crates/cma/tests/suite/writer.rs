@@ -64,12 +64,18 @@ fn rig(path: &Path) -> Rig {
     let (queue, requests) = mpsc::channel(1000);
     let (outbox_sender, outbox) = mpsc::unbounded_channel();
     let (event_sender, newest) = watch::channel(0);
+    let (changes, _) = mpsc::unbounded_channel();
     let health = Arc::new(Health::default());
     let committer = Committer {
         store: Box::new(store),
         knowledge: SharedKnowledge::new(Knowledge::new(CmaConfig::default(), sets, problems)),
         health: health.clone(),
-        outlets: Outlets { outbox: outbox_sender, newest_event: event_sender, key_files: Box::new(|_| {}) },
+        outlets: Outlets {
+            outbox: outbox_sender,
+            newest_event: event_sender,
+            changes,
+            key_files: Box::new(|_| {}),
+        },
         pinned: HashMap::new(),
         started: Timestamp(1),
     };

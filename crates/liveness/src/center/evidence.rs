@@ -26,7 +26,8 @@ pub(super) fn of(
     let mut sentences = Vec::new();
     let several = hosts.len() > 1;
     if several {
-        sentences.push(format!("{} hosts fell silent together: {}", hosts.len(), names(roster, hosts)));
+        let what = if *cause == Cause::CmaCutOff { "do not answer" } else { "fell silent together" };
+        sentences.push(format!("{} hosts {what}: {}", hosts.len(), names(roster, hosts)));
     }
     let mut unsaid = 0;
     for host in hosts {

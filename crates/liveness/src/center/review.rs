@@ -1,6 +1,7 @@
 //! Looks at all cases together: whom to ask further, when a case is ripe, and which of them have one cause.
 
 use super::case::Case;
+use super::standing::Standing;
 use super::{Cause, Center, Output, Reached, Verdict, evidence};
 use crate::rings::{CMA, Place};
 use model::liveness::HostNumber;
@@ -16,95 +17,11 @@ const LONGEST_GATHERING: Duration = Duration::from_secs(10);
 /// Hosts further on that are looked at when neighbours are silent together: at first, and at most at a time.
 const FIRST_WIDTH: usize = 8;
 const MOST_AT_ONCE: usize = 256;
-/// Other hosts that are tried to see whether the CMA's own network works.
-const CONTROLS: u32 = 5;
-/// For how long somebody's answer proves that.
-const PROOF: Duration = Duration::from_secs(5);
-/// Hosts of whom the last answer is remembered.
-const REMEMBERED: usize = 8;
 /// With so many cases a review for every single message would cost too much.
 const MANY: usize = 100;
 const BETWEEN_REVIEWS: Duration = Duration::from_millis(10);
 /// Hosts whose cases lead to them further on are searched through this far.
 const SEARCHED: usize = 10_000;
-
-/// What is known of the CMA's own standing.
-#[derive(Debug, Default)]
-pub(super) struct Site {
-    /// Who was heard by the CMA last, the latest at the end.
-    answers: VecDeque<(HostNumber, Duration)>,
-    /// To whom it got through last.
-    reached: VecDeque<(HostNumber, Duration)>,
-    controls: Option<Controls>,
-    /// A control answered.
-    proof: Option<Duration>,
-    /// Told to be cut off, and by whom alone it was heard then.
-    cut_off: Option<BTreeSet<HostNumber>>,
-    /// How many hosts are looked at at once; grows while more and more are silent.
-    width: usize,
-    reviewed: Duration,
-}
-
-#[derive(Debug)]
-struct Controls {
-    until: Duration,
-    waiting: BTreeSet<HostNumber>,
-}
-
-/// Whether the CMA can trust its own network.
-enum Standing {
-    Proven,
-    /// Not known before then.
-    Wait(Duration),
-    CutOff,
-}
-
-impl Site {
-    /// The CMA heard of this host, from itself or because it answered.
-    pub(super) fn answered(&mut self, now: Duration, number: HostNumber) {
-        remember(&mut self.answers, now, number);
-        let heard = self.heard(now);
-        if self
-            .cut_off
-            .as_ref()
-            .is_some_and(|alone| heard.len() > 1 && heard.iter().any(|host| !alone.contains(host)))
-        {
-            self.cut_off = None;
-        }
-    }
-
-    pub(super) fn tried(&mut self, now: Duration, number: HostNumber, reached: Reached) {
-        if reached == Reached::Nanoprobe {
-            remember(&mut self.reached, now, number);
-        }
-        let Some(controls) = &mut self.controls else { return };
-        if controls.waiting.remove(&number) && matches!(reached, Reached::Nanoprobe | Reached::HostOnly) {
-            self.proof = Some(now);
-        }
-    }
-
-    fn heard(&self, now: Duration) -> BTreeSet<HostNumber> {
-        let recent = self.answers.iter().filter(|(_, at)| now.saturating_sub(*at) <= PROOF);
-        recent.map(|(host, _)| *host).collect()
-    }
-
-    fn reached_lately(&self, now: Duration, host: HostNumber) -> bool {
-        self.reached.iter().any(|(other, at)| *other == host && now.saturating_sub(*at) <= UNDECIDED)
-    }
-
-    fn heard_since(&self, host: HostNumber, since: Duration) -> bool {
-        self.answers.iter().any(|(other, at)| *other == host && *at >= since)
-    }
-}
-
-/// The latest at the end, each host once.
-fn remember(hosts: &mut VecDeque<(HostNumber, Duration)>, now: Duration, number: HostNumber) {
-    hosts.retain(|(host, _)| *host != number);
-    if hosts.len() >= REMEMBERED {
-        hosts.pop_front();
-    }
-    hosts.push_back((number, now));
-}
 
 /// The cases sorted out.
 struct Sorted {
@@ -128,6 +45,7 @@ impl Center {
         self.site.reviewed = now;
         self.review = None;
         self.close_undecided(now);
+        self.believe_in_ways(now);
         self.ask_further(now);
         let sorted = self.sort(now);
         let mut wait = self.judge(now, sorted);
@@ -149,7 +67,7 @@ impl Center {
     }
 
     /// For the answers of everybody who is asked.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         (Duration::from_millis(self.config.probe_milliseconds.into()) * 2 + WAY).max(self.gathering())
     }
 
@@ -162,7 +80,7 @@ impl Center {
     }
 
     /// Closed without a verdict; the accusers are not listened to for a while.
-    fn set_aside(&mut self, now: Duration, host: HostNumber) {
+    pub(super) fn set_aside(&mut self, now: Duration, host: HostNumber) {
         let Some(case) = self.cases.remove(&host) else { return };
         let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
         if !accusers.is_empty() {
@@ -197,13 +115,6 @@ impl Center {
                 case.opened = now;
             }
         }
-    }
-
-    /// Whether the CMA's attempts mean anything: it got through to somebody who accuses others. Where it never does (its
-    /// packets are filtered), only what hosts say themselves counts.
-    fn dials_work(&self, now: Duration) -> bool {
-        let mut accusers = self.cases.values().flat_map(|case| case.said.keys());
-        accusers.any(|accuser| *accuser == CMA || self.site.reached_lately(now, *accuser))
     }
 
     fn sort(&self, now: Duration) -> Sorted {
@@ -266,7 +177,7 @@ impl Center {
             .map(|(host, _)| *host)
             .collect();
         if !cut_off.is_empty() {
-            self.we_are_cut_off(now, &cut_off, "the CMA's own host says that it has no network");
+            self.we_are_cut_off(now, &cut_off, "the CMA's own host says that it has no way to them");
         }
         let accused = |host: &HostNumber| self.cases.get(host).is_some_and(|case| !case.said.is_empty());
         let seeds: Vec<HostNumber> = sorted.ripe.iter().copied().filter(accused).collect();
@@ -351,63 +262,6 @@ impl Center {
         Duration::from_millis(self.config.suspect_milliseconds.into())
     }
 
-    fn standing(&mut self, now: Duration, outage: &BTreeSet<HostNumber>) -> Standing {
-        let heard = self.site.heard(now);
-        let answering = heard.difference(outage).filter(|host| self.roster.is_present(**host)).count();
-        let host_answers =
-            |host| self.cases.get(host).is_some_and(|case| case.own == Some(Reached::HostOnly));
-        let proof = self.site.proof.is_some_and(|at| now.saturating_sub(at) <= PROOF);
-        let others = self.roster.rings.len().saturating_sub(outage.len() + answering);
-        // One or two of three: nobody else could be asked.
-        let few = others == 0 && outage.len() <= 2;
-        if answering >= 2 || proof || few || outage.iter().any(host_answers) {
-            return Standing::Proven;
-        }
-        if others == 0 {
-            return Standing::CutOff;
-        }
-        match &self.site.controls {
-            Some(controls) if controls.waiting.is_empty() || controls.until <= now => {
-                self.site.controls = None;
-                Standing::CutOff
-            }
-            Some(controls) => Standing::Wait(controls.until),
-            None => {
-                let until = now.saturating_add(self.patience());
-                self.start_controls(until, outage, &heard);
-                Standing::Wait(until)
-            }
-        }
-    }
-
-    /// Tries a few hosts here and there of which nothing bad is known.
-    fn start_controls(
-        &mut self,
-        until: Duration,
-        outage: &BTreeSet<HostNumber>,
-        heard: &BTreeSet<HostNumber>,
-    ) {
-        let rings = &self.roster.rings;
-        let last = rings.last_number();
-        let mut waiting = BTreeSet::new();
-        for part in 0..CONTROLS {
-            let from = u64::from(last) * u64::from(part) / u64::from(CONTROLS);
-            let from = HostNumber::try_from(from).unwrap_or(0);
-            let fit = |host: &HostNumber| {
-                !outage.contains(host)
-                    && !heard.contains(host)
-                    && !self.cases.contains_key(host)
-                    && !waiting.contains(host)
-            };
-            let found = rings.hosts_from(from).chain(rings.hosts_from(0)).take(SEARCHED).find(fit);
-            waiting.extend(found);
-        }
-        for host in &waiting {
-            self.try_to_reach(*host);
-        }
-        self.site.controls = Some(Controls { until, waiting });
-    }
-
     /// The verdicts about one outage.
     fn give_up(&mut self, now: Duration, outage: &BTreeSet<HostNumber>) {
         let (there, gone): (Vec<HostNumber>, Vec<HostNumber>) =
@@ -428,6 +282,7 @@ impl Center {
             for host in hosts {
                 self.cases.remove(&host);
                 self.notes.forget(host);
+                self.watchdog.forget(host);
                 self.roster.leave(now, host, &mut self.outputs);
             }
         }
@@ -457,7 +312,7 @@ impl Center {
         }
     }
 
-    fn verdict(&self, now: Duration, cause: Cause, hosts: &[HostNumber]) -> Verdict {
+    pub(super) fn verdict(&self, now: Duration, cause: Cause, hosts: &[HostNumber]) -> Verdict {
         let heard = hosts.iter().filter_map(|host| self.cases.get(host)?.last_heard()).min();
         let silent = heard.map_or(Duration::ZERO, |heard| now.saturating_sub(heard));
         Verdict {
@@ -465,20 +320,6 @@ impl Center {
             cause,
             hosts: hosts.iter().filter_map(|host| self.roster.designation(*host)).collect(),
             silent_milliseconds: u32::try_from(silent.as_millis()).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// Told once; until others are heard again nobody is judged.
-    fn we_are_cut_off(&mut self, now: Duration, outage: &BTreeSet<HostNumber>, why: &str) {
-        if self.site.cut_off.is_none() {
-            let hosts: Vec<HostNumber> = outage.iter().copied().collect();
-            let mut verdict = self.verdict(now, Cause::CmaCutOff, &hosts);
-            verdict.evidence.push(format!("{why}; no host is given up for this"));
-            self.outputs.push_back(Output::Verdict(verdict));
-            self.site.cut_off = Some(self.site.heard(now));
-        }
-        for host in outage {
-            self.set_aside(now, *host);
         }
     }
 
@@ -545,7 +386,7 @@ impl Center {
                 }
                 if self.cases.contains_key(&partner) {
                     next.push_back(partner);
-                } else if !self.site.heard_since(partner, now.saturating_sub(PROOF)) {
+                } else if !self.site.heard(now).contains(&partner) {
                     self.open(now, partner);
                     room -= 1;
                     next.push_back(partner);

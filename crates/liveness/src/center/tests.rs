@@ -16,9 +16,12 @@ fn switch(name: &str) -> Place {
 #[test]
 fn a_settled_site_says_nothing_to_the_cma_and_asks_for_nothing() {
     let mut rig = Rig::one_place(6);
-    rig.run_for(ms(600_000));
-    assert!(rig.verdicts.is_empty() && rig.tries == 0 && rig.asks == 0);
-    assert_eq!(rig.center.poll_timeout(), None);
+    rig.run_for(ms(260_000));
+    assert!(rig.verdicts.is_empty() && rig.tries == 0 && rig.asks == 0 && rig.is_idle());
+    // The CMA hears of nobody for long: it looks for itself, seldom.
+    rig.run_for(ms(3_600_000));
+    assert!(rig.verdicts.is_empty() && rig.asks == 0 && rig.is_idle());
+    assert!((30..=70).contains(&rig.tries), "{} tries in an hour", rig.tries);
 }
 
 #[test]
@@ -221,11 +224,8 @@ fn a_link_that_is_dead_one_way_gives_no_verdict() {
 fn a_host_that_only_its_neighbours_hear_is_not_given_up() {
     let mut rig = Rig::one_place(6);
     // The CMA cannot reach h3, and h2 does not hear it.
-    rig.net = Box::new(|from, to| {
-        !(from == Some(3) && to == Some(2))
-            && !(from.is_none() && to == Some(3))
-            && !(from == Some(3) && to.is_none())
-    });
+    let cut = [(Some(3), Some(2)), (None, Some(3)), (Some(3), None)];
+    rig.net = Box::new(move |from, to| !cut.contains(&(from, to)));
     rig.run_for(ms(120_000));
     assert!(rig.verdicts.is_empty(), "{:?}", rig.verdicts);
 }
@@ -250,6 +250,43 @@ fn nobody_is_given_up_when_the_cma_has_no_network() {
         rig.run_for(ms(60_000));
         assert_eq!(rig.given_up(), [3]);
     }
+}
+
+#[test]
+fn a_site_that_is_gone_as_a_whole_is_noticed() {
+    for hosts in [2, 12] {
+        let mut rig = Rig::one_place(hosts);
+        rig.run_for(ms(400_000));
+        rig.kill(&(0..hosts).collect::<Vec<_>>(), State::HostDead);
+        rig.run_for(ms(1_200_000));
+        assert_eq!(rig.causes(), [Cause::CmaCutOff]);
+        assert!(rig.verdicts[0].1.evidence.last().unwrap().contains("nobody was heard for minutes"));
+    }
+}
+
+#[test]
+fn silence_says_nothing_where_the_cma_never_gets_through() {
+    let mut rig = Rig::one_place(12);
+    rig.dials = false;
+    rig.run_for(ms(3_600_000));
+    assert!(rig.verdicts.is_empty(), "{:?}", rig.verdicts);
+    // What all partners of a host say is enough; what one says is not.
+    rig.kill(&[4], State::HostDead);
+    rig.run_for(ms(20_000));
+    assert_eq!(rig.given_up(), [4]);
+    let cut = [(Some(8), Some(7)), (Some(9), None)];
+    rig.net = Box::new(move |from, to| !cut.contains(&(from, to)));
+    rig.run_for(ms(120_000));
+    assert_eq!(rig.given_up(), [4]);
+}
+
+#[test]
+fn no_way_to_one_host_is_no_cut_while_others_are_heard() {
+    let mut rig = Rig::one_place(8);
+    rig.unreached = Reached::WeAreCutOff;
+    rig.kill(&[3], State::HostDead);
+    rig.run_for(ms(30_000));
+    assert_eq!((rig.causes(), rig.given_up()), (vec![Cause::HostDead], vec![3]));
 }
 
 #[test]
@@ -367,7 +404,7 @@ proptest! {
                     );
                 }
             }
-            prop_assert_eq!(rig.center.poll_timeout(), None);
+            prop_assert!(rig.is_idle());
         }
     }
 }

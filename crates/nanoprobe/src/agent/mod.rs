@@ -1,14 +1,18 @@
 //! The event loop: one thread that waits for time, files, the network of this host, results, the CMA and the
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
+mod first_runs;
+mod monitor;
 pub mod network;
+pub mod partners;
 mod report;
 pub mod start;
 pub mod tasks;
 
-use crate::collector::{Collector, Finished, Work};
+use crate::collector::{Collector, Finished, Found, Work};
 use crate::discover;
 use crate::executables;
+use crate::monitoring::{Monitoring, document};
 use crate::queue::Queue;
 use crate::scheduler::{Limits, Scheduler, Slow};
 use crate::settings::Settings;
@@ -17,11 +21,14 @@ use crate::triggers::mapping::Interest;
 use crate::triggers::netlink::NetworkChanges;
 use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
+use first_runs::FirstRuns;
 use model::config::AgentConfig;
+use model::liveness::Session;
 use model::message::Incarnation;
 use model::paths::SitePaths;
 use model::{PublicKey, Timestamp};
 use network::{Links, NetworkEvent};
+use partners::{Partners, Trial};
 use report::Counters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -53,6 +60,9 @@ const RESCAN_SOON: Duration = Duration::from_millis(50);
 
 /// Reports on their way, in bytes: few, because they are in memory.
 const WINDOW_BYTES: u64 = 512 * 1024;
+
+/// A timer that is this late has been held up, by a disk, by the system, or by a person who stopped the process.
+const OVERSLEPT: Duration = Duration::from_millis(50);
 
 /// Stands for the directories of executables among the instances that have files watched; no legal instance.
 const EXECUTABLES: &str = " executables";
@@ -88,16 +98,20 @@ pub struct Agent {
     /// Changes of files are not told of, or not of all: they are looked for.
     polling: bool,
     scheduler: Scheduler,
+    first_runs: FirstRuns,
     collector: Collector,
     results: UnboundedReceiver<Finished>,
     files: Option<FileChanges>,
     netlink: Option<NetworkChanges>,
+    monitoring: Monitoring,
     queue: Queue,
     /// Under which the delivery core works.
     known_incarnation: Incarnation,
     sender: Sender,
     links: Links,
     events: UnboundedReceiver<NetworkEvent>,
+    partners: Partners,
+    trials: UnboundedReceiver<Trial>,
     hello: Option<Hello>,
     answered: Option<SocketAddr>,
     retry_disk_at: Option<Duration>,
@@ -116,11 +130,15 @@ impl Agent {
         let seed = random_seed();
         let (result_sender, results) = unbounded_channel();
         let (event_sender, events) = unbounded_channel();
+        let (trial_sender, trials) = unbounded_channel();
+        let partners = Partners::new(Duration::ZERO, session(seed), endpoint.clone(), trial_sender);
         let sender = sender(&settings, &queue, Duration::ZERO, seed);
         let config = AgentConfig::default();
         let mut agent = Self {
             scheduler: Scheduler::new(limits(&config), seed, Duration::ZERO),
-            collector: Collector::new(host_root, result_sender).with_state(site.discovery_state()),
+            first_runs: FirstRuns::open(site.nanoprobe_state().join("first_runs")),
+            collector: Collector::new(host_root.clone(), result_sender).with_state(site.discovery_state()),
+            monitoring: Monitoring::new(&site, &host_root, &settings.designation, Duration::ZERO),
             links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,
@@ -142,6 +160,8 @@ impl Agent {
             queue,
             sender,
             events,
+            partners,
+            trials,
             hello: None,
             answered: None,
             retry_disk_at: None,
@@ -158,25 +178,58 @@ impl Agent {
 
     /// Works until it is told to stop.
     pub async fn run(mut self) {
-        loop {
+        'working: loop {
             self.pump();
             if self.sender.standing() == Standing::Stopped {
                 break;
             }
-            let wake = self.next_wakeup().map(|at| self.zero + at);
-            tokio::select! {
-                signal = self.signals.next() => if self.signalled(signal) { break },
-                Some(finished) = self.results.recv() => self.finished(finished),
-                Some(event) = self.events.recv() => self.network_event(event),
-                Some(datagram) = self.inbox.datagrams.recv() => self.datagram(&datagram),
-                Some(connection) = self.inbox.connections.recv() => self.called(&connection),
-                noticed = next_file_change(&mut self.files) => self.files_changed(noticed),
-                changed = next_network_change(&mut self.netlink) => self.network_changed(changed),
-                () = sleep_until(wake) => {}
+            let wake = self.next_wakeup();
+            // Heartbeats come every second and are no business of the other cores, which are asked again only when
+            // something of theirs happened.
+            let mut heartbeats_only = true;
+            while heartbeats_only {
+                let due = [wake, self.partners.poll_timeout()].into_iter().flatten().min();
+                heartbeats_only = false;
+                tokio::select! {
+                    signal = self.signals.next() => if self.signalled(signal) { break 'working },
+                    Some(finished) = self.results.recv() => self.finished(finished),
+                    Some(report) = self.monitoring.next() => self.monitored(report),
+                    Some(event) = self.events.recv() => self.network_event(event),
+                    Some(datagram) = self.inbox.datagrams.recv() => heartbeats_only = self.datagram(&datagram),
+                    Some(connection) = self.inbox.connections.recv() => self.called(&connection),
+                    Some(trial) = self.trials.recv() => heartbeats_only = self.tried(&trial),
+                    noticed = next_file_change(&mut self.files) => self.files_changed(noticed),
+                    changed = next_network_change(&mut self.netlink) => self.network_changed(changed),
+                    () = sleep_until(due.map(|at| self.zero + at)) => {
+                        heartbeats_only = wake.is_none_or(|at| self.now() < at);
+                    }
+                }
+                heartbeats_only &= !self.beat().await;
             }
         }
         self.endpoint.close(wire::endpoint::CloseReason::Shutdown, Duration::from_millis(500)).await;
         self.log_statistics();
+    }
+
+    /// Does what is due about partners. Returns whether there is something to tell the CMA.
+    async fn beat(&mut self) -> bool {
+        let late = self.partners.poll_timeout().map_or(Duration::ZERO, |at| self.now().saturating_sub(at));
+        if late >= OVERSLEPT {
+            tracing::debug!(milliseconds = late.as_millis() as u64, "heartbeats are late");
+            // Heartbeats that came meanwhile are still in the socket: they are read before anybody is suspected.
+            for _ in 0..2 {
+                tokio::task::yield_now().await;
+            }
+            while let Ok(datagram) = self.inbox.datagrams.try_recv() {
+                self.datagram(&datagram);
+            }
+        }
+        let now = self.now();
+        let tells = self.partners.advance(now);
+        if tells {
+            self.sender.handle_message_waiting(now);
+        }
+        tells
     }
 
     /// Time since the zero of the cores.
@@ -198,6 +251,7 @@ impl Agent {
         }
         if !self.stopping {
             self.start_runs(now);
+            self.look_after(now);
         }
         self.deliver(now);
     }
@@ -206,7 +260,8 @@ impl Agent {
         let now = self.now();
         let runs =
             if self.stopping { None } else { self.scheduler.next_wakeup(now, |name| self.can_run(name)) };
-        [runs, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
+        let checks = if self.stopping { None } else { self.monitoring.next_wakeup() };
+        [runs, checks, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
             .into_iter()
             .flatten()
             .min()
@@ -225,8 +280,9 @@ impl Agent {
             let timeout = Duration::from_secs(task.schedule.timeout_seconds);
             tracing::debug!(instance, ?cause, "discovery starts");
             self.counters.runs += 1;
+            let known = self.queue.hash_of(&instance);
             let started =
-                self.collector.start(&instance, task.work.clone(), task.parameters.clone(), timeout);
+                self.collector.start(&instance, task.work.clone(), task.parameters.clone(), timeout, known);
             if let Err(error) = started {
                 tracing::error!(instance, %error, "the system gives no thread for a discovery; it is tried again");
                 self.scheduler.finished(&instance, Duration::ZERO, now);
@@ -243,6 +299,7 @@ impl Agent {
                 let seconds = self.tasks.get(&instance).map_or(0, |task| task.schedule.timeout_seconds);
                 let stuck: Vec<&str> = self.collector.stuck().collect();
                 tracing::error!(instance, seconds, ?stuck, "a discovery hangs and is given up");
+                self.had_its_turn(&instance);
                 self.failed(
                     &instance,
                     format!("took longer than {seconds} s and was given up; the data are older"),
@@ -262,6 +319,7 @@ impl Agent {
             );
             return;
         }
+        self.had_its_turn(&finished.instance);
         let Some(task) = self.tasks.get(&finished.instance) else { return };
         tracing::debug!(
             instance = finished.instance,
@@ -281,8 +339,25 @@ impl Agent {
             }
         }
         match finished.result {
-            Ok(document) => self.offer(&finished.instance, document, finished.seen),
+            Ok(Found::Document(document)) => {
+                let hash = document.hash;
+                self.offer(&finished.instance, document, finished.seen);
+                self.monitoring.found(&finished.instance, hash, now);
+            }
+            Ok(Found::Known(hash)) => {
+                if !self.queue.confirm(&finished.instance, hash, finished.seen) {
+                    // Forgotten or replaced since the run began (the CMA asked for it), and its text was not kept.
+                    self.scheduler.trigger(&finished.instance, now);
+                }
+                self.monitoring.found(&finished.instance, hash, now);
+            }
             Err(why) => self.failed(&finished.instance, why),
+        }
+    }
+
+    fn had_its_turn(&mut self, instance: &str) {
+        if let Err(error) = self.first_runs.done(instance) {
+            tracing::debug!(instance, %error, "a run cannot be noted");
         }
     }
 
@@ -346,6 +421,8 @@ impl Agent {
             Signal::Terminate => {
                 tracing::info!("stopping");
                 self.stopping = true;
+                self.partners.stop(now);
+                self.monitoring.stop(now);
                 self.sender.stop(now, now + if self.welcomed { STOP } else { STOP_UNKNOWN });
             }
         }
@@ -369,8 +446,12 @@ impl Agent {
         let tasks = tasks::tasks(&self.config.discovery, &scan.executables, host, self.polling);
         self.scheduler.set_limits(limits(&self.config), now);
         self.scheduler.set_tasks(&tasks::in_order(&tasks), now);
-        for (instance, wait) in tasks::first_runs(&tasks, host) {
-            self.scheduler.delay_first(&instance, wait);
+        let (waits, saved) = self.first_runs.waits(&tasks, host);
+        if let Err(error) = saved {
+            tracing::debug!(%error, "this start cannot be counted");
+        }
+        for (instance, wait) in waits {
+            self.scheduler.delay_first(instance, *wait);
         }
         for (instance, task) in &tasks {
             if self.tasks.get(instance).is_some_and(|old| old.differs(task)) {
@@ -392,12 +473,13 @@ impl Agent {
         }
         let seen = Timestamp::now();
         for instance in self.queue.instances() {
-            if !self.tasks.contains_key(&instance) {
+            if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) {
                 tracing::info!(instance, "a discovery is gone from this host");
                 let offered = self.queue.gone(&instance, seen);
                 self.queued(&instance, offered);
             }
         }
+        self.configure_monitoring(now);
     }
 
     /// Has files and the network watched, if that is wanted and the system can.
@@ -427,6 +509,7 @@ impl Agent {
         let (watches, unwatched) = self.files.as_ref().map_or((0, 0), FileChanges::watches);
         let (waiting, waiting_bytes) = self.queue.waiting();
         let counters = self.counters;
+        let heartbeats = self.partners.stats();
         tracing::info!(
             runs = counters.runs,
             changes = counters.changes,
@@ -440,6 +523,10 @@ impl Agent {
             waiting_bytes,
             watches,
             unwatched,
+            heartbeats_sent = heartbeats.sealed,
+            heartbeats_received = heartbeats.opened,
+            heartbeats_refused =
+                heartbeats.malformed + heartbeats.unknown + heartbeats.replayed + heartbeats.forged,
             uptime_seconds = self.now().as_secs(),
             "nanoprobe stopped"
         );
@@ -472,6 +559,17 @@ fn random_seed() -> u64 {
     // Without a random source hosts are still spread by their clocks and process numbers.
     getrandom::u64()
         .unwrap_or_else(|_| Timestamp::now().0.cast_unsigned() ^ u64::from(std::process::id()) << 32)
+}
+
+/// Of this life of the process.
+fn session(seed: u64) -> Session {
+    let mut session = [0; 16];
+    if getrandom::fill(&mut session).is_err() {
+        // It has to differ from that of earlier lives; nothing rests on its being secret.
+        session[..8].copy_from_slice(&seed.to_be_bytes());
+        session[8..].copy_from_slice(&Timestamp::now().0.to_be_bytes());
+    }
+    Session(session)
 }
 
 async fn next_file_change(files: &mut Option<FileChanges>) -> io::Result<crate::triggers::files::Noticed> {

@@ -1,8 +1,10 @@
 //! The agent's conversation with the CMA: from a document to its acknowledgement.
 
 use super::network::{Happening, NetworkEvent, Target};
+use super::partners::Trial;
 use super::{Agent, DISK_RETRY, STOP_UNKNOWN, sender};
 use crate::collector::{self, Document};
+use crate::monitoring::document;
 use crate::queue::{Change, Offered};
 use model::message::{Ack, Configure, FromCma, Goodbye, PROTOCOL_VERSION, Refused, Register, ToCma, Welcome};
 use model::{DocumentHash, Timestamp};
@@ -34,6 +36,13 @@ pub(super) struct Counters {
 }
 
 impl Agent {
+    /// An attempt at a partner's host has ended. Returns `true`, for it concerns heartbeats only.
+    pub(super) fn tried(&mut self, trial: &Trial) -> bool {
+        let now = self.now();
+        self.partners.handle_tried(now, trial);
+        true
+    }
+
     /// Takes a document into the queue, if it is new.
     pub(super) fn offer(&mut self, instance: &str, document: Document, seen: Timestamp) {
         let Document { hash, body } = document;
@@ -139,7 +148,7 @@ impl Agent {
                             note = renewed.note,
                             "a queued change was lost; its discovery runs again"
                         );
-                        self.scheduler.trigger(&renewed.instance, now);
+                        self.find_again(&renewed.instance, now);
                         return self.start_over(now);
                     }
                 },
@@ -150,7 +159,7 @@ impl Agent {
                 Output::Wanted { instances } => {
                     for instance in instances {
                         if self.queue.forget(&instance) {
-                            self.scheduler.trigger(&instance, now);
+                            self.find_again(&instance, now);
                         }
                     }
                 }
@@ -161,6 +170,11 @@ impl Agent {
                     self.queue.renew();
                     self.registered_incarnation_is_current();
                     self.sender.handle_renumbered(now);
+                }
+                Output::Speak { connection } => {
+                    for heard in self.partners.take_heard() {
+                        self.links.say(connection, ToCma::Heard(heard));
+                    }
                 }
                 Output::Goodbye { connection } => {
                     self.links.say(connection, ToCma::Goodbye(Goodbye { reason: "HBSHUTDOWN".into() }));
@@ -180,6 +194,7 @@ impl Agent {
             Happening::Connected(address) => {
                 tracing::debug!(%address, "connected to a CMA");
                 self.counters.connections += 1;
+                self.partners.handle_cma(address);
                 self.sender.handle_connected(now, connection);
             }
             Happening::DialFailed(error) => {
@@ -201,20 +216,27 @@ impl Agent {
                 FromCma::Ack(ack) => self.on_ack(now, connection, ack),
                 FromCma::Farewell => self.sender.handle_farewell(now, connection),
                 FromCma::Configure(configure) => self.configure(now, configure),
-                FromCma::Watch(_) | FromCma::Ask(_) => {}
+                FromCma::Watch(watch) => self.partners.handle_watch(now, watch),
+                FromCma::Ask(ask) => self.partners.handle_ask(now, ask),
             },
         }
     }
 
-    pub(super) fn datagram(&mut self, datagram: &Datagram) {
-        let Some(reply) = Reply::decode(&datagram.bytes) else { return };
-        let Some(hello) = &self.hello else { return };
-        if let Some(target) = reply.target(hello, &self.pinned, datagram.source) {
+    /// Returns whether it was nothing but a heartbeat.
+    pub(super) fn datagram(&mut self, datagram: &Datagram) -> bool {
+        let now = self.now();
+        if self.partners.handle_datagram(now, datagram) {
+            return true;
+        }
+        if let Some(reply) = Reply::decode(&datagram.bytes)
+            && let Some(hello) = &self.hello
+            && let Some(target) = reply.target(hello, &self.pinned, datagram.source)
+        {
             self.hello = None;
             self.answered = Some(target);
-            let now = self.now();
             self.sender.handle_hello_reply(now);
         }
+        false
     }
 
     /// A CMA dialled us: it has something to say while we are not connected. TLS has proven one of the pinned keys.
@@ -244,6 +266,15 @@ impl Agent {
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "the kept configuration is not used")
             }
+        }
+    }
+
+    /// The document of this instance must be offered again.
+    fn find_again(&mut self, instance: &str, now: Duration) {
+        if document::is_ours(instance) {
+            self.monitoring.wanted(instance, now);
+        } else {
+            self.scheduler.trigger(instance, now);
         }
     }
 
@@ -298,6 +329,7 @@ impl Agent {
 
     fn register(&mut self) -> Register {
         self.registered_incarnation_is_current();
+        let (session, watch) = self.partners.standing();
         Register {
             protocol: PROTOCOL_VERSION,
             designation: self.settings.designation.as_str().into(),
@@ -308,8 +340,8 @@ impl Agent {
             port: self.endpoint.local_address().map_or(0, |address| address.port()),
             config: self.config_text.as_ref().map(|text| DocumentHash::of(text.as_bytes())),
             documents: self.queue.documents(),
-            session: None,
-            watch: None,
+            session: Some(session),
+            watch,
         }
     }
 

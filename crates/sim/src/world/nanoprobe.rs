@@ -259,6 +259,7 @@ impl World {
                 self.up(process.link, Upward::Report { sequence });
             }
             Output::Forget { .. } => self.machines[machine as usize].delivered = true,
+            Output::Speak { .. } => self.say_unsaid(process),
             Output::Goodbye { .. } => self.up(process.link, Upward::Goodbye),
             Output::Close { .. } => {
                 if let Some(link) = process.link.take() {
@@ -300,11 +301,7 @@ impl World {
             process.unsaid.retain(|(_, older)| older.about != observation.about);
             process.unsaid.push((*generation, observation.clone()));
         }
-        if process.sender.standing() == Standing::Streaming {
-            self.say_unsaid(process);
-        } else {
-            process.sender.handle_call(now);
-        }
+        process.sender.handle_message_waiting(now);
     }
 
     fn say_unsaid(&mut self, process: &mut Process) {
@@ -322,9 +319,6 @@ impl World {
         };
         let now = process.clock.read(self.now);
         process.sender.handle_welcome(now, connection, last_sequence, Vec::new());
-        if process.sender.standing() == Standing::Streaming {
-            self.say_unsaid(&mut process);
-        }
         self.machines[machine as usize].process = Some(process);
         self.drain(machine);
     }

@@ -1,7 +1,7 @@
 //! Nodes and edges: the difference between what a (host, instance) said and what it says now.
 
 use super::transaction::SqliteTransaction;
-use crate::{Result, StoreError};
+use crate::{Result, ServiceUse, StoreError};
 use model::graph::NodeKind;
 use model::{Designation, GraphFacts, Timestamp};
 use serde_json::{Map, Value};
@@ -53,6 +53,28 @@ pub fn forget_host(transaction: &mut SqliteTransaction<'_>, owner: i64, host: &D
         (NodeKind::Drone.as_str(), host.as_str()),
     )?;
     Ok(())
+}
+
+/// See [`crate::Transaction::services`].
+pub fn services(
+    transaction: &mut SqliteTransaction<'_>,
+    host: &Designation,
+    limit: usize,
+) -> Result<Vec<ServiceUse>> {
+    let Some(owner) = transaction.known_host(host)? else { return Ok(Vec::new()) };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    transaction.all(
+        "SELECT DISTINCT coalesce(p.properties ->> '$.pathname', p.properties ->> '$.processname', p.key) AS process,
+           t.properties ->> '$.port' AS port, n.designation AS client
+         FROM edge s JOIN node p ON p.id = s.source JOIN node t ON t.id = s.target
+         LEFT JOIN edge c ON c.target = s.target AND c.kind = 'tcpclient' AND c.host <> s.host
+         LEFT JOIN host_name n ON n.id = c.host
+         WHERE s.host = ?1 AND s.kind = 'tcpservice' AND t.properties ->> '$.port' BETWEEN 1 AND 65535
+           AND t.properties ->> '$.ipaddr' NOT LIKE '127.%' AND t.properties ->> '$.ipaddr' <> '::1'
+         ORDER BY client IS NULL, port, process, client LIMIT ?2",
+        (owner, limit),
+        |row| Ok(ServiceUse { process: row.get(0)?, port: row.get(1)?, client: row.get(2)? }),
+    )
 }
 
 /// Writes the nodes that edges lead to and returns the edges by number.

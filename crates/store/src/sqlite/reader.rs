@@ -1,10 +1,12 @@
 //! Reads of what is committed, now or at a past time.
 
 use super::functions::unpack;
-use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
+use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, MEMBER_COLUMNS, RULE_COLUMNS};
 use super::sql::BoundedConnection;
 use super::{failure, open};
-use crate::{DocumentRow, HostRow, OutboxRow, Reader, Result, RuleResultRow, SqlLimits, StoreError, Table};
+use crate::{
+    DocumentRow, HostRow, MemberRow, OutboxRow, Reader, Result, RuleResultRow, SqlLimits, StoreError, Table,
+};
 use model::{Designation, Event, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 use serde_json::Value;
@@ -55,6 +57,10 @@ const IN_FORCE: &str =
 impl Reader for SqliteReader {
     fn hosts(&mut self) -> Result<Vec<HostRow>> {
         self.all(&format!("SELECT {HOST_COLUMNS} ORDER BY n.designation"), [], rows::host)
+    }
+
+    fn members(&mut self) -> Result<Vec<MemberRow>> {
+        self.all(&format!("SELECT {MEMBER_COLUMNS} ORDER BY m.number"), [], rows::member)
     }
 
     fn outbox(&mut self, limit: usize) -> Result<Vec<OutboxRow>> {

@@ -1,7 +1,7 @@
 //! Rows of the tables as the types of this crate. What is stored was checked when it was written; what does not
 //! read back is damage.
 
-use crate::{DocumentRow, HostRow, OutboxRow, RuleResultRow};
+use crate::{DocumentRow, HostRow, MemberRow, OutboxRow, RuleResultRow};
 use model::{Designation, DocumentHash, Event, PublicKey, Timestamp};
 use rusqlite::Row;
 use rusqlite::types::{FromSqlError, Type};
@@ -27,6 +27,23 @@ pub fn host(row: &Row<'_>) -> rusqlite::Result<HostRow> {
         address: row.get(10)?,
         started: time(row, 11)?,
         software: row.get(12)?,
+    })
+}
+
+pub const MEMBER_COLUMNS: &str =
+    "n.designation, m.number, m.session, m.place, m.position, m.generation, m.address, m.present
+  FROM heartbeat_member m JOIN host_name n ON n.id = m.host";
+
+pub fn member(row: &Row<'_>) -> rusqlite::Result<MemberRow> {
+    Ok(MemberRow {
+        designation: Designation::new(&row.get::<_, String>(0)?).map_err(|e| damaged(0, e))?,
+        number: row.get(1)?,
+        session: row.get(2)?,
+        place: row.get(3)?,
+        position: whole(row, 4)?,
+        generation: whole(row, 5)?,
+        address: row.get(6)?,
+        present: row.get(7)?,
     })
 }
 
@@ -84,6 +101,10 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
 
 fn time_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp))
+}
+
+fn whole(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|e| damaged(column, e))
 }
 
 fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {

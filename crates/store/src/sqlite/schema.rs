@@ -15,7 +15,7 @@ pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 const APPLICATION_ID: i64 = 0x4153_494d;
 
 /// Step `n` leads from version `n` to `n + 1`. A released step never changes; a new one is added at the end.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2_MEMBERS];
 
 const V1: &str = "
 -- A host keeps its number for ever: history outlives the registration.
@@ -91,6 +91,14 @@ CREATE TABLE queue_cursor(
   key BLOB NOT NULL, incarnation BLOB NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY(key, incarnation)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE setting(name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+const V2_MEMBERS: &str = "
+-- Who watches whom: what the CMA has to remember of the heartbeat rings across a restart. Hosts that left keep their number.
+CREATE TABLE heartbeat_member(
+  host INTEGER PRIMARY KEY REFERENCES host_name, number INTEGER NOT NULL UNIQUE, session BLOB, place TEXT NOT NULL,
+  position INTEGER NOT NULL, generation INTEGER NOT NULL, address TEXT NOT NULL, present INTEGER NOT NULL
+) STRICT;
 ";
 
 /// Refuses a database of another program or of a newer version of this one, before anything is written.
@@ -207,6 +215,18 @@ mod tests {
         let row: (String, Option<String>) =
             connection.query_row("SELECT x, y FROM a", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!(row, ("kept".into(), None));
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_gets_the_table_of_members() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[V1], Path::new("p")).unwrap();
+        connection.execute("INSERT INTO host_name(designation) VALUES ('kept')", []).unwrap();
+        migrate(&mut connection, MIGRATIONS, Path::new("p")).unwrap();
+        let insert = "INSERT INTO heartbeat_member SELECT id, 7, NULL, '', 1, 2, '', 1 FROM host_name";
+        assert_eq!(connection.execute(insert, []).unwrap(), 1);
+        let another = "INSERT INTO heartbeat_member VALUES (99, 7, NULL, '', 1, 2, '', 1)";
+        assert!(connection.execute(another, []).is_err(), "a number belongs to one host");
     }
 
     #[test]

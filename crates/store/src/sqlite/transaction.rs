@@ -3,7 +3,9 @@
 use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
 use super::{failure, graph};
-use crate::{DocumentRow, HostRow, OutboxRow, Result, RuleResultRow, StoreError, Transaction};
+use crate::{
+    DocumentRow, HostRow, MemberRow, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError, Transaction,
+};
 use model::envelope::MAX_DOCUMENT_BYTES;
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
@@ -206,6 +208,35 @@ impl Transaction for SqliteTransaction<'_> {
         self.end("rule_period", "host = ?2", &[&now.0, &id])?;
         self.run("DELETE FROM host WHERE id = ?1", [id])?;
         Ok(())
+    }
+
+    fn put_member(&mut self, member: &MemberRow) -> Result<()> {
+        let id = self.host_id(&member.designation)?;
+        let number = |value: u64, what: &str| {
+            i64::try_from(value).map_err(|_| StoreError::Sql(format!("the {what} {value} is too large")))
+        };
+        self.run(
+            "INSERT INTO heartbeat_member(host, number, session, place, position, generation, address, present)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT(host) DO UPDATE SET number = excluded.number, session = excluded.session,
+               place = excluded.place, position = excluded.position, generation = excluded.generation,
+               address = excluded.address, present = excluded.present",
+            rusqlite::params![
+                id,
+                member.number,
+                member.session,
+                member.place,
+                number(member.position, "position")?,
+                number(member.generation, "generation")?,
+                member.address,
+                member.present,
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn services(&mut self, host: &Designation, limit: usize) -> Result<Vec<ServiceUse>> {
+        graph::services(self, host, limit)
     }
 
     fn cursor(&mut self, key: &PublicKey, incarnation: Incarnation) -> Result<u64> {

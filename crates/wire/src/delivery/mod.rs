@@ -95,6 +95,8 @@ pub enum Output {
     /// The CMA and our queue do not fit together (one of them was restored from a copy): take a new incarnation, number
     /// the queue from 1, keep that durably, then tell [`Sender::handle_renumbered`].
     Renumber,
+    /// Say now what there is to say besides reports: see [`Sender::handle_message_waiting`].
+    Speak { connection: ConnectionId },
     /// Everything is delivered: send `ToCma::Goodbye`.
     Goodbye { connection: ConnectionId },
     /// Close this connection.

@@ -52,6 +52,8 @@ pub struct Sender {
     refusal: Option<Refusal>,
     /// A connection is wanted though nothing is queued.
     asked: bool,
+    /// Something is to be said that is no report.
+    message_waits: bool,
     renumbering: bool,
     stop_by: Option<Duration>,
 }
@@ -110,6 +112,7 @@ impl Sender {
             failures: 0,
             refusal: None,
             asked: true,
+            message_waits: false,
             renumbering: false,
             stop_by: None,
             config,
@@ -214,6 +217,24 @@ impl Sender {
             State::Hello { .. } | State::Dialing { .. } | State::Registering { .. } | State::Stopped => {
                 return;
             }
+        }
+        self.advance(now);
+    }
+
+    /// Something is to be said that is no report and cannot wait: [`Output::Speak`] tells when, once, however often this
+    /// was told before. A connection is made if there is none; a wait between attempts is cut short, unless the CMA
+    /// refused us. What is lost with a connection after that is the caller's to tell again.
+    pub fn handle_message_waiting(&mut self, now: Duration) {
+        if matches!(self.state, State::Stopped | State::Streaming { bye: true, .. }) {
+            return;
+        }
+        self.message_waits = true;
+        let soon = now + self.random_part(self.config.backoff_min);
+        let refused = self.refusal.as_ref().is_some_and(|known| known.refused.reason != RefusedReason::Busy);
+        if let State::Waiting { until } = &mut self.state
+            && !refused
+        {
+            *until = soon.min(*until);
         }
         self.advance(now);
     }
@@ -383,6 +404,7 @@ impl Sender {
             self.stop_by = None;
             return;
         }
+        self.speak(now);
         match self.state {
             State::Waiting { until } if now >= until && self.wanted() && !self.renumbering => {
                 self.attempt(now)
@@ -419,6 +441,17 @@ impl Sender {
                 self.state = State::Waiting { until: now };
             }
             _ => {}
+        }
+    }
+
+    /// Has said what waits, where that is possible.
+    fn speak(&mut self, now: Duration) {
+        if let State::Streaming { connection, active, bye: false, .. } = &mut self.state
+            && self.message_waits
+        {
+            *active = now;
+            self.outputs.push_back(Output::Speak { connection: *connection });
+            self.message_waits = false;
         }
     }
 
@@ -510,7 +543,11 @@ impl Sender {
     }
 
     fn wanted(&self) -> bool {
-        self.asked || !self.queue.is_empty() || self.config.idle_close.is_none() || self.stop_by.is_some()
+        self.asked
+            || self.message_waits
+            || !self.queue.is_empty()
+            || self.config.idle_close.is_none()
+            || self.stop_by.is_some()
     }
 
     fn idle_at(&self, active: Duration) -> Option<Duration> {

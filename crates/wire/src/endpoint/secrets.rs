@@ -9,7 +9,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::keys::KeyError;
-use crate::keys::store::{Access, FileStore};
+use crate::keys::store::kept;
 
 const FILE: &str = "endpoint.secret";
 const NONCE_BYTES: usize = 8;
@@ -32,21 +32,7 @@ impl EndpointSecrets {
 
     /// Reads the keys kept in `directory` (made with mode 0700), or makes them.
     pub fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
-        let files = FileStore::open_or_create(directory)?;
-        for _ in 0..2 {
-            if let Some(bytes) = files.read::<64>(FILE, Access::Secret)? {
-                return Ok(Self::of(&bytes));
-            }
-            let mut bytes = Zeroizing::new([0; 64]);
-            getrandom::fill(&mut *bytes).map_err(|error| KeyError::NoRandom { error })?;
-            match files.create(FILE, Access::Secret, &*bytes) {
-                Ok(()) => return Ok(Self::of(&bytes)),
-                // Another process was faster: take what it wrote.
-                Err(KeyError::Exists { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(KeyError::Exists { path: files.file(FILE) })
+        kept::<64>(directory, FILE).map(|bytes| Self::of(&bytes))
     }
 
     pub fn reset_key(&self) -> Arc<hmac::Key> {

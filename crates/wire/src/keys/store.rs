@@ -34,6 +34,25 @@ impl Access {
     }
 }
 
+/// Random bytes that are kept in the file `name` of `directory` (made with mode 0700), made at the first call.
+pub(crate) fn kept<const N: usize>(directory: &Path, name: &str) -> Result<Zeroizing<[u8; N]>, KeyError> {
+    let files = FileStore::open_or_create(directory)?;
+    for _ in 0..2 {
+        if let Some(bytes) = files.read::<N>(name, Access::Secret)? {
+            return Ok(bytes);
+        }
+        let mut bytes = Zeroizing::new([0; N]);
+        getrandom::fill(&mut *bytes).map_err(|error| KeyError::NoRandom { error })?;
+        match files.create(name, Access::Secret, &*bytes) {
+            Ok(()) => return Ok(bytes),
+            // Another process was faster: take what it wrote.
+            Err(KeyError::Exists { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(KeyError::Exists { path: files.file(name) })
+}
+
 /// An open directory whose permissions were checked.
 #[derive(Debug)]
 pub(crate) struct FileStore {

@@ -5,6 +5,7 @@ mod audit;
 mod checksums;
 mod footprint;
 mod ingest;
+mod liveness;
 mod pass;
 mod reaction;
 
@@ -30,6 +31,15 @@ pub struct Options {
     /// Measure the release programs that are there instead of building them first
     #[arg(long)]
     no_build: bool,
+    /// Nanoprobes killed, one at a time, for the time to the alert
+    #[arg(long, default_value_t = 30)]
+    kills: usize,
+    /// How long every tenth packet is lost
+    #[arg(long, default_value_t = 10)]
+    loss_minutes: u64,
+    /// How long a site at rest is watched
+    #[arg(long, default_value_t = 3)]
+    steady_minutes: u64,
     /// Documents sent by simulated agents
     #[arg(long, default_value_t = 30_000)]
     documents: usize,
@@ -47,6 +57,8 @@ enum What {
     Pass,
     /// CPU and memory of a whole audit of this machine
     Audit,
+    /// From the death of a nanoprobe to the start of the notification script; heartbeats under loss and at rest
+    Liveness,
     /// Checksums of the system's programs and libraries, beside sha256sum
     Checksums,
 }
@@ -79,6 +91,11 @@ pub fn run(options: &Options) -> Outcome {
     }
     if wanted(What::Reaction) {
         reaction::measure(&programs, options.flips, options.polled_flips)?;
+    }
+    if wanted(What::Liveness) {
+        let (kills, loss_minutes) = (options.kills, options.loss_minutes);
+        let steady_minutes = options.steady_minutes;
+        liveness::measure(&programs, liveness::Extent { kills, loss_minutes, steady_minutes })?;
     }
     if wanted(What::Ingest) {
         ingest::measure(&programs, options.documents)?;

@@ -32,7 +32,7 @@ proptest! {
         }
         rig.run_for(ms(90_000));
         prop_assert_eq!(rig.given_up(), lost, "{:#?}", &rig.verdicts);
-        prop_assert_eq!(rig.center.poll_timeout(), None);
+        prop_assert!(rig.is_idle());
     }
 
     #[test]
@@ -49,7 +49,7 @@ proptest! {
         rig.run_for(ms(120_000));
         prop_assert_eq!(rig.center.roster.rings.len(), places.len());
         prop_assert_eq!(rig.verdicts.len(), verdicts, "{:#?}", &rig.verdicts);
-        prop_assert_eq!(rig.center.poll_timeout(), None);
+        prop_assert!(rig.is_idle());
     }
 
     /// One outage, one verdict; two hosts of different places might have died by chance.

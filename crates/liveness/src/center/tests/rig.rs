@@ -51,6 +51,8 @@ pub(super) struct Rig {
     own: Observer,
     own_key: HashMap<HostNumber, PairKey>,
     pub(super) net: Net,
+    /// Whether the CMA gets through to anybody.
+    pub(super) dials: bool,
     /// What the shell of the CMA says when nobody answers a dial.
     pub(super) unreached: Reached,
     events: BTreeMap<(Duration, u64), Event>,
@@ -82,6 +84,7 @@ impl Rig {
             own: Observer::new(ms(0)),
             own_key: HashMap::new(),
             net: Box::new(|_, _| true),
+            dials: true,
             unreached: Reached::Nobody,
             events: BTreeMap::new(),
             count: 0,
@@ -333,7 +336,7 @@ impl Rig {
                 self.tries += 1;
                 let about = self.named(&host);
                 let (after, reached) = match self.hosts[about].state {
-                    _ if !self.both_ways(about) => (DIAL, self.unreached),
+                    _ if !self.dials || !self.both_ways(about) => (DIAL, self.unreached),
                     State::Up => (WAY * 4, Reached::Nanoprobe),
                     State::NanoprobeDead => (WAY * 2, Reached::HostOnly),
                     State::HostDead => (DIAL, self.unreached),
@@ -357,6 +360,11 @@ impl Rig {
                 }
             }
         }
+    }
+
+    /// Nothing is pending at the CMA.
+    pub(super) fn is_idle(&self) -> bool {
+        self.center.roster.due().is_none() && self.center.review.is_none()
     }
 
     /// Numbers of the hosts in verdicts.

@@ -2,7 +2,7 @@
 
 use super::*;
 use model::GraphFacts;
-use model::graph::NodeKind;
+use model::graph::{EdgeFact, EdgeKind, NodeFact, NodeKind};
 use site::{edge, nic_and_address, packages};
 
 fn replace(store: &mut dyn Store, name: &str, instance: &str, facts: &GraphFacts, now: i64) {
@@ -55,6 +55,47 @@ pub fn shared_nodes_live_as_long_as_somebody_says_so(store: &mut dyn Store) {
     replace(store, "web2", "packages", &GraphFacts::default(), 400);
     assert_eq!(count(store, "nodes WHERE kind = 'Package'"), json!(0));
     assert_eq!(count(store, "nodes WHERE kind = 'Drone'"), json!(2), "hosts stay");
+}
+
+pub fn services_are_told_with_who_uses_them(store: &mut dyn Store) {
+    let uses = |name: &str, program: &str, kind: EdgeKind, services: &[(&str, u16)]| {
+        let process = format!("{name}/{program}");
+        let properties = json!({"processname": program, "pathname": format!("/usr/sbin/{program}")});
+        let mut edges = vec![EdgeFact {
+            source: (NodeKind::Drone, name.into()),
+            kind: EdgeKind::Hosting,
+            target: NodeFact {
+                kind: NodeKind::ProcessNode,
+                key: process.clone(),
+                properties: properties.as_object().unwrap().clone(),
+            },
+        }];
+        edges.extend(services.iter().map(|(ip, port)| EdgeFact {
+            source: (NodeKind::ProcessNode, process.clone()),
+            kind,
+            target: NodeFact {
+                kind: NodeKind::IpTcpPortNode,
+                key: format!("global/{port}_tcp_{ip}"),
+                properties: json!({"ipaddr": ip, "port": port}).as_object().unwrap().clone(),
+            },
+        }));
+        GraphFacts { host_properties: serde_json::Map::new(), edges }
+    };
+    let offered = [("10.0.0.7", 22), ("10.0.0.7", 5432), ("127.0.0.1", 6010)];
+    replace(store, "db1", "tcp", &uses("db1", "postgres", EdgeKind::TcpService, &offered), 100);
+    for name in ["web2", "web1", "db1"] {
+        let facts = uses(name, "app", EdgeKind::TcpClient, &[("10.0.0.7", 5432)]);
+        replace(store, name, "clients", &facts, 200);
+    }
+    let told = |store: &mut dyn Store, limit| {
+        let rows = store.begin().unwrap().services(&host("db1"), limit).unwrap();
+        rows.into_iter().map(|row| (row.process, row.port, row.client)).collect::<Vec<_>>()
+    };
+    let row = |port, client: Option<&str>| ("/usr/sbin/postgres".to_owned(), port, client.map(String::from));
+    let all = [row(5432, Some("web1")), row(5432, Some("web2")), row(22, None)];
+    assert_eq!(told(store, 10), all, "used ones first, nothing of the loopback, not by the host itself");
+    assert_eq!(told(store, 1), all[..1]);
+    assert_eq!(store.begin().unwrap().services(&host("nobody"), 9).unwrap(), []);
 }
 
 pub fn the_newest_claim_wins_and_other_properties_stay(store: &mut dyn Store) {

@@ -22,6 +22,34 @@ pub fn hosts_round_trip(store: &mut dyn Store) {
     assert_eq!(hosts[1].status, "dead");
 }
 
+pub fn members_of_rings_are_kept(store: &mut dyn Store) {
+    let member = |name: &str, number: u32, present: bool| store::MemberRow {
+        designation: host(name),
+        number,
+        session: present.then_some([number as u8; 16]),
+        place: "subnet 10.0.0.0/24".into(),
+        position: 1 << 40,
+        generation: 3,
+        address: "10.0.0.7:1984".into(),
+        present,
+    };
+    let (one, two) = (member("web1", 9, true), member("web2", 2, true));
+    commit(store, |t| {
+        t.put_host(&host_row("web1", "up", ""))?;
+        t.put_member(&one)?;
+        t.put_member(&two)
+    });
+    assert_eq!(store.reader().unwrap().members().unwrap(), [two.clone(), one]);
+    let left = store::MemberRow { generation: 4, ..member("web1", 9, false) };
+    commit(store, |t| {
+        t.put_member(&left)?;
+        t.remove_host(&host("web1"), at(500))
+    });
+    assert_eq!(store.reader().unwrap().members().unwrap(), [two, left], "the number outlives the host");
+    let mut transaction = store.begin().unwrap();
+    assert!(transaction.put_member(&member("web3", 9, true)).is_err(), "a number is given to one host only");
+}
+
 pub fn documents_have_periods(store: &mut dyn Store) {
     let first = put(store, "web1", "_init_sshd", json!({"Port": 22}), 100);
     let second = put(store, "web1", "_init_sshd", json!({"Port": 2222}), 200);

@@ -24,6 +24,7 @@ type Part = fn(&mut dyn Store);
 pub fn run(factory: Factory<'_>) {
     let parts: &[(&str, Part)] = &[
         ("hosts round trip", history::hosts_round_trip),
+        ("members of rings", history::members_of_rings_are_kept),
         ("documents have periods", history::documents_have_periods),
         ("a clock set back", history::a_clock_set_back_keeps_periods_in_order),
         ("equal documents", history::equal_documents_start_no_period_and_are_stored_once),
@@ -42,6 +43,7 @@ pub fn run(factory: Factory<'_>) {
         ("package updates", graph::an_update_writes_only_the_difference),
         ("shared nodes", graph::shared_nodes_live_as_long_as_somebody_says_so),
         ("properties", graph::the_newest_claim_wins_and_other_properties_stay),
+        ("services", graph::services_are_told_with_who_uses_them),
         ("loose edges", graph::an_edge_from_nowhere_is_refused),
         ("views", statements::every_view_answers_with_its_documented_columns),
         ("parameters", statements::parameters_are_bound_by_name),

@@ -1,5 +1,6 @@
 //! A site in a temporary directory: keys, a host's file tree, a nanoprobe process, and a small CMA that remembers.
 
+use model::liveness::{Heard, Session, Watch};
 use model::message::{Ack, Configure, FromCma, Incarnation, ToCma, Welcome};
 use model::{DocumentHash, PublicKey, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,9 +12,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use wire::delivery::{Arrival, arrival};
-use wire::endpoint::{CloseReason, Connection, Endpoint, EndpointConfig, Lost};
-use wire::framed::MESSAGE_LIMIT_BYTES;
+use wire::endpoint::{CloseReason, Connection, Datagram, Endpoint, EndpointConfig, Lost};
+use wire::framed::{MESSAGE_LIMIT_BYTES, Writer};
 use wire::keys::{KeyDirectory, KeyPair};
 
 /// What the CMA has committed; outlives its restarts, as a database would.
@@ -33,11 +35,35 @@ pub struct Store {
     /// Asked of the next nanoprobe that registers.
     pub wanted: Vec<String>,
     pub known: Vec<String>,
+    /// Session and generation of the watch, of each registration.
+    pub standings: Vec<(Option<Session>, Option<u64>)>,
+    /// Given to whoever registers without it.
+    pub watch: Option<Watch>,
+    pub heard: Vec<Heard>,
+    /// Into the newest connection.
+    pub say: Option<UnboundedSender<FromCma>>,
+    datagrams: Option<UnboundedSender<Datagram>>,
 }
 
 impl Store {
     pub fn last(&self, instance: &str) -> Option<&serde_json::Value> {
         self.reports.iter().rev().find(|(name, _)| name == instance)?.1.as_ref()
+    }
+
+    /// From now on, what comes to the CMA's port and is not QUIC.
+    pub fn collect_datagrams(&mut self) -> UnboundedReceiver<Datagram> {
+        let (sender, receiver) = unbounded_channel();
+        self.datagrams = Some(sender);
+        receiver
+    }
+
+    /// The last word about an instance was that there is none any more.
+    pub fn last_is_gone(&self, instance: &str) -> bool {
+        self.reports
+            .iter()
+            .rev()
+            .find(|(name, _)| name == instance)
+            .is_some_and(|(_, document)| document.is_none())
     }
 
     pub fn count(&self, instance: &str) -> usize {
@@ -136,21 +162,36 @@ impl Site {
         let store = self.store.clone();
         let task = tokio::spawn(async move {
             let mut conversations = tokio::task::JoinSet::new();
-            while let Some(connection) = inbox.connections.recv().await {
-                conversations.spawn(converse(connection, store.clone()));
+            loop {
+                tokio::select! {
+                    Some(connection) = inbox.connections.recv() => {
+                        conversations.spawn(converse(connection, store.clone()));
+                    }
+                    Some(datagram) = inbox.datagrams.recv() => {
+                        if let Some(collect) = &store.lock().unwrap().datagrams {
+                            let _ = collect.send(datagram);
+                        }
+                    }
+                    else => return,
+                }
             }
         });
         Cma { endpoint, task, address }
     }
 
     pub fn nanoprobe(&self, cma: SocketAddr) -> Nanoprobe {
+        self.nanoprobe_of(cma, &self.host())
+    }
+
+    /// One that discovers another file tree than ours, for instance `/`.
+    pub fn nanoprobe_of(&self, cma: SocketAddr, host_root: &std::path::Path) -> Nanoprobe {
         let log =
             fs::File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_nanoprobe"))
             .arg("--root")
             .arg(self.root())
             .arg("--host-root")
-            .arg(self.host())
+            .arg(host_root)
             .args(["--name", "web1", "-b", "127.0.0.1:0", "-f", "-d", "1", "-c"])
             .arg(cma.to_string())
             .env_remove("NANOPROBE_CMAADDR")
@@ -184,6 +225,13 @@ impl Nanoprobe {
         self.0.id()
     }
 
+    /// Directories that it has watched (proc_pid_fdinfo(5): a line for each).
+    pub fn watches(&self) -> usize {
+        let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).unwrap().flatten();
+        let texts = infos.filter_map(|info| fs::read_to_string(info.path()).ok());
+        texts.map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count()).sum()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), signal).unwrap();
     }
@@ -213,7 +261,12 @@ impl Drop for Nanoprobe {
 }
 
 async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
-    let Ok((mut writer, mut reader)) = connection.accept_stream().await else { return };
+    let Ok((writer, mut reader)) = connection.accept_stream().await else { return };
+    let (say, said) = unbounded_channel();
+    store.lock().unwrap().say = Some(say.clone());
+    // Ends with this conversation.
+    let mut writing = tokio::task::JoinSet::new();
+    writing.spawn(write(writer, said));
     let mut incarnation = Incarnation([0; 16]);
     while let Ok(Some(message)) = reader.read::<ToCma>(MESSAGE_LIMIT_BYTES).await {
         let answer = {
@@ -223,6 +276,8 @@ async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
                     assert_eq!(register.designation, "web1");
                     incarnation = register.incarnation;
                     store.registrations += 1;
+                    store.standings.push((register.session, register.watch));
+                    let watch = store.watch.clone().filter(|watch| register.watch != Some(watch.generation));
                     assert_eq!(register.port, connection.remote().port());
                     store.registered = Some((connection.remote(), connection.peer));
                     store.known = register.documents.into_iter().map(|document| document.instance).collect();
@@ -230,13 +285,15 @@ async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
                         .config
                         .clone()
                         .filter(|text| register.config != Some(DocumentHash::of(text.as_bytes())));
-                    FromCma::Welcome(Welcome {
+                    let welcome = FromCma::Welcome(Welcome {
                         last_sequence: store.cursors.get(&incarnation).copied().unwrap_or(0),
                         wanted: std::mem::take(&mut store.wanted),
                         configure: configure.map(|json| Configure { json }),
                         clock: Timestamp::now(),
                         started: Timestamp(1),
-                    })
+                    });
+                    let _ = say.send(welcome);
+                    watch.map(FromCma::Watch)
                 }
                 ToCma::Report(report) => {
                     let last = store.cursors.get(&incarnation).copied().unwrap_or(0);
@@ -254,16 +311,28 @@ async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
                         Arrival::Gap { .. } => store.gaps += 1,
                     }
                     let sequence = store.cursors.get(&incarnation).copied().unwrap_or(0);
-                    FromCma::Ack(Ack { sequence, rejected: vec![] })
+                    Some(FromCma::Ack(Ack { sequence, rejected: vec![] }))
                 }
-                ToCma::Heard(_) => continue,
+                ToCma::Heard(heard) => {
+                    store.heard.push(heard);
+                    None
+                }
                 ToCma::Goodbye(goodbye) => {
                     store.goodbyes.push(goodbye.reason);
-                    FromCma::Farewell
+                    Some(FromCma::Farewell)
                 }
             }
         };
-        if writer.write(&answer, MESSAGE_LIMIT_BYTES).await.is_err() {
+        if let Some(answer) = answer {
+            let _ = say.send(answer);
+        }
+    }
+}
+
+/// Until the connection ends.
+async fn write(mut writer: Writer, mut messages: UnboundedReceiver<FromCma>) {
+    while let Some(message) = messages.recv().await {
+        if writer.write(&message, MESSAGE_LIMIT_BYTES).await.is_err() {
             return;
         }
     }

@@ -1,0 +1,5 @@
+//! Who is alive, with the real programs on hosts of their own: network namespaces. Needs root.
+
+mod deaths;
+mod packets;
+mod rig;
