@@ -57,7 +57,12 @@ fn places(world: &World) -> u32 {
 fn weather(random: &mut Random) -> Weather {
     match random.below(3) {
         0 => Weather::default(),
-        1 => Weather { delay_max_microseconds: 30_000, reorder: 50_000, duplicate: 20_000, ..Weather::default() },
+        1 => Weather {
+            delay_max_microseconds: 30_000,
+            reorder: 50_000,
+            duplicate: 20_000,
+            ..Weather::default()
+        },
         _ => Weather { loss: 100_000, ..Weather::default() },
     }
 }

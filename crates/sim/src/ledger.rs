@@ -334,9 +334,13 @@ mod tests {
             probes: 6,
             partners: numbers.iter().copied().map(partner).collect(),
         };
-        for (numbers, wrong) in
-            [(&[1, 2, 3, 4][..], false), (&[1, 2, 3, 4, 5], true), (&[1, 1], true), (&[9], true), (&[], false)]
-        {
+        for (numbers, wrong) in [
+            (&[1, 2, 3, 4][..], false),
+            (&[1, 2, 3, 4, 5], true),
+            (&[1, 1], true),
+            (&[9], true),
+            (&[], false),
+        ] {
             let mut ledger = ledger();
             ledger.watch_told(5, 9, &watch(numbers));
             assert_eq!(!ledger.violations().is_empty(), wrong, "{numbers:?}");

@@ -25,13 +25,7 @@ pub struct Weather {
 impl Default for Weather {
     /// A quiet LAN.
     fn default() -> Self {
-        Self {
-            delay_min_microseconds: 80,
-            delay_max_microseconds: 600,
-            loss: 0,
-            duplicate: 0,
-            reorder: 0,
-        }
+        Self { delay_min_microseconds: 80, delay_max_microseconds: 600, loss: 0, duplicate: 0, reorder: 0 }
     }
 }
 
@@ -141,10 +135,8 @@ impl Network {
 
     /// One way of one packet.
     pub fn delay(&self, random: &mut Random) -> Moment {
-        let usual = random.between(
-            self.weather.delay_min_microseconds.into(),
-            self.weather.delay_max_microseconds.into(),
-        );
+        let usual = random
+            .between(self.weather.delay_min_microseconds.into(), self.weather.delay_max_microseconds.into());
         if random.chance(self.weather.reorder) { usual + random.below(100_000) } else { usual }
     }
 

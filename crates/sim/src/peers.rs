@@ -66,7 +66,8 @@ impl Peers {
     /// The next packet to this partner, and where it goes.
     pub fn seal(&mut self, to: HostNumber, beat: u8) -> Option<(Node, Sealed)> {
         let sender = self.own_number;
-        let peer = self.current.iter_mut().chain(self.former.iter_mut().rev()).find(|peer| peer.number == to)?;
+        let peer =
+            self.current.iter_mut().chain(self.former.iter_mut().rev()).find(|peer| peer.number == to)?;
         peer.sent += 1;
         Some((peer.address, Sealed { sender, key: peer.key, counter: peer.sent, beat }))
     }

@@ -23,10 +23,10 @@ use crate::peers::Sealed;
 use crate::queue::{Moment, Queue};
 use crate::random::Random;
 use authority::Authority;
+use links::Links;
 use liveness::center::Reached;
 use liveness::observer::Tried;
 use liveness::rings::Place;
-use links::Links;
 use model::config::HeartbeatConfig;
 use model::liveness::HostNumber;
 use std::net::{IpAddr, Ipv4Addr};
@@ -82,28 +82,74 @@ impl Setup {
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A heartbeat arrives at an address, or at the CMA.
-    Packet { from: Node, to: Node, sealed: Sealed },
+    Packet {
+        from: Node,
+        to: Node,
+        sealed: Sealed,
+    },
     /// A timer of a nanoprobe.
-    Wake { machine: Node, life: u32 },
+    Wake {
+        machine: Node,
+        life: u32,
+    },
     /// First packet of a handshake, for the so many-th time.
-    Dial { link: u32, attempt: u32 },
+    Dial {
+        link: u32,
+        attempt: u32,
+    },
     /// The handshake is through.
-    Dialled { link: u32 },
+    Dialled {
+        link: u32,
+    },
     /// First message of a direction arrives.
-    Stream { link: u32, down: bool },
+    Stream {
+        link: u32,
+        down: bool,
+    },
     /// The registration is committed.
-    Registered { link: u32 },
+    Registered {
+        link: u32,
+    },
     /// What came of trying a partner's port and echo.
-    Tried { machine: Node, life: u32, about: HostNumber, tried: Tried },
-    CmaWake { life: u32 },
-    CmaTried { life: u32, about: HostNumber, tried: Tried },
-    CmaReached { life: u32, identity: u32, address: Node, attempt: u32 },
-    CmaTold { life: u32, identity: u32, reached: Reached },
+    Tried {
+        machine: Node,
+        life: u32,
+        about: HostNumber,
+        tried: Tried,
+    },
+    CmaWake {
+        life: u32,
+    },
+    CmaTried {
+        life: u32,
+        about: HostNumber,
+        tried: Tried,
+    },
+    CmaReached {
+        life: u32,
+        identity: u32,
+        address: Node,
+        attempt: u32,
+    },
+    CmaTold {
+        life: u32,
+        identity: u32,
+        reached: Reached,
+    },
     /// The CMA calls a host.
-    Call { life: u32, identity: u32, attempt: u32 },
+    Call {
+        life: u32,
+        identity: u32,
+        attempt: u32,
+    },
     /// The call arrives.
-    Called { machine: Node, life: u32 },
-    Boot { machine: Node },
+    Called {
+        machine: Node,
+        life: u32,
+    },
+    Boot {
+        machine: Node,
+    },
     Fault(Box<Fault>),
     /// Once a second: what must hold at every moment.
     Check,

@@ -26,6 +26,9 @@ pub struct Options {
     /// A directed history by its name; `list` shows them
     #[arg(long)]
     scenario: Option<String>,
+    /// Take this build of the simulator, also for many hosts
+    #[arg(long)]
+    no_build: bool,
     /// Print what happened, line by line
     #[arg(long)]
     log: bool,
@@ -33,7 +36,7 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Outcome {
     let seed = options.seed.unwrap_or(0);
-    if cfg!(debug_assertions) && options.hosts.is_some_and(|hosts| hosts >= MANY_HOSTS) {
+    if cfg!(debug_assertions) && !options.no_build && options.hosts.is_some_and(|hosts| hosts >= MANY_HOSTS) {
         return again_for_release();
     }
     match (&options.scenario, options.hosts) {
@@ -89,7 +92,8 @@ fn judge(options: &Options, again: &str, play: impl FnOnce() -> World) -> Outcom
         world.trace()
     );
     for told in ledger.verdicts() {
-        let latency = told.latency.map_or(String::new(), |time| format!(", {:.2} s after", time.as_secs_f64()));
+        let latency =
+            told.latency.map_or(String::new(), |time| format!(", {:.2} s after", time.as_secs_f64()));
         println!("  {:>9.3} s {:?}: {:?}{latency}", told.at.as_secs_f64(), told.cause, told.hosts);
     }
     if ledger.violations().is_empty() {
@@ -143,7 +147,11 @@ fn print(report: &PowerOnReport) {
     let row = |what: &str, value: String| println!("{what:<58} {value:>12}");
     row("hosts switched on within a minute", report.hosts.to_string());
     row("registrations", report.registrations.to_string());
-    let until = if report.all_watched { "until all have partners that they hear, virtual seconds" } else { "NOT all have partners after, virtual seconds" };
+    let until = if report.all_watched {
+        "until all have partners that they hear, virtual seconds"
+    } else {
+        "NOT all have partners after, virtual seconds"
+    };
     row(until, format!("{:.0}", report.watched_after_seconds));
     row("watches told for each host", format!("{:.2}", report.watches_told_per_host));
     row("processor of the CMA's core for that, seconds", format!("{:.2}", report.core_cpu_seconds));

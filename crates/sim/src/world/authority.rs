@@ -17,9 +17,8 @@ use std::time::{Duration, Instant};
 /// Between the beginnings of two calls.
 const CALL_INTERVAL: Moment = 10_000;
 /// First packet of a call, repeated; then the second round 45 s later.
-const CALL_REPEATS: [Moment; 9] = [
-    1_000_000, 2_000_000, 4_000_000, 45_000_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000, 0,
-];
+const CALL_REPEATS: [Moment; 9] =
+    [1_000_000, 2_000_000, 4_000_000, 45_000_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000, 0];
 /// A question waits so long for a host that was called.
 const ASK_PATIENCE: Moment = 3_000_000;
 /// When the CMA tries a host itself: packets sent, and the wait after each.
@@ -343,7 +342,8 @@ impl World {
         let Some(machine) = self.machine_at(address) else { return Reached::Nobody };
         let host = &self.machines[machine as usize];
         let (on, is_it) = (host.power == Power::On, host.awake() && host.identity == identity);
-        let mut passes = || self.network.survives(&mut self.random) && self.network.survives(&mut self.random);
+        let mut passes =
+            || self.network.survives(&mut self.random) && self.network.survives(&mut self.random);
         let (key, echo) = (passes(), passes());
         if !on || !self.network.both_ways(machine, CMA) {
             Reached::Nobody
@@ -413,7 +413,8 @@ impl World {
                 self.cma.watches_told += 1;
                 let Some(identity) = identity_of(&host) else { return };
                 self.say(|| {
-                    let partners: Vec<HostNumber> = watch.partners.iter().map(|partner| partner.number).collect();
+                    let partners: Vec<HostNumber> =
+                        watch.partners.iter().map(|partner| partner.number).collect();
                     format!("{host} ({}) is told watch {}: {partners:?}", watch.own_number, watch.generation)
                 });
                 match self.connection_of(identity) {

@@ -207,7 +207,12 @@ impl World {
         for round in 0..count {
             for sender in &senders {
                 let key = self.random.next();
-                let sealed = Sealed { sender: *sender, key, counter: u64::from(round) + 1_000_000, beat: (round % 5) as u8 };
+                let sealed = Sealed {
+                    sender: *sender,
+                    key,
+                    counter: u64::from(round) + 1_000_000,
+                    beat: (round % 5) as u8,
+                };
                 let at = self.now + self.random.below(2_000_000);
                 self.queue.push(at, Event::Packet { from: machine, to: address, sealed });
             }

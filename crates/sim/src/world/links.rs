@@ -218,8 +218,11 @@ impl World {
         let (machine, life, cma_life) = (link.machine, link.life, link.cma_life);
         let host_open = link.host_open && self.life(machine) == Some(life);
         let cma_open = link.cma_open && self.cma.life == cma_life && self.cma.running();
-        let sender_lives =
-            if down { self.cma.life == cma_life && self.cma.running() } else { self.life(machine) == Some(life) };
+        let sender_lives = if down {
+            self.cma.life == cma_life && self.cma.running()
+        } else {
+            self.life(machine) == Some(life)
+        };
         if !sender_lives {
             // Its kernel forgot what it had not sent yet.
             let pipe_owner_gone = if down { !host_open } else { !cma_open };
@@ -239,7 +242,11 @@ impl World {
         let receiver_open = if down { host_open } else { cma_open };
         if !receiver_open {
             // An endpoint answers what it does not know with a reset.
-            return if self.network.open(to, from) { self.lost(number, down) } else { self.again(number, down) };
+            return if self.network.open(to, from) {
+                self.lost(number, down)
+            } else {
+                self.again(number, down)
+            };
         }
         if down && self.defer(machine, || Event::Stream { link: number, down }) {
             return;

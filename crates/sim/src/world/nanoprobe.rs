@@ -220,7 +220,9 @@ impl World {
                 match output {
                     observer::Output::Send { to, beat } => self.send_beat(machine, &mut process, to, beat),
                     observer::Output::Try { to } => self.try_partner(machine, &process, to),
-                    observer::Output::Tell { generation, observation } => told.push((generation, observation)),
+                    observer::Output::Tell { generation, observation } => {
+                        told.push((generation, observation))
+                    }
                 }
             }
             if !told.is_empty() {

@@ -27,22 +27,29 @@ pub struct Steady {
 impl World {
     /// Lets time pass and counts what is sent.
     pub fn measure(&mut self, time: Duration) -> Steady {
+        self.measure_each(time).0
+    }
+
+    /// Also the heartbeats a second of each machine that runs.
+    fn measure_each(&mut self, time: Duration) -> (Steady, Vec<(Node, f64)>) {
         let before: Vec<u64> = self.machines.iter().map(|host| host.traffic.packets).collect();
         let cma = |world: &Self| world.cma.messages + world.cma.packets + world.links.dialled;
         let cma_before = cma(self);
         self.run(time);
         let seconds = time.as_secs_f64();
-        let sent = |(host, before): (&crate::machine::Machine, &u64)| {
-            host.process.is_some().then(|| (host.traffic.packets - before) as f64 / seconds)
-        };
-        let rates: Vec<f64> = self.machines.iter().zip(&before).filter_map(sent).collect();
-        let mean = rates.iter().sum::<f64>() / (rates.len().max(1) as f64);
-        Steady {
+        let each: Vec<(Node, f64)> = (0..)
+            .zip(self.machines.iter().zip(&before))
+            .filter(|(_, (host, _))| host.process.is_some())
+            .map(|(node, (host, before))| (node, (host.traffic.packets - before) as f64 / seconds))
+            .collect();
+        let mean = each.iter().map(|(_, rate)| rate).sum::<f64>() / (each.len().max(1) as f64);
+        let steady = Steady {
             packets_per_host_second: mean,
-            most_packets_per_second: rates.iter().copied().fold(0.0, f64::max),
+            most_packets_per_second: each.iter().map(|(_, rate)| *rate).fold(0.0, f64::max),
             bytes_per_host_second: mean * PACKET_BYTES,
             cma_events_per_minute: (cma(self) - cma_before) as f64 * 60.0 / seconds,
-        }
+        };
+        (steady, each)
     }
 
     pub(crate) fn check(&mut self) {
@@ -76,14 +83,20 @@ impl World {
         }
     }
 
-    /// For a site where nothing is wrong: what is sent is what is promised.
+    /// For a site where nothing is wrong: every host sends one heartbeat in each interval to each partner, nothing else,
+    /// and nothing to the CMA. Where packets are lost, probes and their answers come on top.
     pub fn check_steady(&mut self, time: Duration) -> Steady {
-        let steady = self.measure(time);
+        let (steady, each) = self.measure_each(time);
         let beats = 1000.0 / f64::from(self.setup.config.interval_milliseconds);
-        // A lost heartbeat leads to a probe and its answer, at both ends.
         let lost = f64::from(self.network.weather.loss) / 1e6;
-        if steady.most_packets_per_second > 4.0 * beats * (1.05 + 4.0 * lost) {
-            let text = format!("a host sends {:.2} heartbeats a second", steady.most_packets_per_second);
+        let odd = each.into_iter().find(|(node, rate)| {
+            let process = self.machines[*node as usize].process.as_ref();
+            let expected = process.map_or(0.0, |process| process.peers.current.len() as f64 * beats);
+            let most = expected * (1.1 + 4.0 * lost);
+            *rate > most || *rate < expected * 0.9
+        });
+        if let Some((node, rate)) = odd {
+            let text = format!("machine {node} sends {rate:.2} heartbeats a second");
             self.ledger.violate(Kind::Steady, self.now, text);
         }
         let watched_by_cma = self.cma.own_peers().is_some_and(|peers| !peers.current.is_empty());
