@@ -39,7 +39,7 @@ pub struct Findings<'a> {
     /// Whether the service of a monitor was removed or switched off on purpose; asked of those that vanished. The text is
     /// the systemd unit that its process ran in, if there was one.
     pub is_removed: &'a dyn Fn(&Monitor, Option<&str>) -> bool,
-    /// Program → the systemd unit that it runs in.
+    /// Process key → the systemd unit that it runs in.
     pub units: &'a BTreeMap<String, String>,
 }
 
@@ -154,7 +154,7 @@ impl Plan {
         self.drop_missing(&chosen, findings, moment, &mut changes);
         for (name, monitor) in chosen {
             let unit = match &monitor.target {
-                Target::Service { pathname, .. } => findings.units.get(pathname).cloned(),
+                Target::Service { process, .. } => findings.units.get(process).cloned(),
                 Target::Host => None,
             };
             let soon = moment.now + spread(&monitor);

@@ -237,7 +237,7 @@ fn another_address_is_told_without_a_change_of_state() {
 fn after_a_reboot_what_does_not_come_back_is_missed() {
     let mut plan = Plan::new(SETTINGS);
     let (a, b) = (service(Class::Tcp, "a", 1), service(Class::Tcp, "b", 2));
-    let units = BTreeMap::from([("/usr/sbin/a".to_owned(), "a.service".to_owned())]);
+    let units = BTreeMap::from([(format!("a:{:032x}", 1), "a.service".to_owned())]);
     let found = Found { units, ..Found::of(&[a.clone(), b.clone()]) };
     found.set(&mut plan, &[a.clone(), b.clone()], at(0));
     run(&mut plan, at(15), &Outcome::up("fine"));
