@@ -1,3 +1,5 @@
+//! The classes against real programs and servers: good, odd, hanging and hostile ones.
+
 use super::super::state::Level;
 use super::super::testing::service;
 use super::*;

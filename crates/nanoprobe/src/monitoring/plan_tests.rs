@@ -1,3 +1,5 @@
+//! Which monitors there are, which runs next, and what survives.
+
 use super::super::state::{FLAP_WINDOW, State};
 use super::super::testing::service;
 use super::*;

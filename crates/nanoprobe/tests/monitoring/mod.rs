@@ -54,7 +54,9 @@ fn free_port() -> u16 {
 fn states(store: &Store, port: u16) -> Vec<String> {
     let place = format!("127.0.0.1:{port}");
     let is_ours = |document: &Value| {
+        // Of a process that is just dying, the port may be seen without it, and belong to nobody for a moment.
         document["discovertype"] == "monitor"
+            && document["data"]["agent"] == "own-web"
             && document["data"]["listen"].as_array().is_some_and(|list| list.contains(&Value::from(&*place)))
     };
     let ours: Vec<&String> = (store.reports.iter())
