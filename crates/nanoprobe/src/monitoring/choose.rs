@@ -84,8 +84,8 @@ pub fn choose(job: Job) -> Chosen {
     let removed = missing
         .filter(|(monitor, unit)| {
             let live = |unit: &str| {
-                let state = unit_state(Path::new(systemd::SOCKET), unit, SYSTEMD_LIMIT);
-                state.ok().filter(|_| is_running_system)
+                let ask = || unit_state(Path::new(systemd::SOCKET), unit, SYSTEMD_LIMIT).ok();
+                is_running_system.then(ask).flatten()
             };
             is_removed(monitor, unit.as_deref(), &services, &host_root, live)
         })

@@ -278,7 +278,8 @@ impl Plan {
                 continue;
             };
             let is_here = findings.listening.contains(process);
-            let successor = fresh.iter().position(|new| is_moved(monitor, new));
+            let successor =
+                fresh.iter().position(|new| is_moved(monitor, entry.unit.as_deref(), new, findings.units));
             let since = *entry.vanished.get_or_insert(moment.wall);
             if monitor.class == Class::NeverMon
                 || is_here
@@ -316,15 +317,27 @@ impl Entry {
     }
 }
 
-/// The same program under the same agent, at another port or with other arguments.
-fn is_moved(old: &Monitor, new: &Monitor) -> bool {
-    let path = |monitor: &Monitor| match &monitor.target {
-        Target::Service { pathname, .. } => Some(pathname.clone()),
-        Target::Host => None,
+/// The same program in the same unit under the same agent, at another port or with other arguments.
+fn is_moved(old: &Monitor, unit: Option<&str>, new: &Monitor, units: &BTreeMap<String, String>) -> bool {
+    let (Target::Service { pathname, .. }, Target::Service { process, pathname: path, .. }) =
+        (&old.target, &new.target)
+    else {
+        return false;
     };
+    // What nobody knows by more than an interpreter may be anything.
+    let is_anything = unit.is_none() && old.rule.starts_with("fallback:") && is_interpreter(pathname);
     (old.class, &old.agent, &old.provider) == (new.class, &new.agent, &new.provider)
-        && path(old).is_some()
-        && path(old) == path(new)
+        && pathname == path
+        && unit == units.get(process).map(String::as_str)
+        && !is_anything
+}
+
+/// Whether a program runs other people's programs.
+fn is_interpreter(pathname: &str) -> bool {
+    const NAMES: [&str; 11] =
+        ["python", "perl", "ruby", "node", "java", "php", "dotnet", "mono", "beam", "bash", "lua"];
+    let name = pathname.rsplit('/').next().unwrap_or_default();
+    NAMES.iter().any(|known| name.starts_with(known))
 }
 
 /// Whether what is said about the monitor changes.

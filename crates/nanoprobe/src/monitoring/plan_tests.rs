@@ -195,6 +195,35 @@ fn a_service_that_moved_is_no_outage() {
 }
 
 #[test]
+fn another_service_of_the_same_program_is_no_successor() {
+    let java = |port: u16, rule: &str| Monitor {
+        target: Target::Service {
+            process: format!("java:{port}"),
+            pathname: "/usr/bin/java".into(),
+            listen: vec![],
+        },
+        rule: rule.into(),
+        ..service(Class::Tcp, "java", port)
+    };
+    let unit = |port: u16, unit: &str| (format!("java:{port}"), unit.to_owned());
+    for (rule, units, is_successor) in [
+        ("fallback:tcp", vec![], false),
+        ("kafka.mrule", vec![], true),
+        ("fallback:tcp", vec![unit(1, "a.service"), unit(2, "a.service")], true),
+        ("fallback:tcp", vec![unit(1, "a.service"), unit(2, "b.service")], false),
+        ("kafka.mrule", vec![unit(1, "a.service")], false),
+        ("kafka.mrule", vec![unit(2, "a.service")], false),
+    ] {
+        let mut plan = Plan::new(SETTINGS);
+        let (old, new) = ([java(1, rule)], [java(2, rule)]);
+        let units: BTreeMap<String, String> = units.into_iter().collect();
+        Found { units: units.clone(), ..Found::of(&old) }.set(&mut plan, &old, at(0));
+        let changes = Found { units: units.clone(), ..Found::of(&new) }.set(&mut plan, &new, at(1));
+        assert_eq!(!gone(&changes).is_empty(), is_successor, "{rule} {units:?}");
+    }
+}
+
+#[test]
 fn one_newcomer_succeeds_one_that_is_missing() {
     let mut plan = Plan::new(SETTINGS);
     let same = |port| Monitor {
