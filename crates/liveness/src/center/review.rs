@@ -47,6 +47,10 @@ impl Center {
         self.ask_further(now);
         let sorted = self.sort(now);
         let mut wait = self.judge(now, sorted);
+        // Who is looked at for the sake of others is of no interest without them.
+        if self.cases.values().all(|case| case.said.is_empty()) {
+            self.cases.clear();
+        }
         self.look_at_witnesses(now);
         self.widen(now);
         if self.cases.is_empty() {
@@ -76,7 +80,7 @@ impl Center {
     /// A case that nobody can decide is closed after this; whoever still hears nothing says so again. What is ripe was
     /// judged before.
     fn undecided(&self) -> Duration {
-        self.longest_gathering() + self.patience()
+        self.longest_gathering() + self.patience() * 3
     }
 
     /// Closed without a verdict; the accusers are not listened to for a while.
