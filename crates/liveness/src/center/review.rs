@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Beyond two bursts of probes: for the way of question and answer.
 const WAY: Duration = Duration::from_millis(100);
 /// An outage that is still found to be larger is told after this all the same.
-const LONGEST_GATHERING: Duration = Duration::from_secs(10);
+const LONGEST_GATHERING: Duration = Duration::from_secs(30);
 /// Hosts further on that are looked at when neighbours are silent together: at first, and at most at a time.
 const FIRST_WIDTH: usize = 8;
 const MOST_AT_ONCE: usize = 256;

@@ -15,7 +15,7 @@ const CUT_OFF_AGAIN: Duration = Duration::from_secs(60);
 /// Hosts of whom the last answer is remembered.
 const REMEMBERED: usize = 8;
 /// For how long it means something to have got through to a host: for as long as an outage is looked at.
-const REACHED: Duration = Duration::from_secs(20);
+const REACHED: Duration = Duration::from_secs(40);
 /// Hosts that are gone through to find one to try.
 const SEARCHED: usize = 10_000;
 
