@@ -182,8 +182,14 @@ impl Roster {
         if restarted || moved {
             let partners = self.rings.partners(number);
             self.changed(now, partners);
-            // Kept, and told to the CMA's own observer if that is its partner.
-            self.changed(now, [number]);
+            if self.own_partner == Some(number) {
+                // The CMA's own observer sends there.
+                self.changed(now, [number]);
+            } else if !self.waiting.contains(&number)
+                && let Some(member) = self.member(number)
+            {
+                outputs.push_back(Output::Keep(member.clone()));
+            }
         }
         Some(Registered { number, restarted })
     }
