@@ -3,12 +3,16 @@
 use model::config::{AgentConfig, CmaConfig};
 use model::paths::SitePaths;
 use model::{Designation, DocumentHash};
+use monitors::MonitorRuleProblem;
 use rules::{EffectiveSet, OperatingSystem, Rule, RuleProblem, RuleSets};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use store::query::{Queries, QueryProblem};
 use tokio::sync::watch;
 
+/// Of all monitor rules that nanoprobes are sent, which come with every change of the configuration.
+const MAX_MONITOR_RULES_BYTES: usize = 512 * 1024;
 /// Set that counts where the configured one does not exist.
 const LAST_RESORT: &str = "BASE";
 
@@ -20,8 +24,10 @@ pub struct Knowledge {
     pub rule_problems: Vec<RuleProblem>,
     pub queries: Queries,
     pub query_problems: Vec<QueryProblem>,
-    /// The site's own monitor rules: file name → text. Nanoprobes read them.
+    /// The site's own monitor rules: file name → text. Nanoprobes read them; those that every program has inside are
+    /// not in it.
     pub monitor_rules: BTreeMap<String, String>,
+    pub monitor_rule_problems: Vec<MonitorRuleProblem>,
     /// Changes when any result could.
     pub fingerprint: String,
 }
@@ -33,6 +39,8 @@ impl Knowledge {
         let mut knowledge = Self::new(config, sets, problems);
         (knowledge.queries, knowledge.query_problems) =
             Queries::load(&[site.shared("queries"), site.site("queries")]);
+        (knowledge.monitor_rules, knowledge.monitor_rule_problems) =
+            monitor_rules(&[site.shared("monrules"), site.site("monrules")]);
         knowledge
     }
 
@@ -50,6 +58,7 @@ impl Knowledge {
             queries: Queries::default(),
             query_problems: Vec::new(),
             monitor_rules: BTreeMap::new(),
+            monitor_rule_problems: Vec::new(),
         }
     }
 
@@ -102,8 +111,33 @@ impl Knowledge {
             format!("domain {domain} wants rule set {set:?}, which does not exist; {LAST_RESORT} is used (rules.by_domain in cma.toml)")
         });
         let queries = self.query_problems.iter().map(QueryProblem::to_string);
-        self.rule_problems.iter().map(RuleProblem::to_string).chain(queries).chain(unknown).collect()
+        let monitors = self.monitor_rule_problems.iter().map(MonitorRuleProblem::to_string);
+        let rules = self.rule_problems.iter().map(RuleProblem::to_string);
+        rules.chain(queries).chain(monitors).chain(unknown).collect()
     }
+}
+
+/// What is read from directories, within bounds; a file that is wrong is told and not sent to anybody.
+fn monitor_rules(directories: &[PathBuf]) -> (BTreeMap<String, String>, Vec<MonitorRuleProblem>) {
+    let (mut texts, mut problems) = monitors::site_files(directories);
+    let mut bytes = 0;
+    texts.retain(|name, text| {
+        bytes += name.len() + text.len();
+        let fits = bytes <= MAX_MONITOR_RULES_BYTES;
+        if !fits {
+            problems.push(MonitorRuleProblem {
+                file: name.clone(),
+                line: None,
+                message: format!(
+                    "is not sent to nanoprobes: all rules have more than {MAX_MONITOR_RULES_BYTES} bytes"
+                ),
+                hint: "remove what is not needed, or put it into /etc/assimilation/monrules.d on the hosts"
+                    .into(),
+            });
+        }
+        fits
+    });
+    (texts, problems)
 }
 
 /// Whether a setting named `<what>` or `<what>/<host>` concerns this host.
@@ -165,6 +199,33 @@ mod tests {
         assert!(told("web1").contains("sshd/web1") && told("web1").contains("\"domain\":\"lab\""));
         assert!(!told("db1").contains("web1") && told("db1").contains("pam"));
         serde_json::from_str::<AgentConfig>(&told("web1")).unwrap();
+    }
+
+    #[test]
+    fn monitor_rules_of_the_site_go_to_nanoprobes_and_wrong_ones_to_the_doctor() {
+        let root = tempfile::tempdir().unwrap();
+        let site = SitePaths::new(root.path());
+        let own = site.site("monrules");
+        std::fs::create_dir_all(&own).unwrap();
+        let rule = "{\"class\": \"tcp\", \"type\": \"own\", \"prio\": \"low\", \"classconfig\": [[\"-\", \"@basename()\", \"own$\"]]}";
+        std::fs::write(own.join("own.mrule"), rule).unwrap();
+        std::fs::write(own.join("wrong.mrule"), rule.replace("prio", "priority")).unwrap();
+        let knowledge = Knowledge::load(CmaConfig::default(), &site);
+        assert_eq!(knowledge.monitor_rules.keys().collect::<Vec<_>>(), ["own.mrule"]);
+        let told: Vec<String> =
+            knowledge.problems().into_iter().filter(|problem| problem.contains("wrong.mrule:1")).collect();
+        assert_eq!(told.len(), 1, "{:?}", knowledge.problems());
+        let config: AgentConfig =
+            serde_json::from_str(&knowledge.agent_config(&Designation::new("web1").unwrap())).unwrap();
+        assert_eq!(config.monitor_rules["own.mrule"], rule);
+        // All together must not fill a message.
+        for number in 0..12 {
+            let text = format!("{rule}{}", " ".repeat(60_000));
+            std::fs::write(own.join(format!("big{number:02}.mrule")), text).unwrap();
+        }
+        let knowledge = Knowledge::load(CmaConfig::default(), &site);
+        assert!(knowledge.monitor_rules.len() == 8, "{:?}", knowledge.monitor_rules.keys());
+        assert!(knowledge.problems().iter().any(|problem| problem.contains("is not sent to nanoprobes")));
     }
 
     #[test]

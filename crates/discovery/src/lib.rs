@@ -11,6 +11,7 @@ mod idle;
 mod parse;
 pub mod reference;
 mod run;
+pub mod systemd;
 
 pub use host::{
     Attributes, Directory, Entry as DirectoryEntry, Host, HostFile, Kind, Problem, ReadError, Touched,
@@ -19,6 +20,7 @@ pub use idle::take_helper_time;
 use model::GraphFacts;
 pub use model::config::Schedule;
 pub use model::envelope::Envelope;
+pub use parse::mask_secrets;
 pub use run::run;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

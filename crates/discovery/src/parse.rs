@@ -17,9 +17,11 @@ pub mod people;
 pub mod presence;
 pub mod shadow;
 pub mod shell_words;
+pub mod ssh_lines;
 pub mod sshd_keywords;
 pub mod sudoers_lines;
 pub mod support;
+pub mod sysctl_files;
 pub mod systemd_conf;
 #[cfg(test)]
 pub mod testing;

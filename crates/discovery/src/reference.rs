@@ -9,7 +9,7 @@ pub fn explanation(discovery: &Discovery) -> String {
     let mut text =
         format!("# {}: {}\n\n{}\n", discovery.name, discovery.description, discovery.documentation);
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "Runs {}.", how_often(discovery.schedule, discovery.trigger));
+    let _ = writeln!(text, "Runs {}.", often(discovery));
     for instance in discovery.instances {
         let _ = writeln!(text, "Instance {}{}", instance.name, about_instance(discovery, instance));
     }
@@ -35,7 +35,7 @@ pub fn reference_text() -> String {
             discovery.name,
             cell(discovery.description),
             instances.join("<br>"),
-            how_often(discovery.schedule, discovery.trigger),
+            often(discovery),
             cell(&first_sentence(discovery.documentation)),
         );
     }
@@ -51,6 +51,14 @@ fn about_instance(discovery: &Discovery, instance: &Instance) -> String {
         let _ = write!(text, ", {name}={value}");
     }
     text
+}
+
+/// What has no instance and no rhythm is made by the nanoprobe when there is something to tell.
+fn often(discovery: &Discovery) -> String {
+    if discovery.instances.is_empty() && discovery.schedule.repeat_seconds == 0 {
+        return "with each change".into();
+    }
+    how_often(discovery.schedule, discovery.trigger)
 }
 
 fn how_often(schedule: Schedule, trigger: Trigger) -> String {

@@ -24,8 +24,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// like anybody.
 const STOPPING_PATIENCE: Duration = Duration::from_secs(5);
 const STOPPED_FOR_LONG: Duration = Duration::from_secs(15);
-/// A line that loses packets is worth one word in a while.
+/// A line that loses packets is worth one word in a while, but not a single lost heartbeat: at a large site one is lost at
+/// every moment.
 const LATE_PAUSE: Duration = Duration::from_secs(300);
+const LATE_PROBES: u32 = 3;
 /// Probes that a host must have left unanswered before its refusal of the port is believed.
 const PROBES_BEFORE_REFUSAL: u32 = 2;
 /// The doubt of one that hears nobody: limits are twice as long.
@@ -370,7 +372,8 @@ impl Observer {
             _ if question.is_some() => Some(Sight::Alive),
             Phase::Probing { .. } => {
                 let told = partner.told_late.is_some_and(|told| now.saturating_sub(told) < LATE_PAUSE);
-                let late = !told && partner.silent_for(now) >= timing.suspect;
+                let late =
+                    !told && partner.probes >= LATE_PROBES && partner.silent_for(now) >= timing.suspect;
                 if late {
                     partner.told_late = Some(now);
                 }

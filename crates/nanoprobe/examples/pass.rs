@@ -52,10 +52,11 @@ async fn main() -> Result<(), Failure> {
             let Some(task) = tasks.get_mut(&instance) else { continue };
             task.parameters.extend(parameters.clone());
             let started = Instant::now();
-            let finished = once(&mut collector, &mut results, &instance, task).await?;
+            let known = hashes.get(&instance).copied();
+            let finished = once(&mut collector, &mut results, &instance, task, known).await?;
             let (cpu, seconds) = (finished.cpu.as_secs_f64(), started.elapsed().as_secs_f64());
             println!("{pass} {instance} {cpu:.6} {seconds:.6}");
-            let hash = finished.result?.hash;
+            let hash = finished.result?.hash();
             if hashes.insert(instance.clone(), hash).is_some_and(|before| before != hash) {
                 changed.push(instance);
             }
@@ -70,9 +71,10 @@ async fn once(
     results: &mut UnboundedReceiver<Finished>,
     instance: &str,
     task: &Task,
+    known: Option<DocumentHash>,
 ) -> Result<Finished, Failure> {
     let timeout = Duration::from_secs(task.schedule.timeout_seconds);
-    collector.start(instance, task.work.clone(), task.parameters.clone(), timeout)?;
+    collector.start(instance, task.work.clone(), task.parameters.clone(), timeout, known)?;
     let finished = results.recv().await.ok_or("the collector is gone")?;
     collector.settle(&finished);
     Ok(finished)

@@ -7,7 +7,7 @@ use model::Envelope;
 use model::paths::SitePaths;
 use output::{Format, Rows, note};
 use rules::{EffectiveSet, OperatingSystem, Points, Rule, RuleResult, RuleSets, Status};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -204,9 +204,11 @@ impl<'a> Documents<'a> {
         let Some((discovery, used)) = discovery::find(instance) else {
             return (Arc::new(json!({"NODATA": "the discovery gave nothing"})), instance.to_owned());
         };
-        // No kernel runs in an image: there the files that will set the kernel's parameters are judged.
         if discovery.name == RUNNING_KERNEL && !self.is_running {
-            return (self.collect(KERNEL_FILES).0, discovery.name.to_owned());
+            let files = self.collect(KERNEL_FILES).0;
+            let kernel = (Arc::new(kernel_of_files(&files)), discovery.name.to_owned());
+            self.found.insert(instance.to_owned(), kernel.clone());
+            return kernel;
         }
         if discovery.is_expensive() && !self.deep {
             return (Arc::new(not_looked_at(discovery)), discovery.name.to_owned());
@@ -236,6 +238,18 @@ impl<'a> Documents<'a> {
         let others = names.into_iter().filter(|name| *name != own);
         others.filter_map(|name| Some((name.to_owned(), self.data_of_type(name)?))).collect()
     }
+}
+
+/// No kernel runs in an image: there the files that will set the kernel's parameters stand for what it has, and are
+/// what is configured as well. `files` is the document of `sysctl_conf`, in which a name with a dot is a parameter.
+fn kernel_of_files(files: &Value) -> Value {
+    let mut kernel = files.clone();
+    if let Some(data) = kernel.as_object_mut().filter(|data| !data.contains_key("NODATA")) {
+        let configured: Map<String, Value> =
+            data.iter().filter(|(name, _)| name.contains('.')).map(|(k, v)| (k.clone(), v.clone())).collect();
+        data.insert("_configured".into(), Value::Object(configured));
+    }
+    kernel
 }
 
 fn not_looked_at(discovery: &Discovery) -> Value {

@@ -69,6 +69,19 @@ pub enum Command {
     /// Judge this host (or the file tree of --host-root) by a rule set, once; needs neither CMA nor keys. Exit status 2
     /// when a rule fails
     Audit(AuditArgs),
+    /// List what would look after the services of this host, once; needs neither CMA nor keys. Exit status 2 when a check
+    /// finds something down
+    Monitors(MonitorsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct MonitorsArgs {
+    /// Also run each check once, and tell what it says
+    #[arg(long)]
+    pub check: bool,
+    /// Output format [default: table on a terminal, else script]
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<output::Format>,
 }
 
 #[derive(Debug, Args)]

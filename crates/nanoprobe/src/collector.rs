@@ -40,6 +40,8 @@ pub struct Job {
     pub work: Work,
     pub parameters: Parameters,
     pub timeout: Duration,
+    /// Of the document that is there already; one that equals it need not be compressed.
+    pub known: Option<DocumentHash>,
 }
 
 /// A document ready for the queue.
@@ -50,13 +52,31 @@ pub struct Document {
     pub body: Vec<u8>,
 }
 
+/// What a run found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    Document(Document),
+    /// The document whose hash was known when the run began.
+    Known(DocumentHash),
+}
+
+impl Found {
+    /// Of the canonical text.
+    pub fn hash(&self) -> DocumentHash {
+        match self {
+            Found::Document(document) => document.hash,
+            Found::Known(hash) => *hash,
+        }
+    }
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Finished {
     pub number: u64,
     pub instance: String,
     /// The document, or one sentence that says why there is none.
-    pub result: Result<Document, String>,
+    pub result: Result<Found, String>,
     pub interest: Interest,
     /// Processor time: of the thread for native discoveries, of the child processes for executables.
     pub cpu: Duration,
@@ -113,7 +133,7 @@ impl Collector {
         }
     }
 
-    /// Starts a run; to be called when [`Collector::is_free`].
+    /// Starts a run; to be called when [`Collector::is_free`]. `known`: the hash of the last document.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -123,6 +143,7 @@ impl Collector {
         work: Work,
         parameters: Parameters,
         timeout: Duration,
+        known: Option<DocumentHash>,
     ) -> std::io::Result<()> {
         let number = self.next;
         self.next += 1;
@@ -131,7 +152,7 @@ impl Collector {
             Work::Native(discovery) => may_take_long(discovery).then_some("long discovery"),
         };
         let native = matches!(work, Work::Native(_));
-        let job = Job { number, instance: instance.into(), work, parameters, timeout };
+        let job = Job { number, instance: instance.into(), work, parameters, timeout, known };
         let (host_root, state) = (self.host_root.clone(), self.state.clone());
         let results = self.results.clone();
         if let Some(name) = own_thread {
@@ -206,11 +227,11 @@ impl Collector {
 /// # Errors
 /// It is larger than a CMA takes.
 pub fn pack(envelope: &Envelope) -> Result<Document, String> {
-    pack_text(&envelope.canonical())
+    let text = envelope.canonical();
+    pack_text(&text, DocumentHash::of(text.as_bytes()))
 }
 
-fn pack_text(text: &str) -> Result<Document, String> {
-    let hash = DocumentHash::of(text.as_bytes());
+fn pack_text(text: &str, hash: DocumentHash) -> Result<Document, String> {
     let body = wire::body::compress(text.as_bytes()).map_err(|error| error.to_string())?;
     Ok(Document { hash, body })
 }
@@ -288,7 +309,11 @@ fn run(job: &Job, host_root: &std::path::Path, state: Option<PathBuf>) -> Finish
         let text = envelope.canonical();
         // A tree of values takes several times the memory of its text, and compressing takes memory too.
         drop(envelope);
-        pack_text(&text)
+        let hash = DocumentHash::of(text.as_bytes());
+        if job.known == Some(hash) {
+            return Ok(Found::Known(hash));
+        }
+        pack_text(&text, hash).map(Found::Document)
     });
     let cpu = thread_time().saturating_sub(before) + children + discovery::take_helper_time();
     Finished { number: job.number, instance: job.instance.clone(), result, interest, cpu, seen }
@@ -351,16 +376,29 @@ mod tests {
         let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
         let mut collector = Collector::new(root.path().into(), sender);
         let work = Work::Native(&READING);
-        collector.start("one", work.clone(), Parameters::new(), Duration::from_secs(9)).unwrap();
+        collector.start("one", work.clone(), Parameters::new(), Duration::from_secs(9), None).unwrap();
         assert!(!collector.is_free(&work));
         let finished = results.recv().await.unwrap();
         assert!(collector.settle(&finished) && collector.is_free(&work));
-        let document = finished.result.unwrap();
+        let Found::Document(document) = finished.result.unwrap() else { panic!("nothing was known") };
         let text = wire::body::decompress(&document.body).unwrap();
         assert_eq!(DocumentHash::of(&text), document.hash);
         assert!(String::from_utf8(text).unwrap().contains(r#""text":"x""#));
         assert!(finished.interest.files.iter().any(|file| file.ends_with("etc/example")));
-        collector.start("busy", Work::Native(&BUSY), Parameters::new(), Duration::from_secs(9)).unwrap();
+        let (seconds, known) = (Duration::from_secs(9), Some(document.hash));
+        collector.start("one", work.clone(), Parameters::new(), seconds, known).unwrap();
+        let finished = results.recv().await.unwrap();
+        assert!(collector.settle(&finished));
+        assert_eq!(finished.result, Ok(Found::Known(document.hash)), "nothing was compressed");
+        std::fs::write(root.path().join("etc/example"), "y").unwrap();
+        collector.start("one", work.clone(), Parameters::new(), seconds, known).unwrap();
+        let finished = results.recv().await.unwrap();
+        assert!(collector.settle(&finished));
+        let changed = finished.result.unwrap();
+        assert!(matches!(&changed, Found::Document(changed) if changed.hash != document.hash), "{changed:?}");
+        collector
+            .start("busy", Work::Native(&BUSY), Parameters::new(), Duration::from_secs(9), None)
+            .unwrap();
         let cost = results.recv().await.unwrap().cpu;
         assert!(cost > Duration::from_millis(5) && cost < Duration::from_millis(100), "{cost:?}");
     }
@@ -372,7 +410,7 @@ mod tests {
         for i in 0..MAX_STUCK {
             let work = Work::Native(&HANGING);
             assert!(collector.is_free(&work));
-            collector.start(&format!("h{i}"), work, Parameters::new(), Duration::ZERO).unwrap();
+            collector.start(&format!("h{i}"), work, Parameters::new(), Duration::ZERO, None).unwrap();
             assert!(!collector.abandon("other"));
             assert!(collector.abandon(&format!("h{i}")));
         }
@@ -385,7 +423,7 @@ mod tests {
         }
         let work = Work::Native(&READING);
         assert!(collector.is_free(&work));
-        collector.start("again", work, Parameters::new(), Duration::ZERO).unwrap();
+        collector.start("again", work, Parameters::new(), Duration::ZERO, None).unwrap();
         assert_eq!(results.recv().await.unwrap().instance, "again");
     }
 
@@ -406,9 +444,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut collector = Collector::new("/".into(), sender).with_state(state.path().into());
         let (long, short) = (Work::Native(&LONG), Work::Native(&READING));
-        collector.start("long", long.clone(), Parameters::new(), Duration::ZERO).unwrap();
+        collector.start("long", long.clone(), Parameters::new(), Duration::ZERO, None).unwrap();
         assert!(!collector.is_free(&long) && collector.is_free(&short));
-        collector.start("short", short.clone(), Parameters::new(), Duration::ZERO).unwrap();
+        collector.start("short", short.clone(), Parameters::new(), Duration::ZERO, None).unwrap();
         let finished = results.recv().await.unwrap();
         assert_eq!(finished.instance, "short");
         assert!(collector.settle(&finished) && collector.is_free(&short) && !collector.is_free(&long));
@@ -417,7 +455,7 @@ mod tests {
         LONG_RELEASE.store(true, Ordering::Relaxed);
         let late = results.recv().await.unwrap();
         assert!(!collector.settle(&late), "a late result is dropped");
-        collector.start("long", long.clone(), Parameters::new(), Duration::ZERO).unwrap();
+        collector.start("long", long.clone(), Parameters::new(), Duration::ZERO, None).unwrap();
         let finished = results.recv().await.unwrap();
         assert!(collector.settle(&finished) && collector.is_free(&long));
     }

@@ -3,7 +3,7 @@
 use model::paths::SitePaths;
 use nanoprobe::agent::start;
 use nanoprobe::cli::{Cli, Command, Parsed, parse};
-use nanoprobe::{audit, discover};
+use nanoprobe::{audit, discover, monitoring};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -24,6 +24,9 @@ fn run(cli: &Cli) -> u8 {
     }
     if let Some(Command::Audit(arguments)) = &cli.command {
         return audit::run(arguments, &SitePaths::new(&cli.root), &cli.host_root);
+    }
+    if let Some(Command::Monitors(arguments)) = &cli.command {
+        return monitoring::by_hand::run(arguments, &SitePaths::new(&cli.root), &cli.host_root);
     }
     if cli.agent.status {
         let (text, code) = start::status(cli);

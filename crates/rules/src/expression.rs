@@ -14,11 +14,11 @@ mod recorder;
 mod reference;
 
 pub use functions::{Function, FunctionExample, function, functions};
+pub use pattern::Pattern;
 pub use recorder::{MAXIMUM_RECORDED_NAMES, MAXIMUM_RECORDED_VALUE_BYTES};
 pub use reference::reference_text;
 
 use operand::Operand;
-use pattern::Pattern;
 use recorder::Recorder;
 use serde_json::Value;
 use std::fmt;

@@ -295,7 +295,7 @@ fn check_word(what: &str, word: &str) -> Result<(), String> {
 }
 
 /// Blanks in place of `#` comments and of commas before a closing bracket; all positions stay.
-fn without_comments(text: &str) -> String {
+pub fn without_comments(text: &str) -> String {
     let mut plain: Vec<char> = Vec::with_capacity(text.len());
     let (mut in_text, mut escaped, mut in_comment) = (false, false, false);
     // Where the last comma stands, if only blanks follow it so far.

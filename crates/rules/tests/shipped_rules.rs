@@ -2,8 +2,8 @@
 
 use rules::rule_set::CATALOGUE;
 use rules::{OperatingSystem, Points, RuleSets, Status, evaluate};
-use serde_json::json;
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 #[test]
 fn every_shipped_rule_is_good() {
@@ -110,4 +110,76 @@ fn martian_packets_fail_with_low_severity() {
         assert!(base.find(name).iter().any(|rule| rule.id == "nist_V-38528"), "{name}");
         assert!(sets.find(name).iter().any(|rule| rule.id == "nist_V-38528"), "{name}");
     }
+}
+
+/// What the benchmarks ask of a kernel setting holds after the next boot, too: a set that judges the running value of
+/// one also judges what is written down, in the same rule or in one beside it.
+#[test]
+fn benchmarks_ask_for_the_running_value_and_the_written_one() {
+    let (sets, _) = RuleSets::load(&[]);
+    let mut wrong = Vec::new();
+    let mut judged = 0;
+    for set in sets.iter().filter(|set| set.name().starts_with("cis-") || set.name().starts_with("stig-")) {
+        let rules = || set.rules().filter(|rule| rule.discovery == "proc_sys");
+        let names: BTreeSet<&str> = rules().flat_map(|rule| names_in(&rule.expression.text)).collect();
+        for name in names.iter().filter(|name| !name.starts_with("_configured.")) {
+            // Read-only, and not there in today's kernels: no file can set them.
+            if ["crypto.fips_enabled", "kernel.exec-shield"].contains(name) {
+                continue;
+            }
+            judged += 1;
+            if !names.contains(format!("_configured.{name}").as_str()) {
+                wrong.push(format!("{}: {name}", set.name()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "nothing asks for what is written down about\n{}", wrong.join("\n"));
+    assert!(judged > 150, "{judged}");
+}
+
+/// The names of an expression without the `$` and what is behind them in brackets.
+fn names_in(expression: &str) -> impl Iterator<Item = &str> {
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c));
+    expression.split('$').skip(1).map(move |rest| rest.split(ends).next().unwrap_or(rest))
+}
+
+#[test]
+fn a_failure_tells_which_half_is_missing() {
+    let (sets, _) = RuleSets::load(&[]);
+    let set = sets.effective("cis-debian12").expect("the set");
+    let key = "net.ipv4.conf.default.log_martians";
+    let rules = set.rules_for("_auto_proc_sys", "proc_sys");
+    let judge = |data: Value| {
+        let results = evaluate(rules, &data, &Points::new());
+        let result = results.into_iter().find(|r| r.id == "sysctl_net_ipv4_conf_default_log_martians");
+        let result = result.expect("the rule");
+        let of = |name: String| result.values.get(&name).cloned().unwrap_or_default();
+        (result.status, of(key.to_owned()), of(format!("_configured.{key}")))
+    };
+    assert_eq!(judge(json!({key: 1, "_configured": {key: 1}})), (Status::Pass, json!(1), json!(1)));
+    assert_eq!(judge(json!({key: 1, "_configured": {}})), (Status::Fail, json!(1), Value::Null));
+    assert_eq!(judge(json!({key: 0, "_configured": {key: 1}})), (Status::Fail, json!(0), json!(1)));
+    assert_eq!(judge(json!({key: 1, "_configured": {key: 0}})), (Status::Fail, json!(1), json!(0)));
+    // Written down, but closed to whoever looks: nothing is said.
+    assert_eq!(judge(json!({"_configured": {key: 1}})).0, Status::NotApplicable);
+    // A container that nothing boots has no files that would be read.
+    assert_eq!(judge(json!({key: 1})).0, Status::NotApplicable);
+}
+
+/// A kernel without IPv6 has no such settings, and an image has no kernel at all.
+#[test]
+fn settings_of_ipv6_are_not_asked_of_a_kernel_without_it() {
+    let (sets, _) = RuleSets::load(&[]);
+    let set = sets.effective("cis-debian12").expect("the set");
+    let judge = |data: Value| -> BTreeSet<Status> {
+        let results = evaluate(set.rules_for("_auto_proc_sys", "proc_sys"), &data, &Points::new());
+        let of_ipv6: Vec<_> = results.iter().filter(|r| r.id.starts_with("sysctl_net_ipv6")).collect();
+        assert!(of_ipv6.len() >= 7, "{of_ipv6:?}");
+        of_ipv6.iter().map(|result| result.status).collect()
+    };
+    let without = json!({"kernel.osrelease": "6.1", "net.ipv4.ip_forward": 0, "_configured": {}});
+    assert_eq!(judge(without), BTreeSet::from([Status::NotApplicable]));
+    let with = json!({"kernel.osrelease": "6.1", "net.ipv6.conf.all.forwarding": 0, "_configured": {}});
+    assert_eq!(judge(with), BTreeSet::from([Status::Fail]));
+    assert_eq!(judge(json!({"_configured": {}})), BTreeSet::from([Status::Fail]), "an image");
 }

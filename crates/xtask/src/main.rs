@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `compare-openscap`, `fuzz`, `tidy`, `new`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `compare-openscap`, `fuzz`, `sim`, `tidy`, `new`.
 
 mod bench;
 mod compare_openscap;
@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod new;
 mod packages;
+mod sim;
 mod test;
 mod tidy;
 
@@ -33,6 +34,8 @@ enum Command {
     CompareOpenscap(compare_openscap::Options),
     /// Every discovery that reads files, under libFuzzer.
     Fuzz(fuzz::Options),
+    /// Whole sites in one process, in virtual time: bad days, random histories, 100,000 hosts that get their power back.
+    Sim(sim::Options),
     /// Check what no compiler checks: file sizes, licences, that every extension is registered.
     Tidy,
     /// Start a new extension from a template.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::CompareOpenscap(options) => compare_openscap::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Tidy => tidy::run(),
         Command::New(options) => new::run(&options),
     };

@@ -17,6 +17,17 @@ const NEEDS: &[Need] = &[
     Need { program: "debootstrap", package: "debootstrap", reason: "a tree with a real mail server" },
     Need { program: "unshare", package: "util-linux", reason: "host names and mounts of a test's own" },
     Need { program: "time", package: "time", reason: "what a program costs, for the benchmarks' own test" },
+    Need { program: "python3", package: "python3", reason: "a service that is killed and started again" },
+    Need {
+        program: "/usr/lib/nagios/plugins/check_tcp",
+        package: "monitoring-plugins-basic",
+        reason: "plug-ins that look after services",
+    },
+    Need {
+        program: "/usr/lib/ocf/resource.d/heartbeat/Dummy",
+        package: "resource-agents",
+        reason: "OCF agents that look after services",
+    },
     Need { program: "dash", package: "dash", reason: "the sample scripts are POSIX sh" },
 ];
 

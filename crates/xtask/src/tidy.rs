@@ -118,6 +118,7 @@ fn unregistered(root: &Path, files: &[PathBuf]) -> Vec<String> {
         ("crates/cma/src/notify/channels", "rs", "pub static CHANNEL"),
         ("queries", "toml", "sql"),
         ("best_practices", "toml", ""),
+        ("monrules", "mrule", "classconfig"),
     ];
     let mut problems = Vec::new();
     for (folder, ending, must_contain) in folders {

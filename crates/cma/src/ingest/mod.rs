@@ -10,6 +10,7 @@ mod checksums;
 pub mod document;
 pub mod evaluation;
 pub mod events;
+mod monitors;
 pub mod places;
 pub mod register;
 pub mod report;

@@ -175,7 +175,7 @@ pub fn incoming(sequence: u64, instance: &str, text: &str) -> Incoming {
     document::open(report, wire::body::decompress)
 }
 
-fn removal(sequence: u64, instance: &str) -> Incoming {
+pub fn removal(sequence: u64, instance: &str) -> Incoming {
     let report = Report {
         sequence,
         instance: instance.into(),

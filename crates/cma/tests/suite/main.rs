@@ -4,6 +4,7 @@ mod calls;
 mod checksums;
 mod hostile;
 mod ingest;
+mod monitors;
 mod process;
 mod rule_choice;
 mod site;

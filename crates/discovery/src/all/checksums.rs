@@ -123,12 +123,14 @@ fn checksums(
         buffer: vec![0; PIECE_BYTES],
         unread: BTreeMap::new(),
     };
-    let mut data = Map::new();
-    for (path, identity) in wanted {
-        if let Some(sum) = work.sum(&path, identity) {
-            data.insert(path, hexadecimal(&sum).into());
-        }
-    }
+    // Collected in one go, because a map that is filled key by key compares each with many others.
+    let data: Map<String, Value> = wanted
+        .into_iter()
+        .filter_map(|(path, identity)| {
+            let sum = work.sum(&path, identity)?;
+            Some((path, hexadecimal(&sum).into()))
+        })
+        .collect();
     let unread = std::mem::take(&mut work.unread);
     drop(work);
     // What programs with sockets had and is gone may have been in a busy place such as /tmp. What was named may come.
@@ -241,10 +243,12 @@ impl Work<'_> {
 
 fn hexadecimal(sum: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    sum.iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|half| char::from(DIGITS[usize::from(half)]))
-        .collect()
+    let mut text = String::with_capacity(2 * sum.len());
+    for byte in sum {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -9,18 +9,15 @@
 //! ```
 
 use crate::parse::systemd_conf::{self, SystemdConf};
-use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
+use crate::{Discovery, Instance, documentation};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "coredump_conf",
     description: "What is kept of programs that crash",
     documentation: documentation::COREDUMP_CONF,
-    parameters: &[],
     instances: &[Instance { name: "_init_coredump_conf", parameters: &[], schedule: None }],
-    schedule: Schedule { repeat_seconds: 900, ..Schedule::DEFAULT },
-    trigger: Trigger::Files,
-    collect,
-    graph: no_graph,
+    collect: |host, _| systemd_conf::collect(host, &CONF),
+    ..systemd_conf::DISCOVERY
 };
 
 const CONF: SystemdConf = SystemdConf {
@@ -31,42 +28,21 @@ const CONF: SystemdConf = SystemdConf {
     lists: &[],
 };
 
-fn collect(host: &Host, _: &Parameters) -> Collected {
-    systemd_conf::collect(host, &CONF)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_fixtures, collect as collect_from};
+    use crate::parse::testing::check_systemd_conf;
     use serde_json::json;
 
     #[test]
-    fn fixtures() {
-        check_fixtures(&DISCOVERY);
-    }
-
-    #[test]
-    fn drop_ins_win_and_malformed_lines_are_named() {
-        let found = collect_from(
+    fn is_read_as_systemd_reads_it() {
+        let (first, then) = ("[Coredump]\nProcessSizeMax=2G\n", "[Coredump]\nProcessSizeMax=0\n");
+        check_systemd_conf(
             &DISCOVERY,
-            &[
-                ("/etc/systemd/coredump.conf", b"[Coredump]\nProcessSizeMax=2G\nnonsense\n"),
-                ("/etc/systemd/coredump.conf.d/60-site.conf", b"[Coredump]\nProcessSizeMax=0\n"),
-            ],
+            "/etc/systemd/coredump.conf",
+            first,
+            then,
+            json!({"Coredump": {"ProcessSizeMax": 0}}),
         );
-        assert_eq!(found.data, json!({"Coredump": {"ProcessSizeMax": 0}}));
-        assert_eq!(found.errors, ["/etc/systemd/coredump.conf line 3: 'nonsense' has no '='"]);
-    }
-
-    #[test]
-    fn a_host_without_it_has_nothing_to_judge() {
-        let found = collect_from(&DISCOVERY, &[("/etc/hostname", b"h")]);
-        assert!(
-            found.data["NODATA"].as_str().is_some_and(|why| why.contains("is not installed")),
-            "{}",
-            found.data
-        );
-        assert!(found.errors.is_empty());
     }
 }

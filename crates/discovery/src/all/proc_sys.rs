@@ -9,13 +9,23 @@
 //! | `net.core.flow_limit_cpu_bitmap`, `net.core.rps_default_mask` | list of hexadecimal texts |
 //! | `sunrpc.transports` | object name → port or size |
 //! | `fs.binfmt_misc.<format>` | object with `enabled`, `interpreter`, `flags`, `offset`, `magic`, `mask`, `extension` |
+//! | `_configured` | object: dotted path → the value that the files of sysctl.d(5) set at the next boot, see `sysctl_conf`. Only what they name is in it; a secret is `***` |
+//!
+//! So a rule can ask for both: what is in effect (`$net.ipv4.ip_forward`), and what will be after the next boot
+//! (`$_configured.net.ipv4.ip_forward`). `_configured` is absent in a container that no init system boots, where
+//! nothing reads these files, and where another directory than /proc/sys is looked at.
 //!
 //! Left out: empty (but for `kernel.core_pattern`) and write-only files, values that change by themselves, and secrets (the constant `SKIPPED`
-//! gives the reason for each). The directories are watched, so a `sysctl -w` is seen at once.
+//! gives the reason for each). The directories are watched, those of the files too: a `sysctl -w` is seen at once.
 //! ```json
-//! {"kernel.randomize_va_space":2,"net.ipv4.tcp_rmem":[4096,131072,6291456],"vm.overcommit_ratio":50}
+//! {"kernel.randomize_va_space":2,"net.ipv4.tcp_rmem":[4096,131072,6291456],"vm.overcommit_ratio":50,
+//!  "_configured":{"kernel.randomize_va_space":2}}
 //! ```
 
+use crate::parse::Errors;
+use crate::parse::container::container_of;
+use crate::parse::presence::any_exists;
+use crate::parse::sysctl_files::{self, Settings, exchanged, is_secret};
 use crate::{
     Collected, Directory, DirectoryEntry, Discovery, Host, Instance, Kind, Parameter, Parameters, Problem,
     Schedule, Trigger, documentation, no_graph,
@@ -42,6 +52,10 @@ pub static DISCOVERY: Discovery = Discovery {
 
 const DIRECTORY: &str = "ASSIM_discoverdir";
 const PROC_SYS: &str = "/proc/sys";
+/// What the files configure. No setting has such a name: all contain a dot.
+const CONFIGURED: &str = "_configured";
+/// Made by an init system that boots this host, and applies the files while it does.
+const BOOTED_BY: [&str; 2] = ["/run/systemd/system", "/run/openrc"];
 /// A sysctl handler writes at most a page; bitmaps of ports reach 64 KiB.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
 const MAX_VALUES: usize = 100_000;
@@ -94,7 +108,17 @@ fn collect(host: &Host, parameters: &Parameters) -> Collected {
         errors: Vec::new(),
     };
     walk.directory(&directory, 0);
+    if below == Some("") && is_booted(host) {
+        walk.configured(host);
+    }
     walk.finish(start)
+}
+
+/// Whether anything applies the files when this host starts. A machine of any kind is taken to do so.
+fn is_booted(host: &Host) -> bool {
+    // Not `host` itself: as long as it runs, a container stays one, so what tells it need not be watched.
+    let unwatched = host.another();
+    any_exists(&unwatched, &BOOTED_BY) || container_of(&unwatched).is_none()
 }
 
 struct Walk {
@@ -147,7 +171,7 @@ impl Walk {
                 let text = String::from_utf8_lossy(content);
                 if let Some(value) = value_of(&self.path, text.trim_end_matches('\0').trim()) {
                     self.bytes += self.path.len() + content.len();
-                    self.data.insert(dotted(&self.path), value);
+                    self.data.insert(exchanged(&self.path), value);
                 }
             }
             Ok(None) => self.errors.push(format!(
@@ -155,11 +179,32 @@ impl Walk {
                 directory.path_of(entry.raw())
             )),
             Err(Problem::Denied) if is_readable_by_somebody(directory, entry) => {
-                self.denied.push(dotted(&self.path))
+                self.denied.push(exchanged(&self.path))
             }
             // Gone with its interface, not meant to be read, or without a value now (EIO, EINVAL).
             Err(_) => {}
         }
+    }
+
+    /// Adds what the files will set. Patterns stand for settings that the walk has met.
+    fn configured(&mut self, host: &Host) {
+        let mut errors = Errors::default();
+        let mut settings = Settings::of(host, &mut errors);
+        self.errors.extend(errors.into_list());
+        settings.expand(&|pattern| {
+            let paths = self.data.keys().map(|name| exchanged(name));
+            Some(paths.filter(|path| sysctl_files::fits(pattern, path)).collect())
+        });
+        let mut configured = Map::new();
+        for (path, set) in &settings.plain {
+            if self.is_full() {
+                break;
+            }
+            self.bytes += path.len() + set.value.len();
+            let value = || value_of(path, &set.value).unwrap_or_else(|| "".into());
+            configured.insert(exchanged(path), if is_secret(path) { "***".into() } else { value() });
+        }
+        self.data.insert(CONFIGURED.into(), Value::Object(configured));
     }
 
     fn is_full(&self) -> bool {
@@ -194,17 +239,6 @@ pub(crate) fn is_skipped(path: &str) -> bool {
         // Most paths fail at the first letters: no need for the general matcher.
         Some((start, _)) => path.starts_with(start) && model::config::matches_pattern(pattern, path),
     })
-}
-
-/// sysctl.d(5): `/` and `.` change places.
-pub(crate) fn dotted(path: &str) -> String {
-    path.chars()
-        .map(|c| match c {
-            '/' => '.',
-            '.' => '/',
-            other => other,
-        })
-        .collect()
 }
 
 pub(crate) fn value_of(path: &str, text: &str) -> Option<Value> {
@@ -352,6 +386,7 @@ mod tests {
                 "fs.binfmt_misc.qemu": {"enabled": true, "interpreter": "/usr/bin/q", "flags": "OC", "offset": 0, "magic": "7041"},
                 "fs.binfmt_misc.ext": {"enabled": false, "interpreter": "/usr/bin/e", "flags": "", "extension": ".e"},
                 "kernel.junk": "\u{fffd}",
+                "_configured": {},
             })
         );
         assert_eq!(envelope.errors.len(), 1, "{:?}", envelope.errors);
@@ -380,6 +415,64 @@ mod tests {
         assert_eq!(data("/proc/sys/net/"), json!({"net.ipv4.ip_forward": 0}));
         assert_eq!(data("/other"), json!({"y": 2}));
         assert_eq!(data("/proc/system"), json!({"NODATA": "ERROR: Cannot read /proc/system"}));
+    }
+
+    #[test]
+    fn what_is_in_effect_and_what_is_configured_stand_side_by_side() {
+        let tree = tempfile::tempdir().unwrap();
+        let root = tree.path();
+        put(root, "net/ipv4/ip_forward", "0\n");
+        for interface in ["all", "eth0.100", "lo"] {
+            put(root, &format!("net/ipv4/conf/{interface}/rp_filter"), "2\n");
+        }
+        put(root, "kernel/core_pattern", "core\n");
+        let write = |path: &str, text: &str| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("usr/lib/sysctl.d/50-a.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.rp_filter = 1\n");
+        write("etc/sysctl.d/60-b.conf", "net/ipv4/ip_forward=0\nkernel.core_pattern =\nno.such = 7\nwhat\n");
+        write(
+            "etc/sysctl.d/70-c.conf",
+            "net.ipv6.conf.lo.stable_secret = ::1\n-net.ipv4.conf.lo.rp_filter\n",
+        );
+        let host = Host::at(root);
+        let found = run(&DISCOVERY, "_auto_proc_sys", &host, &Parameters::new());
+        assert_eq!(
+            found.data["_configured"],
+            json!({
+                "net.ipv4.ip_forward": 0,
+                "net.ipv4.conf.all.rp_filter": 1,
+                "net.ipv4.conf.eth0/100.rp_filter": 1,
+                "kernel.core_pattern": "",
+                "no.such": 7,
+                "net.ipv6.conf.lo.stable_secret": "***",
+            })
+        );
+        assert_eq!(found.data["net.ipv4.conf.all.rp_filter"], 2);
+        assert_eq!(found.errors, ["/etc/sysctl.d/60-b.conf line 4: 'what' has no '='"]);
+        // Whatever is written there next is seen: the directories are watched, those that are not there yet too.
+        let touched = host.touched();
+        let watched = touched.directories;
+        for directory in ["etc/sysctl.d", "run/sysctl.d", "usr/lib/sysctl.d"] {
+            let path = fs::canonicalize(root).unwrap().join(directory);
+            assert!(
+                watched.contains(&path) || watched.contains(&root.join(directory)),
+                "{directory}: {watched:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_container_that_nothing_boots_has_no_configuration() {
+        let tree = tempfile::tempdir().unwrap();
+        put(tree.path(), "net/ipv4/ip_forward", "0\n");
+        fs::write(tree.path().join(".dockerenv"), "").unwrap();
+        let data = || run(&DISCOVERY, "x", &Host::at(tree.path()), &Parameters::new()).data;
+        assert_eq!(data(), json!({"net.ipv4.ip_forward": 0}));
+        fs::create_dir_all(tree.path().join("run/systemd/system")).unwrap();
+        assert_eq!(data(), json!({"net.ipv4.ip_forward": 0, "_configured": {}}));
     }
 
     #[test]

@@ -19,12 +19,9 @@
 #[path = "ssh_client/keys.rs"]
 mod keys;
 
-use crate::all::sshd::{split_keyword, split_words};
 use crate::parse::presence::{any_exists, not_there};
-use crate::parse::{
-    self, Errors, Files, MAX_INCLUDED_FILES, accumulate, is_plausible_key, mask_secrets, one_or_list, quoted,
-    scalar,
-};
+use crate::parse::ssh_lines::{Includes, setting, words};
+use crate::parse::{self, Errors, Files, accumulate, mask_secrets, one_or_list, quoted, scalar};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
 
@@ -41,8 +38,6 @@ pub static DISCOVERY: Discovery = Discovery {
 };
 
 const FILE: &str = "/etc/ssh/ssh_config";
-const DIRECTORY: &str = "/etc/ssh";
-const MAX_DEPTH: usize = 16;
 const MAX_BLOCKS: usize = 1000;
 
 /// The manual's spelling of the keywords.
@@ -107,8 +102,7 @@ fn read(files: &dyn Files) -> (Value, Vec<String>) {
         first: Map::new(),
         last: Map::new(),
         blocks: Vec::new(),
-        open: Vec::new(),
-        read: 0,
+        includes: Includes::default(),
     };
     match files.text(FILE) {
         Ok(text) => reader.file(FILE, &text, &Block::Everything),
@@ -149,30 +143,16 @@ struct Reader<'a> {
     first: Map<String, Value>,
     last: Map<String, Value>,
     blocks: Vec<Map<String, Value>>,
-    /// Files being read, the main one first.
-    open: Vec<String>,
-    read: usize,
+    includes: Includes,
 }
 
 impl Reader<'_> {
     fn file(&mut self, path: &str, text: &str, outer: &Block) {
-        self.open.push(path.to_owned());
-        self.read += 1;
+        self.includes.begin(path);
         let mut block = outer.clone();
         for (number, line) in parse::lines(text, path, &mut self.errors) {
-            let line = line.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0');
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (name, rest) = split_keyword(line);
-            if !is_plausible_key(name) {
-                self.errors.at(path, number, format_args!("{} is not a keyword", quoted(name)));
-                continue;
-            }
-            let Some(words) = split_words(rest, Some('#')) else {
-                self.errors.at(path, number, format_args!("a quote is not closed in {}", quoted(rest)));
-                continue;
-            };
+            let Some((name, rest)) = setting(line, path, number, &mut self.errors) else { continue };
+            let Some(words) = words(rest, path, number, &mut self.errors) else { continue };
             if words.is_empty() {
                 self.errors.at(path, number, format_args!("{name} has no value"));
             } else if name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case("match") {
@@ -183,7 +163,7 @@ impl Reader<'_> {
                 self.setting(path, number, name, &words, &block);
             }
         }
-        self.open.pop();
+        self.includes.end();
     }
 
     fn begin_block(
@@ -232,36 +212,10 @@ impl Reader<'_> {
     fn include(&mut self, path: &str, number: usize, patterns: &[String], block: &Block) {
         for pattern in patterns {
             self.put(block, "Include", Value::from(pattern.as_str()));
-            let pattern =
-                if pattern.starts_with('/') { pattern.clone() } else { format!("{DIRECTORY}/{pattern}") };
-            let included = match parse::glob(self.files, &pattern) {
-                Ok(included) => included,
-                Err(reason) => {
-                    self.errors.at(
-                        path,
-                        number,
-                        format_args!("cannot look for {}: {}", quoted(&pattern), reason.why),
-                    );
-                    continue;
-                }
-            };
-            for file in included {
-                if self.open.contains(&file) {
-                    self.errors.at(path, number, format_args!("{file} includes itself, left out here"));
-                } else if self.open.len() > MAX_DEPTH || self.read > MAX_INCLUDED_FILES {
-                    self.errors.at(
-                        path,
-                        number,
-                        format_args!("{file} is left out: too many files include files"),
-                    );
-                } else {
-                    match self.files.text(&file) {
-                        Ok(text) => self.file(&file, &text, block),
-                        Err(reason) if reason.absent => {}
-                        Err(reason) => {
-                            self.errors.at(path, number, format_args!("cannot read {}", reason.why))
-                        }
-                    }
+            for file in self.includes.matching(self.files, pattern, path, number, &mut self.errors) {
+                let text = self.includes.text(self.files, &file, path, number, &mut self.errors);
+                if let Some(text) = text {
+                    self.file(&file, &text, block);
                 }
             }
         }

@@ -22,11 +22,9 @@
 //!  "Match:1": {"condition": "Group sftponly", "ForceCommand": "internal-sftp"}}
 //! ```
 
+use crate::parse::ssh_lines::{Includes, setting, split_words, words};
 use crate::parse::sshd_keywords::{Kind, Repeat, keyword};
-use crate::parse::{
-    self, Errors, Files, MAX_INCLUDED_FILES, accumulate, is_plausible_key, mask_secrets, one_or_list, quoted,
-    scalar,
-};
+use crate::parse::{self, Errors, Files, accumulate, mask_secrets, one_or_list, quoted, scalar};
 use crate::{
     Collected, Discovery, Host, Instance, Parameter, Parameters, Schedule, Trigger, documentation, no_graph,
 };
@@ -46,9 +44,6 @@ pub static DISCOVERY: Discovery = Discovery {
 };
 
 pub(crate) const MAIN_FILE: &str = "/etc/ssh/sshd_config";
-/// Where relative paths of Include are looked for, wherever the main file is.
-const DIRECTORY: &str = "/etc/ssh";
-const MAX_DEPTH: usize = 16;
 /// Match blocks that get a key of their own.
 const MAX_BLOCKS: usize = 1000;
 /// Longer conditions are cut: what they say can no longer be judged, only shown.
@@ -69,8 +64,7 @@ pub(crate) fn read(files: &dyn Files, main: &str) -> (Value, Vec<String>) {
                 global: Map::new(),
                 always: Map::new(),
                 blocks: Vec::new(),
-                open: Vec::new(),
-                read: 0,
+                includes: Includes::default(),
             };
             reader.file(main, &text, None);
             let mut data = reader.global;
@@ -110,26 +104,17 @@ struct Reader<'a> {
     global: Map<String, Value>,
     always: Map<String, Value>,
     blocks: Vec<Map<String, Value>>,
-    /// Files being read, the main one first.
-    open: Vec<String>,
-    read: usize,
+    includes: Includes,
 }
 
 impl Reader<'_> {
     /// Reads one file that is included inside `outer`.
     fn file(&mut self, path: &str, text: &str, outer: Option<&Block>) {
-        self.open.push(path.to_owned());
-        self.read += 1;
+        self.includes.begin(path);
         let mut block = outer.cloned();
         for (number, line) in parse::lines(text, path, &mut self.errors) {
-            let line = line.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0');
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (name, rest) = split_keyword(line);
-            if !is_plausible_key(name) {
-                self.errors.at(path, number, format_args!("{} is not a keyword", quoted(name)));
-            } else if rest.is_empty() || rest.starts_with('#') {
+            let Some((name, rest)) = setting(line, path, number, &mut self.errors) else { continue };
+            if rest.is_empty() || rest.starts_with('#') {
                 self.errors.at(path, number, format_args!("{name} has no value"));
             } else if name.eq_ignore_ascii_case("match") {
                 block = Some(self.begin_block(path, number, rest, outer));
@@ -139,11 +124,11 @@ impl Reader<'_> {
                 self.setting(path, number, name, rest, block.as_ref());
             }
         }
-        self.open.pop();
+        self.includes.end();
     }
 
     fn begin_block(&mut self, path: &str, number: usize, rest: &str, outer: Option<&Block>) -> Block {
-        let Some(words) = self.words(path, number, rest) else {
+        let Some(words) = words(rest, path, number, &mut self.errors) else {
             // The lines that follow must not become global ones.
             let condition = shortened(rest, MAX_CONDITION_CHARS).into_owned();
             return self.new_block(path, number, condition, false);
@@ -179,52 +164,20 @@ impl Reader<'_> {
     }
 
     fn include(&mut self, path: &str, number: usize, rest: &str, block: Option<&Block>) {
-        let Some(patterns) = self.words(path, number, rest) else { return };
+        let Some(patterns) = words(rest, path, number, &mut self.errors) else { return };
         for pattern in patterns {
             self.put(block, |map| accumulate(map, "Include", Value::from(pattern.as_str())));
-            let pattern = if pattern.starts_with('/') { pattern } else { format!("{DIRECTORY}/{pattern}") };
-            let included = match parse::glob(self.files, &pattern) {
-                Ok(included) => included,
-                Err(reason) => {
-                    self.errors.at(
-                        path,
-                        number,
-                        format_args!("cannot look for {}: {}", quoted(&pattern), reason.why),
-                    );
-                    continue;
-                }
-            };
-            for file in included {
-                if self.open.contains(&file) {
-                    self.errors.at(path, number, format_args!("{file} includes itself, left out here"));
-                } else if self.open.len() > MAX_DEPTH {
-                    self.errors.at(
-                        path,
-                        number,
-                        format_args!("{file} is included over more than {MAX_DEPTH} levels"),
-                    );
-                } else if self.read > MAX_INCLUDED_FILES {
-                    self.errors.at(
-                        path,
-                        number,
-                        format_args!("more than {MAX_INCLUDED_FILES} files, {file} left out"),
-                    );
-                } else {
-                    match self.files.text(&file) {
-                        Ok(text) => self.file(&file, &text, block),
-                        // For sshd a file that is not there is a pattern without a match.
-                        Err(reason) if reason.absent => {}
-                        Err(reason) => {
-                            self.errors.at(path, number, format_args!("cannot read {}", reason.why))
-                        }
-                    }
+            for file in self.includes.matching(self.files, &pattern, path, number, &mut self.errors) {
+                let text = self.includes.text(self.files, &file, path, number, &mut self.errors);
+                if let Some(text) = text {
+                    self.file(&file, &text, block);
                 }
             }
         }
     }
 
     fn setting(&mut self, path: &str, number: usize, name: &str, rest: &str, block: Option<&Block>) {
-        let Some(words) = self.words(path, number, rest) else { return };
+        let Some(words) = words(rest, path, number, &mut self.errors) else { return };
         if words.is_empty() {
             self.errors.at(path, number, format_args!("{name} has no value"));
             return;
@@ -289,63 +242,6 @@ impl Reader<'_> {
         {
             change(block);
         }
-    }
-
-    /// The words of a line up to a comment; none, with an error, when a quote is not closed.
-    fn words(&mut self, path: &str, number: usize, rest: &str) -> Option<Vec<String>> {
-        let words = split_words(rest, Some('#'));
-        if words.is_none() {
-            self.errors.at(path, number, format_args!("a quote is not closed in {}", quoted(rest)));
-        }
-        words
-    }
-}
-
-/// `Keyword value`, `Keyword=value`, `Keyword = value`, `"Keyword" value`.
-pub(crate) fn split_keyword(line: &str) -> (&str, &str) {
-    let (name, rest) = match line.strip_prefix('"').and_then(|inside| inside.split_once('"')) {
-        Some(quoted) => quoted,
-        None => {
-            let end = line.find(|c: char| c.is_ascii_whitespace() || c == '=').unwrap_or(line.len());
-            line.split_at(end)
-        }
-    };
-    let rest = rest.trim_start();
-    (name, rest.strip_prefix('=').unwrap_or(rest).trim_start())
-}
-
-/// Words as sshd separates them: quotes of both kinds may begin anywhere, a backslash keeps a quote, a
-/// backslash or (outside of quotes) a blank, and `comment` at the beginning of a word ends the line. None when a
-/// quote is not closed.
-pub(crate) fn split_words(text: &str, comment: Option<char>) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut characters = text.chars().peekable();
-    loop {
-        while characters.next_if(char::is_ascii_whitespace).is_some() {}
-        match characters.peek() {
-            None => return Some(words),
-            Some(c) if Some(*c) == comment => return Some(words),
-            Some(_) => {}
-        }
-        let mut word = String::new();
-        let mut quote = None;
-        while let Some(c) = characters.next_if(|c| quote.is_some() || !c.is_ascii_whitespace()) {
-            match c {
-                '\\' => match characters
-                    .next_if(|c| matches!(c, '"' | '\'' | '\\') || (quote.is_none() && *c == ' '))
-                {
-                    Some(kept) => word.push(kept),
-                    None => word.push('\\'),
-                },
-                '"' | '\'' if quote == Some(c) => quote = None,
-                '"' | '\'' if quote.is_none() => quote = Some(c),
-                _ => word.push(c),
-            }
-        }
-        if quote.is_some() {
-            return None;
-        }
-        words.push(word);
     }
 }
 

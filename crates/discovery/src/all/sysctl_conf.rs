@@ -4,7 +4,8 @@
 //! Read are `*.conf` of `/etc/sysctl.d`, `/run/sysctl.d`, `/usr/local/lib/sysctl.d`, `/usr/lib/sysctl.d` and
 //! `/lib/sysctl.d`: of files with one name that of the first directory, a link to /dev/null masks, the rest in order
 //! of name, the last assignment wins. `/etc/sysctl.conf` comes last where procps applies the settings; systemd-sysctl
-//! does not read it unless a link in sysctl.d leads to it.
+//! does not read it unless a link in sysctl.d leads to it. Where ufw is switched on, the file that `IPT_SYSCTL` of
+//! `/etc/default/ufw` names (`/etc/ufw/sysctl.conf`) is applied after all of them.
 //!
 //! | member | meaning |
 //! |---|---|
@@ -22,13 +23,12 @@
 //!  "differs":{"kernel.sysrq":{"file":"/usr/lib/sysctl.d/50-default.conf","permanent":438,"running":1}}}
 //! ```
 
-use super::proc_sys::{dotted, is_skipped, value_of};
-use crate::parse::drop_ins::drop_ins;
+use super::proc_sys::{is_skipped, value_of};
 use crate::parse::presence::not_there;
-use crate::parse::{self, Errors, Files, NotRead, quoted};
+use crate::parse::sysctl_files::{Settings, exchanged, is_secret};
+use crate::parse::{self, Errors};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "sysctl_conf",
@@ -43,73 +43,20 @@ pub static DISCOVERY: Discovery = Discovery {
     graph: no_graph,
 };
 
-const DIRECTORIES: [&str; 5] =
-    ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"];
-const SYSCTL_CONF: &str = "/etc/sysctl.conf";
-/// With one of these, systemd applies the settings at boot; procps calls itself only elsewhere.
-const SYSTEMD_SYSCTL: [&str; 2] = ["/usr/lib/systemd/systemd-sysctl", "/lib/systemd/systemd-sysctl"];
 const PROC_SYS: &str = "/proc/sys";
 const MAX_VALUE_BYTES: u64 = 4096;
 
-/// An assignment that wins: its text and its file.
-#[derive(Debug, Clone, PartialEq)]
-struct Assignment {
-    value: String,
-    file: String,
-}
-
-/// The assignments of all files. Names are paths below /proc/sys.
-#[derive(Debug, Default)]
-struct Settings {
-    plain: BTreeMap<String, Assignment>,
-    /// In the order of their last assignment: a later one overrules.
-    patterns: Vec<(String, Assignment)>,
-    /// Names that patterns shall not touch.
-    excluded: BTreeSet<String>,
-}
-
 fn collect(host: &Host, _: &Parameters) -> Collected {
     let mut errors = Errors::default();
-    let mut settings = Settings::default();
-    let mut read = 0;
-    for file in drop_ins(host, &DIRECTORIES, ".conf", &mut errors) {
-        match host.text(&file) {
-            Ok(text) => {
-                read += 1;
-                settings.add(&text, &file, &mut errors);
-            }
-            Err(reason) => errors.unread(&reason),
-        }
-    }
-    let mut not_read = None;
-    match host.text(SYSCTL_CONF) {
-        Ok(text) if SYSTEMD_SYSCTL.iter().any(|program| host.stat(program).is_ok()) => {
-            let mut alone = Settings::default();
-            alone.add(&text, SYSCTL_CONF, &mut errors);
-            let linked = DIRECTORIES.iter().any(|directory| {
-                host.read_link(&format!("{directory}/99-sysctl.conf"))
-                    .is_ok_and(|target| target.ends_with("sysctl.conf"))
-            });
-            let says_something = !alone.plain.is_empty() || !alone.patterns.is_empty();
-            if !linked && says_something {
-                not_read = Some(SYSCTL_CONF);
-            }
-        }
-        Ok(text) => {
-            read += 1;
-            settings.add(&text, SYSCTL_CONF, &mut errors);
-        }
-        Err(NotRead { absent: true, .. }) => {}
-        Err(reason) => errors.unread(&reason),
-    }
+    let mut settings = Settings::of(host, &mut errors);
     let errors = errors.into_list();
-    if read == 0 && errors.is_empty() && not_read.is_none() {
+    if settings.files == 0 && errors.is_empty() && settings.not_read.is_none() {
         return not_there("no file sets kernel settings: there is nothing in /etc/sysctl.d");
     }
     settings.expand(&|pattern| existing(host, pattern));
     let running = |path: &str| running_value(host, path);
-    let mut data = settings.document(if host.is_running_system() { Some(&running) } else { None });
-    if let Some(file) = not_read {
+    let mut data = document(&settings, if host.is_running_system() { Some(&running) } else { None });
+    if let Some(file) = settings.not_read {
         data.insert("not_read".into(), file.into());
     }
     parse::collected((Value::Object(data), errors))
@@ -143,120 +90,35 @@ fn running_value(host: &Host, path: &str) -> Option<String> {
 /// Tells the value that a setting has in the running kernel, by its path.
 type Running<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-impl Settings {
-    fn add(&mut self, text: &str, file: &str, errors: &mut Errors) {
-        for (number, line) in parse::lines(text, file, errors) {
-            let line = line.trim();
-            if line.starts_with(['#', ';']) {
-                continue;
+fn document(settings: &Settings, running: Option<Running<'_>>) -> Map<String, Value> {
+    let (mut data, mut from, mut differs, mut unknown) = (Map::new(), Map::new(), Map::new(), Vec::new());
+    for (path, assignment) in &settings.plain {
+        let key = exchanged(path);
+        let value = |text: &str| value_of(path, text).unwrap_or_else(|| "".into());
+        // What the kernel itself changes, and what it hides, need not be compared.
+        let comparable = !is_skipped(path);
+        data.insert(key.clone(), if is_secret(path) { "***".into() } else { value(&assignment.value) });
+        from.insert(key.clone(), assignment.file.as_str().into());
+        let Some(now) = running.map(|running| running(path)) else { continue };
+        match now {
+            None => unknown.push(Value::from(key)),
+            Some(now) if comparable && !now.is_empty() && value(&now) != value(&assignment.value) => {
+                let difference =
+                    json!({"file": assignment.file, "permanent": data[&key], "running": value(&now)});
+                differs.insert(key, difference);
             }
-            let (name, value) = match line.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(value.trim())),
-                None if line.starts_with('-') => (line, None),
-                None => {
-                    errors.at(file, number, format_args!("{} has no '='", quoted(line)));
-                    continue;
-                }
-            };
-            let name = name.strip_prefix('-').unwrap_or(name).trim();
-            let Some(path) = path_of(name) else {
-                errors.at(file, number, format_args!("{} is not the name of a setting", quoted(name)));
-                continue;
-            };
-            // Each line replaces what was said of that name before.
-            self.patterns.retain(|(pattern, _)| *pattern != path);
-            let Some(value) = value else {
-                self.plain.remove(&path);
-                self.excluded.insert(path);
-                continue;
-            };
-            self.excluded.remove(&path);
-            let assignment = Assignment { value: value.to_owned(), file: file.to_owned() };
-            if path.contains(['*', '?', '[']) {
-                self.patterns.push((path, assignment));
-            } else {
-                self.plain.insert(path, assignment);
-            }
+            Some(_) => {}
         }
     }
-
-    /// Puts what patterns stand for beside what is set by name, which wins wherever it stands.
-    fn expand(&mut self, existing: &dyn Fn(&str) -> Option<Vec<String>>) {
-        let mut expanded = BTreeMap::new();
-        // Each costs a walk through /proc/sys; no real host has more than a handful.
-        for (pattern, assignment) in self.patterns.drain(..).take(100) {
-            for path in existing(&pattern).unwrap_or_else(|| vec![pattern]) {
-                if !self.plain.contains_key(&path) && !self.excluded.contains(&path) {
-                    expanded.insert(path, assignment.clone());
-                }
-            }
+    for (name, map) in [("from", from), ("differs", differs)] {
+        if !map.is_empty() {
+            data.insert(name.into(), Value::Object(map));
         }
-        self.plain.extend(expanded);
     }
-
-    fn document(&self, running: Option<Running<'_>>) -> Map<String, Value> {
-        let (mut data, mut from, mut differs, mut unknown) = (Map::new(), Map::new(), Map::new(), Vec::new());
-        for (path, assignment) in &self.plain {
-            let key = dotted(path);
-            let value = |text: &str| value_of(path, text).unwrap_or_else(|| "".into());
-            // What the kernel itself changes, and what it hides, need not be compared.
-            let comparable = !is_skipped(path);
-            data.insert(key.clone(), if is_secret(path) { "***".into() } else { value(&assignment.value) });
-            from.insert(key.clone(), assignment.file.as_str().into());
-            let Some(now) = running.map(|running| running(path)) else { continue };
-            match now {
-                None => unknown.push(Value::from(key)),
-                Some(now) if comparable && !now.is_empty() && value(&now) != value(&assignment.value) => {
-                    let difference =
-                        json!({"file": assignment.file, "permanent": data[&key], "running": value(&now)});
-                    differs.insert(key, difference);
-                }
-                Some(_) => {}
-            }
-        }
-        for (name, map) in [("from", from), ("differs", differs)] {
-            if !map.is_empty() {
-                data.insert(name.into(), Value::Object(map));
-            }
-        }
-        if !unknown.is_empty() {
-            data.insert("unknown".into(), Value::Array(unknown));
-        }
-        data
+    if !unknown.is_empty() {
+        data.insert("unknown".into(), Value::Array(unknown));
     }
-}
-
-/// Keys that the kernel keeps to itself; `proc_sys` leaves them out.
-fn is_secret(path: &str) -> bool {
-    ["stable_secret", "tcp_fastopen_key", "netdev_rss_key"].iter().any(|name| path.ends_with(name))
-}
-
-/// A name as path below /proc/sys. The first separator decides which of `/` and `.` separates; the other one is then
-/// part of a name, so `net.ipv4.conf.eth0/100.rp_filter` and `net/ipv4/conf/eth0.100/rp_filter` are the same.
-fn path_of(name: &str) -> Option<String> {
-    let legal = |c: char| !c.is_whitespace() && !c.is_control();
-    if name.is_empty() || name.len() > 512 || !name.chars().all(legal) || !name.contains(['/', '.']) {
-        return None;
-    }
-    let dots_first = name.find(['/', '.']).is_some_and(|at| name.as_bytes().get(at) == Some(&b'.'));
-    let path: String = if dots_first {
-        name.chars()
-            .map(|c| {
-                if c == '.' {
-                    '/'
-                } else if c == '/' {
-                    '.'
-                } else {
-                    c
-                }
-            })
-            .collect()
-    } else {
-        name.to_owned()
-    };
-    let path = path.trim_matches('/').to_owned();
-    let inside = path.contains('/') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    inside.then_some(path)
+    data
 }
 
 #[cfg(test)]
@@ -276,28 +138,12 @@ mod tests {
             let fits = |name: &&str| name.starts_with(prefix) && name.ends_with(suffix);
             Some(running.iter().map(|(name, _)| *name).filter(fits).map(str::to_owned).collect())
         });
-        (Value::Object(settings.document(Some(&of_kernel))), errors.into_list())
+        (Value::Object(super::document(&settings, Some(&of_kernel))), errors.into_list())
     }
 
     #[test]
     fn fixtures() {
         check_fixtures(&DISCOVERY);
-    }
-
-    #[test]
-    fn names_are_written_in_two_ways() {
-        assert_eq!(
-            path_of("net.ipv4.conf.eth0/100.rp_filter").as_deref(),
-            Some("net/ipv4/conf/eth0.100/rp_filter")
-        );
-        assert_eq!(
-            path_of("net/ipv4/conf/eth0.100/rp_filter").as_deref(),
-            Some("net/ipv4/conf/eth0.100/rp_filter")
-        );
-        assert_eq!(path_of("kernel.sysrq").as_deref(), Some("kernel/sysrq"));
-        for bad in ["", "sysrq", "kernel..x", "../../etc/passwd", "a b.c", "kernel/../x", "/"] {
-            assert_eq!(path_of(bad), None, "{bad}");
-        }
     }
 
     #[test]

@@ -9,18 +9,15 @@
 //! ```
 
 use crate::parse::systemd_conf::{self, SystemdConf};
-use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
+use crate::{Discovery, Instance, documentation};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "systemd_conf",
     description: "Settings of the service manager",
     documentation: documentation::SYSTEMD_CONF,
-    parameters: &[],
     instances: &[Instance { name: "_init_systemd_conf", parameters: &[], schedule: None }],
-    schedule: Schedule { repeat_seconds: 900, ..Schedule::DEFAULT },
-    trigger: Trigger::Files,
-    collect,
-    graph: no_graph,
+    collect: |host, _| systemd_conf::collect(host, &CONF),
+    ..systemd_conf::DISCOVERY
 };
 
 const CONF: SystemdConf = SystemdConf {
@@ -31,42 +28,22 @@ const CONF: SystemdConf = SystemdConf {
     lists: &[],
 };
 
-fn collect(host: &Host, _: &Parameters) -> Collected {
-    systemd_conf::collect(host, &CONF)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_fixtures, collect as collect_from};
+    use crate::parse::testing::check_systemd_conf;
     use serde_json::json;
 
     #[test]
-    fn fixtures() {
-        check_fixtures(&DISCOVERY);
-    }
-
-    #[test]
-    fn drop_ins_win_and_malformed_lines_are_named() {
-        let found = collect_from(
+    fn is_read_as_systemd_reads_it() {
+        let (first, then) =
+            ("[Manager]\nCtrlAltDelBurstAction=reboot-force\n", "[Manager]\nCtrlAltDelBurstAction=none\n");
+        check_systemd_conf(
             &DISCOVERY,
-            &[
-                ("/etc/systemd/system.conf", b"[Manager]\nCtrlAltDelBurstAction=reboot-force\nnonsense\n"),
-                ("/etc/systemd/system.conf.d/60-site.conf", b"[Manager]\nCtrlAltDelBurstAction=none\n"),
-            ],
+            "/etc/systemd/system.conf",
+            first,
+            then,
+            json!({"CtrlAltDelBurstAction": "none"}),
         );
-        assert_eq!(found.data, json!({"CtrlAltDelBurstAction": "none"}));
-        assert_eq!(found.errors, ["/etc/systemd/system.conf line 3: 'nonsense' has no '='"]);
-    }
-
-    #[test]
-    fn a_host_without_it_has_nothing_to_judge() {
-        let found = collect_from(&DISCOVERY, &[("/etc/hostname", b"h")]);
-        assert!(
-            found.data["NODATA"].as_str().is_some_and(|why| why.contains("is not installed")),
-            "{}",
-            found.data
-        );
-        assert!(found.errors.is_empty());
     }
 }

@@ -10,6 +10,8 @@
 //! | `exe_deleted` | `true` when the file was replaced or removed since the process started: restart it |
 //! | `cmdline` | list of text; secrets are `***`, titles that a program changes at run time are cut to its name |
 //! | `uid`, `euid`, `saved_uid`, `filesystem_uid`, `gid`, `egid`, `saved_gid`, `filesystem_gid` | integer |
+//! | `user` | name of the user `uid` in /etc/passwd, where it has one and the process is of the host |
+//! | `unit` | systemd unit that the process belongs to: `ssh.service`, `session-3.scope`, `user@1000.service` |
 //! | `proxy` | `local/local`, or the container: `docker/<id>`, `podman/<id>`, `kubernetes/<id>`, `lxc/<name>`, ... |
 //! | `netns` | name (ip-netns(8)) or number of the network namespace when it is neither the host's nor a container's |
 //! | `listenaddrs` | `"0.0.0.0:22":"tcp"`, `":::22":"tcp6"`, `"0.0.0.0:123":"udp"`; both protocols at one address: `"tcp,udp"` |
@@ -46,6 +48,8 @@ mod memory;
 mod processes;
 #[path = "tcpdiscovery/sockets.rs"]
 pub mod sockets;
+#[path = "tcpdiscovery/units.rs"]
+mod units;
 
 use crate::parse;
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
@@ -219,6 +223,7 @@ pub(crate) fn any_answer(bytes: &[u8]) {
     sockets::by_tables(Wanted::All, &sockets::EPHEMERAL, |_| Some(text.clone().into_owned()));
     sockets::ephemeral(&text);
     containers::of(&text);
+    units::of(&text);
     processes::command_line(bytes, &text);
 }
 
@@ -236,7 +241,7 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     };
     static MEMORY: LazyLock<Mutex<(Memory, Instant)>> =
         LazyLock::new(|| Mutex::new((Memory::default(), Instant::now())));
-    let (data, mut errors) = document::of(&found, own_container().as_deref());
+    let (data, mut errors) = document::of(&found, own_container().as_deref(), &users(host));
     errors.splice(0..0, found.errors);
     let data = {
         let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,6 +252,24 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     collected.errors = errors;
     collected.extras = Map::from_iter([("addresses".to_owned(), Value::Object(graph::own_addresses(host)))]);
     collected
+}
+
+/// Names of users by number; the first line that has the number counts, as for getpwuid(3).
+fn users(host: &Host) -> BTreeMap<u32, String> {
+    let text = host.read_text("/etc/passwd").unwrap_or_default();
+    let mut users = BTreeMap::new();
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        let (Some(name), Some(_), Some(uid)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        if let Ok(uid) = uid.parse()
+            && !name.is_empty()
+            && name.len() <= 64
+        {
+            let name = || model::text::printable(name).into_owned();
+            users.entry(uid).or_insert_with(name);
+        }
+    }
+    users
 }
 
 /// Whether a socket can be reached from, or leads to, this machine only.

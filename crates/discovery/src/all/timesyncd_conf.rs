@@ -9,18 +9,15 @@
 //! ```
 
 use crate::parse::systemd_conf::{self, SystemdConf};
-use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
+use crate::{Discovery, Instance, documentation};
 
 pub static DISCOVERY: Discovery = Discovery {
     name: "timesyncd_conf",
     description: "Time servers of systemd-timesyncd",
     documentation: documentation::TIMESYNCD_CONF,
-    parameters: &[],
     instances: &[Instance { name: "_init_timesyncd_conf", parameters: &[], schedule: None }],
-    schedule: Schedule { repeat_seconds: 900, ..Schedule::DEFAULT },
-    trigger: Trigger::Files,
-    collect,
-    graph: no_graph,
+    collect: |host, _| systemd_conf::collect(host, &CONF),
+    ..systemd_conf::DISCOVERY
 };
 
 const CONF: SystemdConf = SystemdConf {
@@ -31,42 +28,21 @@ const CONF: SystemdConf = SystemdConf {
     lists: &["NTP", "FallbackNTP"],
 };
 
-fn collect(host: &Host, _: &Parameters) -> Collected {
-    systemd_conf::collect(host, &CONF)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::testing::{check_fixtures, collect as collect_from};
+    use crate::parse::testing::check_systemd_conf;
     use serde_json::json;
 
     #[test]
-    fn fixtures() {
-        check_fixtures(&DISCOVERY);
-    }
-
-    #[test]
-    fn drop_ins_win_and_malformed_lines_are_named() {
-        let found = collect_from(
+    fn is_read_as_systemd_reads_it() {
+        let (first, then) = ("[Time]\nPollIntervalMaxSec=1024\n", "[Time]\nPollIntervalMaxSec=34min 8s\n");
+        check_systemd_conf(
             &DISCOVERY,
-            &[
-                ("/etc/systemd/timesyncd.conf", b"[Time]\nPollIntervalMaxSec=2048\nnonsense\n"),
-                ("/etc/systemd/timesyncd.conf.d/60-site.conf", b"[Time]\nPollIntervalMaxSec=34min 8s\n"),
-            ],
+            "/etc/systemd/timesyncd.conf",
+            first,
+            then,
+            json!({"PollIntervalMaxSec": 2048}),
         );
-        assert_eq!(found.data, json!({"PollIntervalMaxSec": 2048}));
-        assert_eq!(found.errors, ["/etc/systemd/timesyncd.conf line 3: 'nonsense' has no '='"]);
-    }
-
-    #[test]
-    fn a_host_without_it_has_nothing_to_judge() {
-        let found = collect_from(&DISCOVERY, &[("/etc/hostname", b"h")]);
-        assert!(
-            found.data["NODATA"].as_str().is_some_and(|why| why.contains("is not installed")),
-            "{}",
-            found.data
-        );
-        assert!(found.errors.is_empty());
     }
 }

@@ -10,7 +10,7 @@ use super::drop_ins::drop_ins;
 use super::ini::{Continued, Entry, Style, entries};
 use super::presence::{any_exists, not_there};
 use super::{Errors, Files, collected, integer, mask_secrets, quoted};
-use crate::{Collected, Host};
+use crate::{Collected, Discovery, Host, Schedule, Trigger, no_graph};
 use serde_json::{Map, Value};
 
 const ROOTS: &[&str] = &["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"];
@@ -30,6 +30,20 @@ pub struct SystemdConf {
     /// Settings that are lists of words.
     pub lists: &'static [&'static str],
 }
+
+/// What the discoveries of such configurations have in common; each puts in its names, its documentation and its
+/// collector.
+pub const DISCOVERY: Discovery = Discovery {
+    name: "",
+    description: "",
+    documentation: "",
+    parameters: &[],
+    instances: &[],
+    schedule: Schedule { repeat_seconds: 900, ..Schedule::DEFAULT },
+    trigger: Trigger::Files,
+    collect: |_, _| Collected::new(Value::Object(Map::new())),
+    graph: no_graph,
+};
 
 /// The document of one configuration: its settings, or NODATA when neither the program nor a file is there.
 pub fn collect(host: &Host, conf: &SystemdConf) -> Collected {

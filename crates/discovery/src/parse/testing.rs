@@ -100,6 +100,23 @@ pub fn check_fixtures(discovery: &Discovery) {
     assert!(seen >= 2, "{} has {seen} fixtures", folder.display());
 }
 
+/// What holds for every discovery of a configuration of systemd: its fixtures; `then` in a drop-in wins over `first` in
+/// `file`, which gives `expected`; a malformed line is named; a host without the program has nothing to judge.
+pub fn check_systemd_conf(discovery: &Discovery, file: &str, first: &str, then: &str, expected: Value) {
+    check_fixtures(discovery);
+    let text = format!("{first}nonsense\n");
+    let alone = collect(discovery, &[(file, text.as_bytes())]);
+    assert_ne!(alone.data, expected, "the drop-in must make a difference");
+    let drop_in = format!("{file}.d/60-site.conf");
+    let found = collect(discovery, &[(file, text.as_bytes()), (drop_in.as_str(), then.as_bytes())]);
+    assert_eq!(found.data, expected);
+    assert_eq!(found.errors, [format!("{file} line 3: 'nonsense' has no '='")]);
+    let absent = collect(discovery, &[("/etc/hostname", b"h")]);
+    let why = absent.data["NODATA"].as_str().unwrap_or_default();
+    assert!(why.contains("is not installed"), "{}", absent.data);
+    assert!(absent.errors.is_empty());
+}
+
 /// What holds for every discovery of a text file: `text` gives the same data whatever the line ends and
 /// whatever junk stands around it, and a file that cannot be read gives no data and says so.
 /// `main` is what NODATA names, `file` where `text` goes.

@@ -1,15 +1,18 @@
 //! The event loop: one thread that waits for time, files, the network of this host, results, the CMA and the
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
+mod first_runs;
+mod monitor;
 pub mod network;
 pub mod partners;
 mod report;
 pub mod start;
 pub mod tasks;
 
-use crate::collector::{Collector, Finished, Work};
+use crate::collector::{Collector, Finished, Found, Work};
 use crate::discover;
 use crate::executables;
+use crate::monitoring::{Monitoring, document};
 use crate::queue::Queue;
 use crate::scheduler::{Limits, Scheduler, Slow};
 use crate::settings::Settings;
@@ -18,6 +21,7 @@ use crate::triggers::mapping::Interest;
 use crate::triggers::netlink::NetworkChanges;
 use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
+use first_runs::FirstRuns;
 use model::config::AgentConfig;
 use model::liveness::Session;
 use model::message::Incarnation;
@@ -94,10 +98,12 @@ pub struct Agent {
     /// Changes of files are not told of, or not of all: they are looked for.
     polling: bool,
     scheduler: Scheduler,
+    first_runs: FirstRuns,
     collector: Collector,
     results: UnboundedReceiver<Finished>,
     files: Option<FileChanges>,
     netlink: Option<NetworkChanges>,
+    monitoring: Monitoring,
     queue: Queue,
     /// Under which the delivery core works.
     known_incarnation: Incarnation,
@@ -130,7 +136,9 @@ impl Agent {
         let config = AgentConfig::default();
         let mut agent = Self {
             scheduler: Scheduler::new(limits(&config), seed, Duration::ZERO),
-            collector: Collector::new(host_root, result_sender).with_state(site.discovery_state()),
+            first_runs: FirstRuns::open(site.nanoprobe_state().join("first_runs")),
+            collector: Collector::new(host_root.clone(), result_sender).with_state(site.discovery_state()),
+            monitoring: Monitoring::new(&site, &host_root, &settings.designation, Duration::ZERO),
             links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,
@@ -185,6 +193,7 @@ impl Agent {
                 tokio::select! {
                     signal = self.signals.next() => if self.signalled(signal) { break 'working },
                     Some(finished) = self.results.recv() => self.finished(finished),
+                    Some(report) = self.monitoring.next() => self.monitored(report),
                     Some(event) = self.events.recv() => self.network_event(event),
                     Some(datagram) = self.inbox.datagrams.recv() => heartbeats_only = self.datagram(&datagram),
                     Some(connection) = self.inbox.connections.recv() => self.called(&connection),
@@ -242,6 +251,7 @@ impl Agent {
         }
         if !self.stopping {
             self.start_runs(now);
+            self.look_after(now);
         }
         self.deliver(now);
     }
@@ -250,7 +260,8 @@ impl Agent {
         let now = self.now();
         let runs =
             if self.stopping { None } else { self.scheduler.next_wakeup(now, |name| self.can_run(name)) };
-        [runs, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
+        let checks = if self.stopping { None } else { self.monitoring.next_wakeup() };
+        [runs, checks, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
             .into_iter()
             .flatten()
             .min()
@@ -269,8 +280,9 @@ impl Agent {
             let timeout = Duration::from_secs(task.schedule.timeout_seconds);
             tracing::debug!(instance, ?cause, "discovery starts");
             self.counters.runs += 1;
+            let known = self.queue.hash_of(&instance);
             let started =
-                self.collector.start(&instance, task.work.clone(), task.parameters.clone(), timeout);
+                self.collector.start(&instance, task.work.clone(), task.parameters.clone(), timeout, known);
             if let Err(error) = started {
                 tracing::error!(instance, %error, "the system gives no thread for a discovery; it is tried again");
                 self.scheduler.finished(&instance, Duration::ZERO, now);
@@ -287,6 +299,7 @@ impl Agent {
                 let seconds = self.tasks.get(&instance).map_or(0, |task| task.schedule.timeout_seconds);
                 let stuck: Vec<&str> = self.collector.stuck().collect();
                 tracing::error!(instance, seconds, ?stuck, "a discovery hangs and is given up");
+                self.had_its_turn(&instance);
                 self.failed(
                     &instance,
                     format!("took longer than {seconds} s and was given up; the data are older"),
@@ -306,6 +319,7 @@ impl Agent {
             );
             return;
         }
+        self.had_its_turn(&finished.instance);
         let Some(task) = self.tasks.get(&finished.instance) else { return };
         tracing::debug!(
             instance = finished.instance,
@@ -325,8 +339,25 @@ impl Agent {
             }
         }
         match finished.result {
-            Ok(document) => self.offer(&finished.instance, document, finished.seen),
+            Ok(Found::Document(document)) => {
+                let hash = document.hash;
+                self.offer(&finished.instance, document, finished.seen);
+                self.monitoring.found(&finished.instance, hash, now);
+            }
+            Ok(Found::Known(hash)) => {
+                if !self.queue.confirm(&finished.instance, hash, finished.seen) {
+                    // Forgotten or replaced since the run began (the CMA asked for it), and its text was not kept.
+                    self.scheduler.trigger(&finished.instance, now);
+                }
+                self.monitoring.found(&finished.instance, hash, now);
+            }
             Err(why) => self.failed(&finished.instance, why),
+        }
+    }
+
+    fn had_its_turn(&mut self, instance: &str) {
+        if let Err(error) = self.first_runs.done(instance) {
+            tracing::debug!(instance, %error, "a run cannot be noted");
         }
     }
 
@@ -391,6 +422,7 @@ impl Agent {
                 tracing::info!("stopping");
                 self.stopping = true;
                 self.partners.stop(now);
+                self.monitoring.stop(now);
                 self.sender.stop(now, now + if self.welcomed { STOP } else { STOP_UNKNOWN });
             }
         }
@@ -414,8 +446,12 @@ impl Agent {
         let tasks = tasks::tasks(&self.config.discovery, &scan.executables, host, self.polling);
         self.scheduler.set_limits(limits(&self.config), now);
         self.scheduler.set_tasks(&tasks::in_order(&tasks), now);
-        for (instance, wait) in tasks::first_runs(&tasks, host) {
-            self.scheduler.delay_first(&instance, wait);
+        let (waits, saved) = self.first_runs.waits(&tasks, host);
+        if let Err(error) = saved {
+            tracing::debug!(%error, "this start cannot be counted");
+        }
+        for (instance, wait) in waits {
+            self.scheduler.delay_first(instance, *wait);
         }
         for (instance, task) in &tasks {
             if self.tasks.get(instance).is_some_and(|old| old.differs(task)) {
@@ -437,12 +473,13 @@ impl Agent {
         }
         let seen = Timestamp::now();
         for instance in self.queue.instances() {
-            if !self.tasks.contains_key(&instance) {
+            if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) {
                 tracing::info!(instance, "a discovery is gone from this host");
                 let offered = self.queue.gone(&instance, seen);
                 self.queued(&instance, offered);
             }
         }
+        self.configure_monitoring(now);
     }
 
     /// Has files and the network watched, if that is wanted and the system can.

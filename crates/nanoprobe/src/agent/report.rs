@@ -4,6 +4,7 @@ use super::network::{Happening, NetworkEvent, Target};
 use super::partners::Trial;
 use super::{Agent, DISK_RETRY, STOP_UNKNOWN, sender};
 use crate::collector::{self, Document};
+use crate::monitoring::document;
 use crate::queue::{Change, Offered};
 use model::message::{Ack, Configure, FromCma, Goodbye, PROTOCOL_VERSION, Refused, Register, ToCma, Welcome};
 use model::{DocumentHash, Timestamp};
@@ -147,7 +148,7 @@ impl Agent {
                             note = renewed.note,
                             "a queued change was lost; its discovery runs again"
                         );
-                        self.scheduler.trigger(&renewed.instance, now);
+                        self.find_again(&renewed.instance, now);
                         return self.start_over(now);
                     }
                 },
@@ -158,7 +159,7 @@ impl Agent {
                 Output::Wanted { instances } => {
                     for instance in instances {
                         if self.queue.forget(&instance) {
-                            self.scheduler.trigger(&instance, now);
+                            self.find_again(&instance, now);
                         }
                     }
                 }
@@ -265,6 +266,15 @@ impl Agent {
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "the kept configuration is not used")
             }
+        }
+    }
+
+    /// The document of this instance must be offered again.
+    fn find_again(&mut self, instance: &str, now: Duration) {
+        if document::is_ours(instance) {
+            self.monitoring.wanted(instance, now);
+        } else {
+            self.scheduler.trigger(instance, now);
         }
     }
 

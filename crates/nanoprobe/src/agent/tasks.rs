@@ -3,17 +3,11 @@
 use crate::collector::Work;
 use crate::executables::Executable;
 use discovery::{Parameters, Trigger};
-use model::DocumentHash;
 use model::config::{DiscoveryConfig, Schedule};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Where the system does not tell of changed files, they are looked at this often, in seconds.
 const POLL_SECONDS: u64 = 60;
-
-/// Earliest and latest first run, after the start of the nanoprobe, of what reads large parts of the disks. A host has
-/// better things to do while it starts, and hosts that share a disk or a rack often start together.
-const FIRST_RUN_OF_EXPENSIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(1800));
 
 /// One instance, ready to be scheduled.
 #[derive(Clone)]
@@ -80,19 +74,6 @@ pub fn tasks(
         }
     }
     all
-}
-
-/// How long after the start of the nanoprobe each instance runs first at the earliest, where that is not at once: spread
-/// over hosts by their names, so that it is the same after every start.
-pub fn first_runs(tasks: &BTreeMap<String, Task>, host: &str) -> BTreeMap<String, Duration> {
-    let (earliest, latest) = FIRST_RUN_OF_EXPENSIVE;
-    let is_expensive = |task: &Task| matches!(task.work, Work::Native(discovery) if discovery.is_expensive());
-    let wait = |name: &String| {
-        let hash = DocumentHash::of(format!("{host}\n{name}").as_bytes());
-        let number = hash.0.iter().take(4).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-        earliest + (latest - earliest).mul_f64(number as f64 / f64::from(u32::MAX))
-    };
-    tasks.iter().filter(|(_, task)| is_expensive(task)).map(|(name, _)| (name.clone(), wait(name))).collect()
 }
 
 /// Names and rhythms for the scheduler: the network first, because it tells how to reach the host, then the cheap
@@ -177,28 +158,5 @@ mod tests {
         config.agents.insert("sshd".into(), ScheduleOverride { repeat: Some(900), ..Default::default() });
         let polled: BTreeMap<_, _> = repeats(&config, true).collect();
         assert_eq!((polled["_init_cpu"].1, polled["_init_sshd"].1), (120, 900), "settings win");
-    }
-
-    #[test]
-    fn what_costs_much_waits_after_the_start_by_the_name_of_the_host() {
-        let all = tasks(&DiscoveryConfig::default(), &[executable("slow")], "h", false);
-        let mut seen = Vec::new();
-        for host in 0..200 {
-            let name = format!("web{host}");
-            let runs = first_runs(&all, &name);
-            assert_eq!(runs, first_runs(&all, &name), "the same after every start");
-            let names: Vec<&str> = runs.keys().map(String::as_str).collect();
-            assert_eq!(names, ["_auto_checksumdiscovery", "_init_fs_scan"]);
-            seen.extend(runs.into_values());
-        }
-        let (earliest, latest) = FIRST_RUN_OF_EXPENSIVE;
-        assert!(seen.iter().all(|wait| (earliest..=latest).contains(wait)));
-        // Spread: in each quarter of the time there is a fair share of the hosts.
-        for quarter in 0..4 {
-            let from = earliest + (latest - earliest) / 4 * quarter;
-            let there =
-                seen.iter().filter(|wait| (from..from + (latest - earliest) / 4).contains(wait)).count();
-            assert!((60..140).contains(&there), "{quarter}: {there} of {}", seen.len());
-        }
     }
 }

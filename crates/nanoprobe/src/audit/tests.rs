@@ -88,6 +88,8 @@ fn an_image_is_judged_by_the_files_that_set_the_kernel() {
     let (sets, _) = RuleSets::from_files(&[
         rule("BASE", "logged", "proc_sys", "low", "EQ($net.ipv4.conf.all.log_martians, 1)"),
         rule("BASE", "unset", "proc_sys", "low", "EQ($kernel.nowhere, 1)"),
+        rule("BASE", "both", "proc_sys", "low", &asks_both("net.ipv4.conf.all.log_martians")),
+        rule("BASE", "neither", "proc_sys", "low", &asks_both("kernel.nowhere")),
     ]);
     let tree = tree("");
     fs::create_dir_all(tree.path().join("etc/sysctl.d")).unwrap();
@@ -96,7 +98,17 @@ fn an_image_is_judged_by_the_files_that_set_the_kernel() {
         fs::write(tree.path().join("etc/sysctl.d/60-x.conf"), line).unwrap();
     };
     set("0");
-    assert_eq!(told(&ask(&sets, tree.path(), false)), ["logged fail", "unset NA"]);
+    let statuses = ["both fail", "logged fail", "neither fail", "unset NA"];
+    assert_eq!(told(&ask(&sets, tree.path(), false)), statuses);
     set("1");
-    assert_eq!(told(&ask(&sets, tree.path(), false)), ["logged pass", "unset NA"]);
+    let statuses = ["neither fail", "both pass", "logged pass", "unset NA"];
+    assert_eq!(told(&ask(&sets, tree.path(), false)), statuses);
+    // Nothing there reads such files, so nothing can be said of them.
+    fs::remove_file(tree.path().join("etc/sysctl.d/60-x.conf")).unwrap();
+    assert_eq!(told(&ask(&sets, tree.path(), false)), ["both NA", "logged NA", "neither NA", "unset NA"]);
+}
+
+/// In effect and written down, as the benchmarks want it.
+fn asks_both(name: &str) -> String {
+    format!("AND(EQ(${name}, 1), MUST(EQ($_configured.{name}, 1)))")
 }

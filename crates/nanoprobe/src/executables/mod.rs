@@ -10,7 +10,7 @@ mod run;
 mod tests;
 
 use model::envelope::Envelope;
-pub use run::{Ended, Limits, run};
+pub use run::{End, Ended, Limits, Outcome, Program, code_or_signal, execute, run};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -158,6 +158,7 @@ fn examine(path: &Path) -> Result<Option<Executable>, String> {
     Ok(Some(Executable { path: path.into(), name, instance }))
 }
 
+/// Refuses what somebody else could have put there.
 fn check_owner(path: &Path, what: &str) -> Result<(), String> {
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| format!("{shown} is not used: {error}"))?;

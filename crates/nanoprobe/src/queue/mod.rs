@@ -124,6 +124,16 @@ impl Queue {
         self.take(instance, hash, Some(body), seen)
     }
 
+    /// The present value of an instance was found again and is `hash`. `false` when that is not the last document (any
+    /// more): then only [`Queue::offer`] will do.
+    pub fn confirm(&mut self, instance: &str, hash: DocumentHash, seen: Timestamp) -> bool {
+        let is_last = self.hash_of(instance) == Some(hash);
+        if is_last {
+            self.seen.insert(instance.to_owned(), seen);
+        }
+        is_last
+    }
+
     /// The instance is gone from the host for good.
     pub fn gone(&mut self, instance: &str, seen: Timestamp) -> Offered {
         if self.hash_of(instance).is_none() {
@@ -301,8 +311,7 @@ impl Queue {
         body: Option<Vec<u8>>,
         seen: Timestamp,
     ) -> Offered {
-        if self.hash_of(&instance) == Some(hash) {
-            self.seen.insert(instance, seen);
+        if self.confirm(&instance, hash, seen) {
             return Offered::Unchanged;
         }
         // Never seen before: the change may be as old as the host.

@@ -97,6 +97,31 @@ fn acknowledged_changes_are_kept_as_the_last_document() {
 }
 
 #[test]
+fn what_was_found_again_is_confirmed_only_while_it_is_the_last_document() {
+    let mut rig = Rig::new();
+    let mut queue = rig.open();
+    let hash = DocumentHash::of(b"A");
+    assert!(!queue.confirm("a", hash, Timestamp(1)), "never offered");
+    rig.offer(&mut queue, "a", "A");
+    assert!(queue.confirm("a", hash, Timestamp(2000)), "queued");
+    queue.acknowledge(1);
+    assert!(queue.confirm("a", hash, Timestamp(3000)), "acknowledged");
+    assert!(!queue.confirm("a", DocumentHash::of(b"B"), Timestamp(4000)), "another one");
+    rig.offer(&mut queue, "a", "B");
+    assert_eq!(queue.read(2).unwrap().changed_after, Timestamp(3000), "the last time that A was seen");
+    assert!(!queue.confirm("a", hash, Timestamp(5000)), "replaced meanwhile");
+    queue.acknowledge(2);
+    assert!(queue.forget("a"));
+    assert!(
+        !queue.confirm("a", DocumentHash::of(b"B"), Timestamp(6000)),
+        "the CMA asked for it: its text is needed"
+    );
+    rig.offer(&mut queue, "a", "B");
+    queue.gone("a", Timestamp(7000));
+    assert!(!queue.confirm("a", DocumentHash::of(b"B"), Timestamp(8000)), "gone meanwhile");
+}
+
+#[test]
 fn an_instance_that_is_gone_is_told_once() {
     let mut rig = Rig::new();
     let mut queue = rig.open();

@@ -60,7 +60,9 @@ impl Mapping {
         if self.interests.get(instance) == Some(&interest) {
             return false;
         }
-        self.interests.insert(instance.into(), interest);
+        // A copy: what another thread allocated would lie for good between the pages that this thread's large trees leave
+        // behind, and keep them from the system.
+        self.interests.insert(instance.into(), interest.clone());
         true
     }
 

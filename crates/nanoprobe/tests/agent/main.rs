@@ -1,6 +1,7 @@
 //! The whole agent as a process, against a small CMA on the loopback interface.
 
 mod heartbeats;
+mod monitoring;
 mod rig;
 
 use rig::{Site, Store, call};
@@ -117,6 +118,49 @@ async fn the_cma_configures_asks_again_and_is_obeyed_after_a_restart() {
     site.until("a registration", |store| store.registrations > registrations).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(site.store.lock().unwrap().last("_init_os").is_none());
+}
+
+#[tokio::test]
+async fn what_the_cma_asks_for_while_it_is_looked_at_arrives() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new();
+    let directory = site.root().join("etc/assimilation/discovery_agents.d");
+    std::fs::create_dir_all(&directory).unwrap();
+    let (slow, started, go) = (site.host().join("slow"), site.host().join("started"), site.host().join("go"));
+    let script = format!(
+        "#!/bin/sh\nif [ -e {} ]; then\ntouch {}\ni=0\nwhile [ ! -e {} ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); \
+         done\nfi\necho '{{\"discovertype\":\"mine\",\"data\":{{\"x\":1}}}}'\n",
+        slow.display(),
+        started.display(),
+        go.display()
+    );
+    let path = directory.join("mine");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let cma = site.cma(None);
+    let place = cma.address;
+    let nanoprobe = site.nanoprobe(place);
+    site.until("the first report", |store| store.count("_init_mine") == 1).await;
+    // Until the acknowledgement is on disk, too.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    nanoprobe.kill();
+    drop(cma);
+    std::fs::write(slow, "").unwrap();
+    site.store.lock().unwrap().wanted = vec!["_init_mine".into()];
+    let _nanoprobe = site.nanoprobe(place);
+    let start = std::time::Instant::now();
+    while !started.exists() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", site.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The run began with the CMA as it was believed to be: it has this very document.
+    let registrations = site.store.lock().unwrap().registrations;
+    let _cma = site.cma(Some(place));
+    site.until("a registration", |store| store.registrations > registrations).await;
+    // Until the answer is read.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    std::fs::write(go, "").unwrap();
+    site.until("the wanted document", |store| store.count("_init_mine") == 2).await;
 }
 
 #[tokio::test]
@@ -244,4 +288,69 @@ async fn a_broken_executable_is_reported_once_with_its_last_data() {
     assert_eq!(document["data"]["x"], 1, "{document}");
     assert!(document["errors"][0].as_str().unwrap().contains('9'), "{document}");
     assert_eq!(store.count("_init_mine"), 2, "the same failure again is no change");
+}
+
+#[tokio::test]
+async fn without_events_of_files_they_are_polled_until_there_are_events_again() {
+    let site = Site::new();
+    let journald = |storage: &str| {
+        let path = site.host().join("etc/systemd/journald.conf");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let new = path.with_extension("new");
+        std::fs::write(&new, format!("[Journal]\nStorage={storage}\n")).unwrap();
+        std::fs::rename(new, path).unwrap();
+    };
+    let told = |store: &Store, storage: &str| {
+        store
+            .last("_init_journald_conf")
+            .is_some_and(|document| document["data"]["Journal"]["Storage"] == storage)
+    };
+    journald("auto");
+    // Its own rhythm is a quarter of an hour, which only a nanoprobe that polls shortens to that of all.
+    let polling = r#"{"discovery":{"triggers":false,"repeat":3,"cpu_budget_percent":0}}"#;
+    site.store.lock().unwrap().config = Some(polling.into());
+    let cma = site.cma(None);
+    let nanoprobe = site.nanoprobe(cma.address);
+    site.until("the first report", |store| told(store, "auto")).await;
+    site.until("the end of the watches", |_| nanoprobe.watches() == 0).await;
+    journald("persistent");
+    site.until("a change, by polling", |store| told(store, "persistent")).await;
+    assert_eq!(nanoprobe.watches(), 0);
+
+    let watching = r#"{"discovery":{"triggers":true,"repeat":3600,"cpu_budget_percent":0}}"#;
+    site.store.lock().unwrap().config = Some(watching.into());
+    let place = site.store.lock().unwrap().registered.unwrap();
+    cma.call(place).await;
+    // Files are watched after a run; the directory of this one among others.
+    site.until("watches", |_| nanoprobe.watches() > 5).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    journald("volatile");
+    site.until("a change, by an event", |store| told(store, "volatile")).await;
+    assert_eq!(site.store.lock().unwrap().gaps, 0);
+}
+
+#[tokio::test]
+async fn a_replaced_program_is_summed_again_at_once() {
+    const CHECKSUMS: &str = "_auto_checksumdiscovery";
+    let site = Site::new();
+    let program = site.host().join("opt/program");
+    std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+    std::fs::write(&program, "one").unwrap();
+    // The first run is minutes away, but other parameters than before are a reason to run now.
+    let named = r#"{"discovery":{"agents":{"checksums":{"parameters":{"ASSIM_filelist":"/opt/program"}}}}}"#;
+    site.store.lock().unwrap().config = Some(named.into());
+    let cma = site.cma(None);
+    let _nanoprobe = site.nanoprobe(cma.address);
+    // SHA-256 of "one" and of "two", as sha256sum tells them.
+    let one = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed";
+    let two = "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3";
+    let told = |store: &Store, sum: &str| {
+        store.last(CHECKSUMS).is_some_and(|document| document["data"]["/opt/program"] == sum)
+    };
+    site.until("its sum", |store| told(store, one)).await;
+    let new = program.with_extension("new");
+    std::fs::write(&new, "two").unwrap();
+    std::fs::rename(new, &program).unwrap();
+    site.until("the sum of the other", |store| told(store, two)).await;
+    assert_eq!(site.store.lock().unwrap().count(CHECKSUMS), 2, "one change, one report");
 }

@@ -57,6 +57,15 @@ impl Store {
         receiver
     }
 
+    /// The last word about an instance was that there is none any more.
+    pub fn last_is_gone(&self, instance: &str) -> bool {
+        self.reports
+            .iter()
+            .rev()
+            .find(|(name, _)| name == instance)
+            .is_some_and(|(_, document)| document.is_none())
+    }
+
     pub fn count(&self, instance: &str) -> usize {
         self.reports.iter().filter(|(name, _)| name == instance).count()
     }
@@ -171,13 +180,18 @@ impl Site {
     }
 
     pub fn nanoprobe(&self, cma: SocketAddr) -> Nanoprobe {
+        self.nanoprobe_of(cma, &self.host())
+    }
+
+    /// One that discovers another file tree than ours, for instance `/`.
+    pub fn nanoprobe_of(&self, cma: SocketAddr, host_root: &std::path::Path) -> Nanoprobe {
         let log =
             fs::File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_nanoprobe"))
             .arg("--root")
             .arg(self.root())
             .arg("--host-root")
-            .arg(self.host())
+            .arg(host_root)
             .args(["--name", "web1", "-b", "127.0.0.1:0", "-f", "-d", "1", "-c"])
             .arg(cma.to_string())
             .env_remove("NANOPROBE_CMAADDR")
@@ -209,6 +223,13 @@ pub struct Nanoprobe(Child);
 impl Nanoprobe {
     pub fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Directories that it has watched (proc_pid_fdinfo(5): a line for each).
+    pub fn watches(&self) -> usize {
+        let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).unwrap().flatten();
+        let texts = infos.filter_map(|info| fs::read_to_string(info.path()).ok());
+        texts.map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count()).sum()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -10,8 +10,9 @@ const MAXIMUM_PATTERN_BYTES: usize = 4096;
 /// Of the compiled pattern, in bytes.
 const MAXIMUM_COMPILED_BYTES: usize = 1 << 20;
 
+/// A regular expression in the syntax of rules, checked and bounded.
 #[derive(Debug, Clone)]
-pub(crate) struct Pattern(Regex);
+pub struct Pattern(Regex);
 
 impl Pattern {
     /// `flags`: A (ASCII classes), I (ignore case), L and U (accepted, no effect), M (lines), S (dot takes newlines),

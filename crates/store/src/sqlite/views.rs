@@ -249,10 +249,64 @@ const VIEWS: &[View] = &[
           LEFT JOIN host_name n ON n.designation = s.key LEFT JOIN host h ON h.id = n.id WHERE t.kind = 'Package'",
     },
     View {
+        name: "monitors",
+        meaning: "What looks after services and hosts, and what it found; what is deliberately not looked after has `active` 0.",
+        columns: &[
+            HOST,
+            DOMAIN,
+            ("host_status", "up or dead; what a dead host's monitors said is what they said last"),
+            ("monitorname", "name of the monitor, the same whenever it is found again"),
+            ("class", "ocf, nagios, lsb, systemd, tcp, http, tls or NEVERMON"),
+            ("type", "agent, plug-in, script or unit; for built-in classes the service's name"),
+            ("provider", "who made an OCF agent, null otherwise"),
+            ("target", "service or host"),
+            ("process", "key of the service's process in tcpdiscovery, null for the host itself"),
+            ("pathname", "program of the service, null for the host itself"),
+            ("listen", "where the service listens: address:port, separated by commas"),
+            ("state", "up, warn, down, flapping or unmonitored"),
+            ("isworking", "0 when it is down, else 1"),
+            ("active", "0 when nothing is run for it, else 1"),
+            ("reason", "why the state is what it is"),
+            ("output", "what the agent printed, null when nothing"),
+            ("perfdata", "figures that a plug-in printed, null when none"),
+            ("since", "when the state began, by the host's clock"),
+            ("rule", "file of the monitor rule that chose it"),
+        ],
+        select: "SELECT s.key, h.domain, h.status, t.key, t.properties ->> '$.class', t.properties ->> '$.agent',
+          t.properties ->> '$.provider', t.properties ->> '$.target', t.properties ->> '$.process',
+          t.properties ->> '$.pathname',
+          (SELECT group_concat(a.value, ',') FROM json_each(t.properties, '$.listen') a),
+          t.properties ->> '$.state', t.properties ->> '$.isworking', t.properties ->> '$.isactive',
+          t.properties ->> '$.reason', t.properties ->> '$.output', t.properties ->> '$.perfdata',
+          t.properties ->> '$.since', t.properties ->> '$.rule'
+          FROM node t JOIN edge e ON e.target = t.id AND e.kind = 'hosting'
+          JOIN node s ON s.id = e.source AND s.kind = 'Drone'
+          LEFT JOIN host_name n ON n.designation = s.key LEFT JOIN host h ON h.id = n.id
+          WHERE t.kind = 'MonitorAction'",
+    },
+    View {
+        name: "unmonitored",
+        meaning: "Services that nothing looks after although nobody said so, and why.",
+        columns: &[
+            HOST,
+            DOMAIN,
+            ("process", "key of the process in tcpdiscovery"),
+            ("pathname", "its program"),
+            ("listenaddrs", "where it listens: address:port, separated by commas"),
+            ("why", "why nothing looks after it, and what to do"),
+        ],
+        select: "SELECT n.designation, h.domain, u.key, u.value ->> '$.pathname',
+          (SELECT group_concat(a.value, ',') FROM json_each(u.value, '$.listen') a), u.value ->> '$.why'
+          FROM document_period p JOIN host_name n ON n.id = p.host LEFT JOIN host h ON h.id = p.host
+          JOIN document d ON d.id = p.document
+          JOIN json_each(document_text(d.body), '$.data.unmonitored') u
+          WHERE p.until IS NULL AND p.instance = '_monitors' AND u.type = 'object'",
+    },
+    View {
         name: "nodes",
         meaning: "All nodes of the graph.",
         columns: &[
-            ("kind", "Drone, NICNode, IPaddrNode, Package, ProcessNode or IPtcpportNode"),
+            ("kind", "Drone, NICNode, IPaddrNode, Package, ProcessNode, IPtcpportNode or MonitorAction"),
             ("key", "identity within the kind"),
             PROPERTIES,
             ("changed", "when the properties last changed"),
@@ -267,7 +321,7 @@ const VIEWS: &[View] = &[
             INSTANCE,
             ("source_kind", "kind of the node the edge starts from"),
             ("source", "key of that node"),
-            ("kind", "nicowner, ipowner, installed, hosting, tcpservice, tcpclient or baseip"),
+            ("kind", "nicowner, ipowner, installed, hosting, tcpservice, tcpclient, baseip or monitoring"),
             ("target_kind", "kind of the node the edge leads to"),
             ("target", "key of that node"),
             ("since", "since when this is said"),

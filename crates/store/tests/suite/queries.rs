@@ -2,6 +2,8 @@
 
 use crate::conformance::site::packages;
 use crate::conformance::{self, LIMITS, host, site};
+use model::GraphFacts;
+use model::graph::{EdgeFact, EdgeKind, NodeFact, NodeKind};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -103,6 +105,34 @@ const CASES: &[Case] = &[
             "global,security,pam,1,nist_V-3,1",
         ],
     ),
+    ("downservices", &[], &["web1:nagios::check_load [too high]"], &["web1\tnagios::check_load\ttoo high"]),
+    (
+        "allservicestatus",
+        &[],
+        &[
+            "web1(up) /usr/sbin/sshd Working:true [is now operational]",
+            "web1(up) nagios::check_load Working:false [too high]",
+            "web2(dead) /usr/sbin/sshd Working:true [slow]",
+        ],
+        &[
+            "web1\tup\t/usr/sbin/sshd\ttrue\tis now operational",
+            "web1\tup\tnagios::check_load\tfalse\ttoo high",
+            "web2\tdead\t/usr/sbin/sshd\ttrue\tslow",
+        ],
+    ),
+    (
+        "hostservicestatus",
+        &[("host", "WEB2")],
+        &["web2(dead) /usr/sbin/sshd Working:true [slow]"],
+        &["web2\tdead\t/usr/sbin/sshd\ttrue\tslow"],
+    ),
+    ("hostservicestatus", &[("host", "db1")], &[], &[]),
+    (
+        "unmonitored",
+        &[],
+        &["web1 /opt/x:0.0.0.0:69,0.0.0.0:70 [why not]"],
+        &["web1\t/opt/x\t0.0.0.0:69,0.0.0.0:70\twhy not"],
+    ),
     (
         "secrulescores",
         &[],
@@ -122,6 +152,63 @@ const COUNTS: &[(&str, Given, usize)] = &[
     ("packagegrep", &[("regex", "ssh")], 3),
 ];
 
+/// Monitors as the graph has them: of a process on two hosts, of a host, and one that is not run.
+fn add_monitors(store: &mut SqliteStore) {
+    let monitor = |host: &str, key: &str, properties: Value| {
+        let drone = (NodeKind::Drone, host.to_owned());
+        let name = format!("{host}:{key}");
+        let node = |kind, key: &str, properties: Value| NodeFact {
+            kind,
+            key: key.to_owned(),
+            properties: properties.as_object().unwrap().clone(),
+        };
+        let action = node(NodeKind::MonitorAction, &name, properties);
+        let process = node(NodeKind::ProcessNode, &format!("{host}/sshd:1"), json!({}));
+        let edges = vec![
+            EdgeFact { source: drone, kind: EdgeKind::Hosting, target: action },
+            EdgeFact { source: (NodeKind::MonitorAction, name), kind: EdgeKind::Monitoring, target: process },
+        ];
+        GraphFacts { edges, ..GraphFacts::default() }
+    };
+    let ssh = |state: &str, reason: &str| {
+        json!({"class": "nagios", "agent": "check_ssh", "pathname": "/usr/sbin/sshd", "listen": ["0.0.0.0:22"],
+            "state": state, "isworking": true, "isactive": true, "reason": reason})
+    };
+    let load = json!({"class": "nagios", "agent": "check_load", "pathname": null, "listen": null, "state": "down",
+        "isworking": false, "isactive": true, "reason": "too high"});
+    let never = json!({"class": "NEVERMON", "agent": "skype", "pathname": "/usr/bin/skype", "listen": ["0.0.0.0:1"],
+        "state": "unmonitored", "isworking": true, "isactive": false, "reason": "never"});
+    conformance::commit(store, |t| {
+        let up = monitor("web1", "nagios:check_ssh::1", ssh("up", "is now operational"));
+        t.replace_graph(&host("web1"), "_monitor_1", &up, conformance::at(200))?;
+        t.replace_graph(
+            &host("web1"),
+            "_monitor_2",
+            &monitor("web1", "x::2", load.clone()),
+            conformance::at(200),
+        )?;
+        t.replace_graph(
+            &host("web1"),
+            "_monitor_3",
+            &monitor("web1", "x::3", never.clone()),
+            conformance::at(200),
+        )?;
+        let slow = monitor("web2", "nagios:check_ssh::1", ssh("warn", "slow"));
+        t.replace_graph(&host("web2"), "_monitor_1", &slow, conformance::at(200))?;
+        for (name, unmonitored) in [
+            (
+                "web1",
+                json!({"x:1": {"pathname": "/opt/x", "listen": ["0.0.0.0:69", "0.0.0.0:70"], "why": "why not"}, "junk": 7}),
+            ),
+            ("web2", json!({})),
+        ] {
+            let (row, body) = conformance::document("_monitors", json!({"unmonitored": unmonitored}), 200);
+            t.put_document(&host(name), &row, &body)?;
+        }
+        Ok(())
+    });
+}
+
 fn ask(reader: &mut dyn Reader, queries: &Queries, name: &str, given: &[(&str, &str)]) -> Table {
     let query = queries.get(name).unwrap_or_else(|| panic!("no query {name}"));
     let given: Vec<(String, Value)> = given.iter().map(|(n, v)| (n.to_string(), json!(v))).collect();
@@ -133,6 +220,7 @@ fn ask(reader: &mut dyn Reader, queries: &Queries, name: &str, given: &[(&str, &
 fn every_query_gives_its_rows() {
     let mut store = SqliteStore::open(Path::new(":memory:")).unwrap();
     site::fill(&mut store);
+    add_monitors(&mut store);
     let mut reader = store.reader().unwrap();
     let (queries, problems) = Queries::load(&[]);
     assert_eq!(problems, []);

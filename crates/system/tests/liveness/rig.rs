@@ -97,16 +97,18 @@ impl Scene {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What the script was told about hosts, in order.
+    /// Downs and ups of hosts, in order, as the script was told of them.
     pub fn alerts(&self) -> Vec<Alert> {
         let text = fs::read_to_string(&self.record).unwrap_or_default();
-        text.lines().map(Alert::read).filter(|alert| alert.nodetype == "Drone").collect()
+        let of_hosts =
+            |alert: &Alert| alert.nodetype == "Drone" && matches!(alert.event.as_str(), "down" | "up");
+        text.lines().map(Alert::read).filter(of_hosts).collect()
     }
 
-    /// Downs and ups of one host.
+    /// Those of one host.
     pub fn alerts_of(&self, name: &str) -> Vec<Alert> {
         let mut alerts = self.alerts();
-        alerts.retain(|alert| alert.host == name && matches!(alert.event.as_str(), "down" | "up"));
+        alerts.retain(|alert| alert.host == name);
         alerts
     }
 

@@ -86,13 +86,12 @@ fn answer<'a>(kept: &[u8], question: &str, paths: impl Iterator<Item = &'a str>)
         return None;
     }
     let mut paths = paths;
-    let mut owners = Owners::new();
-    for line in lines {
+    let owner_of = |line: &str| {
         let (owner, path) = line.split_once('\t')?;
         let path = paths.find(|asked| *asked == path)?;
-        owners.insert(path, owner.to_owned());
-    }
-    Some(owners)
+        Some((path, owner.to_owned()))
+    };
+    lines.map(owner_of).collect()
 }
 
 /// Path → `name version` for those of `paths` that a package owns.

@@ -42,8 +42,8 @@ const NETWORK_FILE_SYSTEMS: [&str; 17] = [
     "smbfs",
 ];
 
-/// The paths to look at, with what is known of them already; some may not exist.
-pub type Wanted = BTreeMap<String, Option<Identity>>;
+/// The paths to look at in their order, each once, with what is known of them already; some may not exist.
+pub type Wanted = Vec<(String, Option<Identity>)>;
 
 /// Whether a file is looked at on every host, or named in `files`, which is separated by blanks.
 pub fn is_named(path: &str, files: &str) -> bool {
@@ -93,6 +93,8 @@ pub fn of(
     for directory in directories.split_ascii_whitespace() {
         if directory.starts_with('/') {
             below(host, directory, &remote, &mut paths, errors);
+            // What two directories have in common counts once.
+            in_order(&mut paths);
         } else {
             errors.add(format!("directories: {directory:?} is no absolute path"));
         }
@@ -101,15 +103,22 @@ pub fn of(
     let room = MAX_FILES.saturating_sub(singles.len());
     if paths.len() > room {
         errors.add(format!("more than {MAX_FILES} files: the rest is left out, name fewer directories"));
-        while paths.len() > room {
-            paths.pop_last();
-        }
+        paths.truncate(room);
     }
     for path in singles.into_iter().take(MAX_FILES) {
         watched.insert(path.clone());
-        paths.entry(path).or_insert(None);
+        paths.push((path, None));
     }
+    in_order(&mut paths);
     paths
+}
+
+/// Sorted by path, each path once: where an identity is known, with it. A list that is sorted once, nearly in order
+/// already, costs a fraction of a tree of a hundred thousand long keys.
+fn in_order(paths: &mut Wanted) {
+    // Stable: what was known first stays first, and no known identity comes after an unknown one.
+    paths.sort_by(|(a, _), (b, _)| a.cmp(b));
+    paths.dedup_by(|(later, _), (first, _)| later == first);
 }
 
 /// The files that programs with sockets consist of, now or in the last days.
@@ -268,7 +277,7 @@ fn below(host: &Host, start: &str, remote: &BTreeSet<String>, paths: &mut Wanted
             };
             match kind {
                 Kind::Regular => {
-                    paths.insert(below, directory.identity(entry.raw()));
+                    paths.push((below, directory.identity(entry.raw())));
                 }
                 Kind::Directory if depth < MAX_DEPTH && !is_mounted(&below, remote) => {
                     match directory.subdirectory_unrecorded(entry.raw()) {

@@ -240,7 +240,14 @@ fn systemd_is_asked_over_its_socket() {
         stream.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
         let mut rest = Vec::new();
         let mut byte = [0];
-        while !rest.ends_with(&manager::call()) {
+        let call = crate::systemd::call(
+            1,
+            "/org/freedesktop/systemd1",
+            "org.freedesktop.systemd1.Manager",
+            "ListUnits",
+            &[],
+        );
+        while !rest.ends_with(&call) {
             stream.read_exact(&mut byte).unwrap();
             rest.push(byte[0]);
         }
@@ -258,6 +265,47 @@ fn systemd_is_asked_over_its_socket() {
     assert_eq!(states, [("ssh.service".to_owned(), "active")].into());
     server.join().unwrap();
     assert!(manager::list_units(&directory.path().join("none")).unwrap_err().contains("none"));
+}
+
+/// systemd reads what has come at once. A call that it reads together with the end of the greeting stays in its buffer
+/// until something else arrives: so the greeting ends before systemd answers, and the call comes after that.
+#[test]
+fn the_call_does_not_come_together_with_the_end_of_the_greeting() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("private");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut greeting = Vec::new();
+        let mut piece = [0; 4096];
+        while !greeting.ends_with(b"\r\nBEGIN\r\n") {
+            let length = stream.read(&mut piece).unwrap();
+            assert!(
+                length > 0,
+                "it gave up without a whole greeting: {:?}",
+                String::from_utf8_lossy(&greeting)
+            );
+            greeting.extend_from_slice(&piece[..length]);
+            let has_more = greeting.windows(9).any(|end| end == b"\r\nBEGIN\r\n");
+            assert!(
+                !has_more || greeting.ends_with(b"\r\nBEGIN\r\n"),
+                "the call came together with the greeting"
+            );
+        }
+        stream.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
+        let mut call = vec![0; manager::call().len()];
+        stream.read_exact(&mut call).unwrap();
+        assert_eq!(call, manager::call());
+        let body = body(&[("cron.service", "failed")], false);
+        let mut answer = vec![b'l', 2, 0, 1];
+        answer.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+        answer.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+        answer.extend(body);
+        stream.write_all(&answer).unwrap();
+    });
+    let states = manager::list_units(&socket);
+    server.join().unwrap();
+    assert_eq!(states.unwrap(), [("cron.service".to_owned(), "failed")].into());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::processes::{Process, leaders};
 use super::sockets::{Role, Socket};
-use super::{Found, containers, field, words};
+use super::{Found, containers, field, units, words};
 use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -32,8 +32,12 @@ const MAX_ADDRESSES: usize = 2000;
 const MAX_ENTRIES: usize = 5000;
 
 /// The `data` of the document, and what had to be left out. `own_container` is the one this program runs in: what is
-/// in the same is local.
-pub fn of(found: &Found, own_container: Option<&str>) -> (Map<String, Value>, Vec<String>) {
+/// in the same is local. `users` are names by number.
+pub fn of(
+    found: &Found,
+    own_container: Option<&str>,
+    users: &BTreeMap<u32, String>,
+) -> (Map<String, Value>, Vec<String>) {
     let by_inode: HashMap<u64, &Socket> =
         found.sockets.iter().map(|(_, socket)| (socket.inode, socket)).collect();
     let listens = |inode: u64| by_inode.get(&inode).is_some_and(|socket| socket.role == Role::Listens);
@@ -54,7 +58,7 @@ pub fn of(found: &Found, own_container: Option<&str>) -> (Map<String, Value>, Ve
             continue;
         }
         let proxy = containers::of(&program.cgroup).filter(|proxy| Some(proxy.as_str()) != own_container);
-        let (key, entry) = described(program, proxy.as_deref(), &found.names);
+        let (key, entry) = described(program, proxy.as_deref(), &found.names, users);
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
             add_once(
                 &mut errors,
@@ -87,7 +91,8 @@ pub fn of(found: &Found, own_container: Option<&str>) -> (Map<String, Value>, Ve
             },
             _ => Process::default(),
         };
-        let (key, mut entry) = described(&Process { namespace: *namespace, ..holder }, None, &found.names);
+        let (key, mut entry) =
+            described(&Process { namespace: *namespace, ..holder }, None, &found.names, users);
         if socket.inode != 0 {
             entry.retain(|name, _| matches!(name.as_str(), "proxy" | "netns"));
         }
@@ -107,6 +112,7 @@ fn described(
     process: &Process,
     proxy: Option<&str>,
     names: &BTreeMap<u64, String>,
+    users: &BTreeMap<u32, String>,
 ) -> (String, Map<String, Value>) {
     let (uids, gids) = (process.uids, process.gids);
     let entry = json!({
@@ -121,6 +127,11 @@ fn described(
     };
     if process.exe_deleted {
         entry.insert("exe_deleted".into(), true.into());
+    }
+    // Neither is part of the key: who is moved to another unit is still the same service.
+    if proxy.is_none() {
+        entry.extend(users.get(&uids[0]).map(|name| ("user".to_owned(), name.as_str().into())));
+        entry.extend(units::of(&process.cgroup).map(|unit| ("unit".to_owned(), unit.into())));
     }
     let has_namespace = process.namespace != 0 && proxy.is_none();
     let namespace = names.get(&process.namespace).cloned().unwrap_or_else(|| process.namespace.to_string());

@@ -187,8 +187,11 @@ fn process(pid: u32, exe: &str, words: &[&str], inodes: &[u64]) -> Process {
 }
 
 fn document_of(sockets: Vec<(u64, Socket)>, processes: Vec<Process>) -> Value {
-    let (data, errors) =
-        document::of(&Found { sockets, processes, names: BTreeMap::new(), errors: Vec::new() }, None);
+    let (data, errors) = document::of(
+        &Found { sockets, processes, names: BTreeMap::new(), errors: Vec::new() },
+        None,
+        &BTreeMap::new(),
+    );
     assert_eq!(errors, [""; 0]);
     Value::Object(data)
 }
@@ -272,9 +275,30 @@ fn the_key_tells_programs_owners_and_containers_apart() {
         names: BTreeMap::new(),
         errors: Vec::new(),
     };
-    let proxy = |own| document::of(&found, own).0.values().next().unwrap()["proxy"].clone();
+    let proxy = |own| document::of(&found, own, &BTreeMap::new()).0.values().next().unwrap()["proxy"].clone();
     assert_eq!(proxy(None), format!("docker/{id}"));
     assert_eq!(proxy(Some(&format!("docker/{id}"))), "local/local", "we are in the same one");
+}
+
+#[test]
+fn user_and_unit_are_told_and_are_no_part_of_the_key() {
+    let plain = process(1, "/usr/sbin/named", &["named"], &[1]);
+    let mut of_unit = plain.clone();
+    of_unit.cgroup = "0::/system.slice/named.service".into();
+    let mut in_container = plain.clone();
+    in_container.cgroup = format!("0::/system.slice/docker-{}.scope", "0123456789abcdef".repeat(4));
+    let users = BTreeMap::from([(0, "root".to_owned())]);
+    let entry = |process: Process| {
+        let sockets = vec![socket(Role::Listens, "0.0.0.0:53", 1)];
+        let found = Found { sockets, processes: vec![process], names: BTreeMap::new(), errors: Vec::new() };
+        document::of(&found, None, &users).0.into_iter().next().unwrap()
+    };
+    let (key, bare) = entry(plain);
+    let (same, told) = entry(of_unit);
+    assert_eq!((key, &told["unit"], &told["user"]), (same, &json!("named.service"), &json!("root")));
+    assert!(bare.get("unit").is_none());
+    let (_, contained) = entry(in_container);
+    assert!(contained.get("unit").is_none() && contained.get("user").is_none(), "its users are others");
 }
 
 #[test]
