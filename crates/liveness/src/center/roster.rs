@@ -182,6 +182,8 @@ impl Roster {
         if restarted || moved {
             let partners = self.rings.partners(number);
             self.changed(now, partners);
+            // Kept, and told to the CMA's own observer if that is its partner.
+            self.changed(now, [number]);
         }
         Some(Registered { number, restarted })
     }
