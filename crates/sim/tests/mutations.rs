@@ -32,8 +32,6 @@ enum Broken {
     InventsPartners,
     /// Whoever left stays in the rings of the others.
     TellsNobody,
-    /// Takes its own attempts for nothing but failures.
-    NeverReaches,
 }
 
 struct Mutants(Broken);
@@ -166,7 +164,6 @@ impl Judge for MutantJudge {
     }
 
     fn handle_reached(&mut self, now: Duration, host: &Designation, reached: Reached) {
-        let reached = if self.broken == Broken::NeverReaches { Reached::Nobody } else { reached };
         self.inner.handle_reached(now, host, reached);
     }
 
@@ -243,7 +240,6 @@ fn each_broken_core_is_found_by_what_it_does() {
         ("cma-restart", Broken::Forgets, Kind::Unexpected),
         ("asymmetric", Broken::BelievesAnybody, Kind::FalseDeath),
         ("loss", Broken::NeverProbes, Kind::Unexpected),
-        ("cma-down", Broken::NeverReaches, Kind::FalseDeath),
     ];
     let missed: Vec<String> = found
         .into_iter()

@@ -91,9 +91,11 @@ impl World {
         let lost = f64::from(self.network.weather.loss) / 1e6;
         let odd = each.into_iter().find(|(node, rate)| {
             let process = self.machines[*node as usize].process.as_ref();
-            let expected = process.map_or(0.0, |process| process.peers.current.len() as f64 * beats);
-            let most = expected * (1.1 + 4.0 * lost);
-            *rate > most || *rate < expected * 0.9
+            let partners = process.map_or(0.0, |process| process.peers.current.len() as f64);
+            let expected = partners * beats;
+            // One interval may be cut at either end.
+            let cut = partners / time.as_secs_f64() + 0.001;
+            *rate > expected * (1.0 + 4.0 * lost) + cut || *rate < expected - cut
         });
         if let Some((node, rate)) = odd {
             let text = format!("machine {node} sends {rate:.2} heartbeats a second");
