@@ -143,9 +143,10 @@ fn a_host_that_was_copied_with_its_keys_is_told_of_and_nobody_dies() {
     let mut scene = Scene::new(&HOSTS, &["copy"]);
     let before = told(&scene);
     let root = scene.site.paths.root().join("hosts");
-    let copied =
-        capture(std::process::Command::new("cp").arg("-a").arg(root.join("worf")).arg(root.join("copy")));
-    assert!(copied.unwrap().status.success());
+    // Files of a queue that is worked off vanish while they are copied, which cp complains about; the keys do not.
+    capture(std::process::Command::new("cp").arg("-a").arg(root.join("worf")).arg(root.join("copy")))
+        .unwrap();
+    assert!(root.join("copy/usr/share/assimilation/crypto.d").is_dir());
     fs::remove_file(root.join("copy/var/run/nanoprobe")).unwrap();
     let copy = scene.host("copy").clone();
     let to = ["--cmaaddr", scene.site.address.as_str(), "--name", "worf"];
