@@ -2,6 +2,7 @@
 
 mod calls;
 mod checksums;
+mod heartbeats;
 mod hostile;
 mod ingest;
 mod monitors;

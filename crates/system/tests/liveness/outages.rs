@@ -12,14 +12,15 @@ const HOSTS: [&str; 4] = ["picard", "riker", "worf", "crusher"];
 /// Downs and ups of hosts and of places, in order: event, node type, designation, reason.
 fn told(scene: &Scene) -> Vec<String> {
     let statement = "SELECT eventtype || ' ' || nodetype || ' ' || host || ' ' || reason AS line FROM events
-         WHERE eventtype IN ('up', 'down') ORDER BY sequence";
+         WHERE eventtype IN ('up', 'down') AND nodetype IN ('Drone', 'SystemNode') ORDER BY sequence";
     let rows = scene.wait("the CMA to answer", || scene.site.ask(&["sql", statement]).ok());
     rows.as_array().unwrap().iter().map(|row| row["line"].as_str().unwrap().to_owned()).collect()
 }
 
 /// The event behind a line of [`told`].
 fn event(scene: &Scene, index: usize) -> Value {
-    let statement = "SELECT event FROM events WHERE eventtype IN ('up', 'down') ORDER BY sequence";
+    let statement = "SELECT event FROM events
+         WHERE eventtype IN ('up', 'down') AND nodetype IN ('Drone', 'SystemNode') ORDER BY sequence";
     let rows = scene.site.ask(&["sql", statement]).unwrap();
     serde_json::from_str(rows[index]["event"].as_str().unwrap()).unwrap()
 }
