@@ -1,6 +1,6 @@
 #!/bin/sh
 #
-# Sample notification script: sends a mail when a host or a service goes down or comes back, when a host breaks a
+# Sample notification script: sends a mail when a host, a switch or a service goes down or comes back, when a host breaks a
 # best-practice rule or keeps it again, and when programs of a host changed. Everything else is ignored.
 #
 # To use it: set the values below (or in the environment), make the file executable, and copy it to
@@ -78,12 +78,40 @@ describe() {
                 happened="The system $host, or its nanoprobe, was stopped in an orderly way."
             else
                 subject="WARNING: System $host is down [$(value reason)]"
-                happened="The system $host is not heard from any more: $reason."
+                case "${ASSIM_verdict:-}" in
+                    'nanoprobe died')
+                        happened="The nanoprobe of $host no longer runs. The system itself answers; nobody looks after its services." ;;
+                    *)
+                        happened="The system $host is not heard from any more: $reason." ;;
+                esac
             fi ;;
+        SystemNode:*)
+            describe_outage ;;
         Drone:warn | Drone:unwarn)
             describe_compliance ;;
         Drone:update)
             describe_checksums ;;
+        *)
+            return 1 ;;
+    esac
+}
+
+# An outage of many hosts that has one cause, or of the network of the CMA itself.
+describe_outage() {
+    hosts=$(value hosts several)
+    case "$event" in
+        down)
+            subject="WARNING: $hosts systems are down together: $host [$(value reason)]"
+            happened="$hosts systems went silent at the same moment ($host, $(value verdict outage)). No further mail tells of each of them." ;;
+        up)
+            subject="HURRAY: $hosts systems are back up: $host"
+            happened="$hosts systems that went silent together ($host) are up again. Still down: $(value still_down 0)." ;;
+        warn)
+            subject="WARNING: $host: $reason"
+            happened="$host cannot reach $hosts systems, and cannot tell whether that is its own fault. None of them is called dead." ;;
+        unwarn)
+            subject="HURRAY: $host: no longer in trouble [$reason]"
+            happened="Systems answer $host again." ;;
         *)
             return 1 ;;
     esac
@@ -145,7 +173,15 @@ body() {
         paragraph 'Severity:' severity
         paragraph 'Why it matters:' why
         paragraph 'What was found:' comment
-        paragraph 'What changed:' text
+        if [ "$event" = up ]; then
+            paragraph 'Which ones:' explains_text
+        else
+            paragraph 'What it is taken for:' verdict
+            paragraph 'How that is known:' evidence
+            paragraph 'What this explains:' explains_text
+        fi
+        # what happened has been said
+        [ -n "${ASSIM_verdict:-}" ] || paragraph 'What changed:' text
         paragraph 'What the monitor said:' monmsg
         if [ "$event" != unwarn ]; then
             paragraph 'To check by hand:' check

@@ -30,7 +30,7 @@ use crate::ingest::verdict::Decision;
 use crate::knowledge::SharedKnowledge;
 use ::liveness::center::{Cause, Center, Output, Reached, Verdict};
 use ::liveness::observer::Tried;
-use keeping::{Request, Step, UnderWay};
+use keeping::{Request, Step, Tells, UnderWay};
 use model::config::HeartbeatConfig;
 use model::liveness::{Heard, HostNumber, Watch};
 use model::message::FromCma;
@@ -62,6 +62,8 @@ const CALL_PATIENCE: Duration = Duration::from_secs(3);
 /// Hosts of one outage that come back so shortly after each other are told together, but not later than this.
 const BACK_PAUSE: Duration = Duration::from_secs(2);
 const BACK_LONGEST: Duration = Duration::from_secs(30);
+/// A CMA that is cut off may still hear so many hosts.
+const HEARD_ALL_THE_TIME: usize = 8;
 /// Changes that are taken in before outputs are looked at.
 const CHANGES_AT_ONCE: usize = 256;
 /// Topic of the problem that the CMA has when it is cut off.
@@ -147,6 +149,25 @@ struct Returning {
     last: Duration,
 }
 
+/// The CMA was found to be cut off.
+struct CutOff {
+    /// Hosts that did not answer; empty where that is not known any more.
+    silent: HashSet<Designation>,
+    /// Others that were heard since: a few may have been all the time.
+    others: HashSet<Designation>,
+}
+
+impl CutOff {
+    /// This host was heard.
+    fn is_over(&mut self, host: &Designation) -> bool {
+        if self.silent.is_empty() || self.silent.contains(host) {
+            return true;
+        }
+        self.others.insert(host.clone());
+        self.others.len() > HEARD_ALL_THE_TIME
+    }
+}
+
 /// Everything about who is alive.
 pub struct Task {
     start: Instant,
@@ -170,8 +191,7 @@ pub struct Task {
     /// Verdicts on hosts that were heard of just before: they are called to see.
     doubted: HashMap<Designation, Decision>,
     returning: HashMap<String, Returning>,
-    /// Hosts that did not answer when the CMA was found to be cut off; any host where they are not known.
-    cut_off: Option<HashSet<Designation>>,
+    cut_off: Option<CutOff>,
     tries: Arc<Semaphore>,
     results: mpsc::UnboundedSender<Finished>,
     finished: mpsc::UnboundedReceiver<Finished>,
@@ -285,10 +305,16 @@ impl Task {
         let due: Vec<String> = self.returning.iter().filter_map(due).collect();
         for outage in due {
             self.returning.remove(&outage);
-            self.requests.push_back(Request { work: Work::Back { outage }, tells: Vec::new() });
+            self.requests.push_back(Request { work: Work::Back { outage }, tells: Tells::new() });
         }
         while let Some(host) = self.outgoing.poll_call(now) {
-            self.call(host);
+            // It may have come meanwhile.
+            if self.hosts.is_connected(&host) {
+                self.outgoing.called(&host);
+                self.deliver(now, &host);
+            } else {
+                self.call(host);
+            }
         }
     }
 
@@ -305,11 +331,24 @@ impl Task {
             Change::Left(host) => self.leave(now, &host),
             Change::Removed(host) => {
                 self.contacts.remove(&host);
+                if let Some(cut_off) = &mut self.cut_off {
+                    cut_off.silent.remove(&host);
+                }
                 self.leave(now, &host);
             }
             Change::Back { outage } => {
                 let returning = self.returning.entry(outage).or_insert(Returning { first: now, last: now });
                 returning.last = now;
+            }
+        }
+    }
+
+    /// Hands a host that is connected what waits for it.
+    fn deliver(&mut self, now: Duration, host: &Designation) {
+        for message in self.outgoing.entered(now, host) {
+            // A connection that takes nothing is as good as none; the host is told when it registers again.
+            if let Err(FromCma::Watch(watch)) = self.hosts.push(host, message) {
+                self.outgoing.tell(now, host, watch);
             }
         }
     }
@@ -323,14 +362,7 @@ impl Task {
     fn take(&mut self, input: Input) {
         let now = self.start.elapsed();
         match input {
-            Input::Entered(host) => {
-                for message in self.outgoing.entered(now, &host) {
-                    // A connection that takes nothing is as good as none; the host is told when it registers again.
-                    if let Err(FromCma::Watch(watch)) = self.hosts.push(&host, message) {
-                        self.outgoing.tell(now, &host, watch);
-                    }
-                }
-            }
+            Input::Entered(host) => self.deliver(now, &host),
             Input::Heard(from, heard) => {
                 self.heard_of(&from);
                 for observation in &heard.observations {
@@ -375,15 +407,10 @@ impl Task {
 
     /// Does what the cores want done.
     fn carry_out(&mut self, now: Duration) {
-        while let Some(wish) = self.own.poll() {
-            match wish {
-                Wish::Tell(observation) => self.center.handle_own_observation(now, &observation),
-                Wish::Try { to, address } => self.try_partner(to, address),
-            }
-        }
+        self.watch_ourselves(now);
         while let Some(output) = self.center.poll_output() {
             match output {
-                Output::Tell { host, watch } => self.step.tells.push((host, watch)),
+                Output::Tell { host, watch } => drop(self.step.tells.insert(host, watch)),
                 Output::Ask { host, ask } => {
                     if self.hosts.push(&host, FromCma::Ask(ask.clone())).is_err() {
                         self.outgoing.ask(now, &host, ask);
@@ -402,13 +429,18 @@ impl Task {
                 }
             }
         }
+        self.watch_ourselves(now);
+        self.submit(now);
+    }
+
+    /// Does what our own observer wants done.
+    fn watch_ourselves(&mut self, now: Duration) {
         while let Some(wish) = self.own.poll() {
             match wish {
                 Wish::Tell(observation) => self.center.handle_own_observation(now, &observation),
                 Wish::Try { to, address } => self.try_partner(to, address),
             }
         }
-        self.submit(now);
     }
 
     fn decide(&mut self, verdict: Verdict) {
@@ -437,11 +469,10 @@ impl Task {
     }
 
     fn heard_of(&mut self, host: &Designation) {
-        let is_over = self.cut_off.as_ref().is_some_and(|silent| silent.is_empty() || silent.contains(host));
-        if is_over {
+        if self.cut_off.as_mut().is_some_and(|cut_off| cut_off.is_over(host)) {
             self.cut_off = None;
             self.health.set(TOPIC, None);
-            self.requests.push_back(Request { work: Work::ConnectedAgain, tells: Vec::new() });
+            self.requests.push_back(Request { work: Work::ConnectedAgain, tells: Tells::new() });
         }
     }
 
@@ -449,7 +480,7 @@ impl Task {
         let problem = "hardly any host answers the CMA, and it cannot tell that its own network works: nobody is called dead \
                        until hosts answer again; look at the network of this machine";
         self.health.set(TOPIC, Some(problem.to_owned()));
-        self.cut_off = Some(hosts);
+        self.cut_off = Some(CutOff { silent: hosts, others: HashSet::new() });
     }
 
     fn call(&self, host: Designation) {

@@ -63,6 +63,8 @@ pub enum SettingError {
     Debug(String),
     #[error("--store (CMA_STORE) {0}: PostgreSQL is not built into this version; use sqlite:PATH")]
     Postgres(String),
+    #[error("cma.toml: {0}")]
+    Heartbeats(String),
     #[error("--store (CMA_STORE) {0:?} is not known; use sqlite:PATH")]
     Store(String),
 }
@@ -93,6 +95,9 @@ impl Arguments {
 
     /// Combines the arguments (clap has taken the environment into them) with the file.
     pub fn settings(&self, config: CmaConfig) -> Result<Settings, SettingError> {
+        if let Some(problem) = config.heartbeats.problem() {
+            return Err(SettingError::Heartbeats(problem));
+        }
         let site = self.site();
         let (bind, _) = chosen(&self.bind, &config.bind, DEFAULT_BIND);
         let (user, _) = chosen(&self.user, &config.user, DEFAULT_USER);
@@ -192,6 +197,10 @@ mod tests {
             change(&mut arguments);
             arguments.settings(CmaConfig::default()).map_err(|error| error.to_string())
         };
+        let mut config = CmaConfig::default();
+        config.heartbeats.probes = 0;
+        let error = Arguments::default().settings(config).unwrap_err().to_string();
+        assert!(error.contains("cma.toml") && error.contains("probes = 0"), "{error}");
         let refused = |change| with(change).unwrap_err();
         assert!(refused(|a| a.bind = Some("localhost".into())).contains("--bind \"localhost\""));
         assert!(refused(|a| a.debug = Some("9".into())).contains("\"9\""));

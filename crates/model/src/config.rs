@@ -162,6 +162,29 @@ impl Default for HeartbeatConfig {
     }
 }
 
+impl HeartbeatConfig {
+    /// What cannot work, with the key and what it may be.
+    pub fn problem(&self) -> Option<String> {
+        let bounds = [
+            ("interval_milliseconds", self.interval_milliseconds, 100, 60_000),
+            ("suspect_milliseconds", self.suspect_milliseconds, 150, 600_000),
+            ("probe_milliseconds", self.probe_milliseconds, 50, 60_000),
+            ("probes", self.probes, 1, 20),
+            ("gather_milliseconds", self.gather_milliseconds, 0, 10_000),
+        ];
+        let wrong = bounds.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value));
+        if let Some((key, value, least, most)) = wrong {
+            return Some(format!("[heartbeats] {key} = {value}: it must be from {least} to {most}"));
+        }
+        (self.suspect_milliseconds <= self.interval_milliseconds).then(|| {
+            format!(
+                "[heartbeats] suspect_milliseconds = {}: it must be more than interval_milliseconds, {}",
+                self.suspect_milliseconds, self.interval_milliseconds
+            )
+        })
+    }
+}
+
 /// `[monitoring]` of cma.toml: how services are looked after.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -395,6 +418,25 @@ mod tests {
     }
 
     #[test]
+    fn heartbeats_that_cannot_work_are_named() {
+        let problem = |text: &str| {
+            let config: CmaConfig = parse_toml("cma.toml", &format!("[heartbeats]\n{text}\n")).unwrap();
+            config.heartbeats.problem().unwrap_or_default()
+        };
+        assert_eq!(problem(""), "");
+        assert_eq!(
+            problem("interval_milliseconds = 5000\nsuspect_milliseconds = 12000\nprobe_milliseconds = 3000"),
+            ""
+        );
+        assert!(
+            problem("interval_milliseconds = 0").contains("interval_milliseconds = 0: it must be from 100")
+        );
+        assert!(problem("interval_milliseconds = 1400").contains("suspect_milliseconds = 1400"));
+        assert!(problem("probes = 0").contains("probes = 0"));
+        assert!(problem("gather_milliseconds = 4000000000").contains("to 10000"));
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let error =
             parse_toml::<CmaConfig>("/etc/assimilation/cma.toml", "bind = \"x\"\n[notify]\nsyslogg = true\n")
@@ -441,6 +483,7 @@ mod tests {
         let cma: CmaConfig = parse_toml("cma.toml", cma).unwrap();
         assert_eq!(cma.domain_of("lab-1"), "lab");
         assert_eq!(cma.discovery.settle_milliseconds, DiscoveryConfig::default().settle_milliseconds);
+        assert_eq!(cma.heartbeats, HeartbeatConfig::default());
         let nanoprobe: NanoprobeConfig = parse_toml("nanoprobe.toml", nanoprobe).unwrap();
         assert_eq!(nanoprobe.queue_bytes, NanoprobeConfig::default().queue_bytes);
     }

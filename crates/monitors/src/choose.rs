@@ -206,7 +206,8 @@ impl<'a> Choosing<'a> {
         self.add_fallback(fallback, process)
     }
 
-    fn add_fallback(&mut self, fallback: Chosen<'_>, process: &Process) -> Result<(), String> {
+    fn add_fallback(&mut self, mut fallback: Chosen<'_>, process: &Process) -> Result<(), String> {
+        fallback.call.env.extend(fallback.settings.env.clone());
         if !fallback.settings.is_enabled {
             return Err(switched_off(fallback.class, fallback.agent));
         }

@@ -26,10 +26,10 @@ pub fn host(designation: &str, findings: &Findings<'_>) -> Value {
 /// | `pathname`, `argv`, `cwd` | program, words of the command line, directory |
 /// | `uid`, `user` | name of the user, or the number where it has no name; a rule that asks for the number gets that |
 /// | `unit` | systemd unit, where there is one |
-/// | `ports` | TCP ports as texts, lowest first |
+/// | `ports`, `udp_ports` | TCP and UDP ports as texts, lowest first |
 /// | `listen.<port>` | its addresses at that TCP port, for `serviceip($listen.443)` |
 /// | `loopback_only` | nobody but this host reaches it |
-/// | `procinfo` | the entry of `tcpdiscovery`; its `listenaddrs`, which `serviceport()` looks at, are those with TCP that other hosts reach; all with TCP when there is none; else all |
+/// | `procinfo` | the entry of `tcpdiscovery`; its `listenaddrs`, which `serviceport()` looks at, are those with TCP that other hosts reach, or all with TCP when there is none |
 #[derive(Debug)]
 pub struct Process {
     pub key: String,
@@ -63,7 +63,7 @@ impl Process {
         let mut tcp = Vec::new();
         let mut by_port: BTreeMap<u16, Map<String, Value>> = BTreeMap::new();
         for (address, protocols) in &addresses {
-            let Some((ip, port)) = parsed(address).filter(|_| is_tcp(protocols)) else { continue };
+            let Some((ip, port)) = parsed(address).filter(|_| speaks(protocols, "tcp")) else { continue };
             // Link-local addresses mean nothing without their interface, which is not told.
             if is_link_local(ip) {
                 continue;
@@ -78,8 +78,7 @@ impl Process {
             let shown = by_port.values().flatten().filter(|(address, _)| !others || reached(address));
             shown.map(|(address, protocols)| (address.clone(), protocols.clone())).collect()
         };
-        let shown = [of_tcp(true), of_tcp(false), addresses.clone()];
-        let shown = shown.into_iter().find(|shown| !shown.is_empty()).unwrap_or_default();
+        let shown = Some(of_tcp(true)).filter(|shown| !shown.is_empty()).unwrap_or_else(|| of_tcp(false));
         let mut process = Process {
             key: key.to_owned(),
             pathname: text("exe").unwrap_or_default(),
@@ -102,7 +101,17 @@ impl Process {
             addresses.keys().all(|address| parsed(address).is_some_and(|(ip, _)| ip.is_loopback()));
         view.insert("loopback_only".into(), loopback_only.into());
         let ports: BTreeSet<u16> = by_port.keys().copied().collect();
-        view.insert("ports".into(), ports.iter().map(|port| Value::from(port.to_string())).collect());
+        let is_udp = |protocols: &Value| speaks(protocols, "udp");
+        let udp_ports: BTreeSet<u16> = addresses
+            .iter()
+            .filter(|(_, protocols)| is_udp(protocols))
+            .filter_map(|(address, _)| parsed(address).map(|(_, port)| port))
+            .collect();
+        let texts = |ports: BTreeSet<u16>| -> Value {
+            ports.into_iter().map(|port| Value::from(port.to_string())).collect()
+        };
+        view.insert("udp_ports".into(), texts(udp_ports));
+        view.insert("ports".into(), texts(ports));
         let listen =
             by_port.into_iter().map(|(port, addresses)| (port.to_string(), Value::Object(addresses)));
         view.insert("listen".into(), Value::Object(listen.collect()));
@@ -154,8 +163,8 @@ fn parsed(address: &str) -> Option<(IpAddr, u16)> {
     (port != 0).then(|| (ip.to_canonical(), port))
 }
 
-fn is_tcp(protocols: &Value) -> bool {
-    protocols.as_str().is_some_and(|text| text.split(',').any(|protocol| protocol.starts_with("tcp")))
+fn speaks(protocols: &Value, wanted: &str) -> bool {
+    protocols.as_str().is_some_and(|text| text.split(',').any(|protocol| protocol.starts_with(wanted)))
 }
 
 fn is_link_local(ip: IpAddr) -> bool {

@@ -361,8 +361,9 @@ mod tests {
     });
 
     static BUSY: Discovery = example(|_, _| {
-        let end = Instant::now() + Duration::from_millis(60);
-        while Instant::now() < end {
+        // Of the processor, not of the clock: on a busy machine the two differ a lot.
+        let end = thread_time() + Duration::from_millis(20);
+        while thread_time() < end {
             std::hint::spin_loop();
         }
         Collected::new(serde_json::json!({}))
@@ -396,11 +397,12 @@ mod tests {
         assert!(collector.settle(&finished));
         let changed = finished.result.unwrap();
         assert!(matches!(&changed, Found::Document(changed) if changed.hash != document.hash), "{changed:?}");
+        let started = Instant::now();
         collector
             .start("busy", Work::Native(&BUSY), Parameters::new(), Duration::from_secs(9), None)
             .unwrap();
         let cost = results.recv().await.unwrap().cpu;
-        assert!(cost > Duration::from_millis(5) && cost < Duration::from_millis(100), "{cost:?}");
+        assert!(cost >= Duration::from_millis(20) && cost <= started.elapsed(), "{cost:?}");
     }
 
     #[tokio::test]

@@ -92,3 +92,35 @@ fn one_discovery_prints_one_envelope() {
     assert_eq!((output.status.code(), &envelope["data"]["PASS_MAX_DAYS"]), (Some(0), &serde_json::json!(77)));
     assert!(text(&nanoprobe(&["discover", "--list"]).stdout).contains("login_defs"));
 }
+
+#[test]
+fn what_would_look_after_a_host_is_listed_without_asking_anything() {
+    use std::os::unix::fs::PermissionsExt;
+    let tree = tempfile::tempdir().unwrap();
+    let plugins = tree.path().join("usr/lib/nagios/plugins");
+    std::fs::create_dir_all(&plugins).unwrap();
+    std::fs::write(plugins.join("check_load"), "x").unwrap();
+    std::fs::set_permissions(plugins.join("check_load"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_nanoprobe"))
+            .args(["--root", "/nonexistent", "--host-root"])
+            .arg(tree.path())
+            .args(words)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, listed, _) = run(&["monitors", "-o", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let expected = serde_json::json!([{
+        "state": "-", "class": "nagios", "agent": "check_load", "target": "host", "listen": "",
+        "rule": "check_load.mrule", "reason": "",
+    }]);
+    assert_eq!((code, listed), (Some(0), expected));
+    let (code, listed, said) = run(&["monitors", "--check"]);
+    assert_eq!((code, listed.as_str()), (Some(1), ""));
+    assert!(said.contains("running system"), "{said}");
+    let (code, _, said) = run(&["monitors", "--chek"]);
+    assert!(code == Some(1) && said.contains("--chek"), "{said}");
+}

@@ -11,6 +11,7 @@ use model::envelope::MAX_DOCUMENT_BYTES;
 use model::message::{Ack, FromCma, Refused, RefusedReason, Register, Rejection, Report, ToCma};
 use model::{Designation, DocumentHash};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -67,8 +68,14 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
             reception.liveness.entered(sender.designation.clone());
             if send(&mut writer, &FromCma::Welcome(welcome)).await.is_ok() {
                 remember(&reception, &sender.designation, config).await;
-                let mut conversation =
-                    Conversation { reception: &reception, sender: &sender, writer, waiting: VecDeque::new() };
+                let mut conversation = Conversation {
+                    reception: &reception,
+                    sender: &sender,
+                    connection: &connection,
+                    remote,
+                    writer,
+                    waiting: VecDeque::new(),
+                };
                 let reason = conversation.run(&mut reader, &mut ticket).await;
                 tracing::debug!(host = %sender.designation, ?reason, "connection ends");
                 connection.close(reason);
@@ -131,6 +138,9 @@ enum Waiting {
 struct Conversation<'a> {
     reception: &'a Reception,
     sender: &'a Sender,
+    connection: &'a Connection,
+    /// Where it registered from.
+    remote: SocketAddr,
     writer: Writer,
     /// Requests whose commit is awaited, in the order in which they came.
     waiting: VecDeque<Waiting>,
@@ -176,6 +186,10 @@ impl Conversation<'_> {
     }
 
     async fn take(&mut self, message: ToCma) -> Result<(), CloseReason> {
+        // QUIC follows a host to another address (RFC 9000 §9). Its partners have to be told, so it registers from there.
+        if self.connection.remote() != self.remote && !matches!(message, ToCma::Goodbye(_)) {
+            return Err(CloseReason::Superseded);
+        }
         let sender = self.sender.clone();
         match message {
             ToCma::Register(_) => Err(CloseReason::Protocol),

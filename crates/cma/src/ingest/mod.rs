@@ -2,6 +2,7 @@
 //!
 //! In the order in which a host meets it: [`register`] admits a host and pins its key, [`document`] opens a report,
 //! [`report`] stores it and brings graph, [`evaluation`] and events up to date, [`places`] finds the subnet it stands in,
+//! `starts` notices that two hosts have the same key,
 //! [`verdict`] gives it up when nobody hears it any more. Nothing in here is durable or
 //! visible before the writer thread commits; what has to happen afterwards is collected in [`Produced`].
 
@@ -13,6 +14,7 @@ mod monitors;
 pub mod places;
 pub mod register;
 pub mod report;
+mod starts;
 pub mod verdict;
 
 use crate::knowledge::Knowledge;

@@ -4,7 +4,7 @@
 //! how two hosts with one name, a re-installed host and an impostor become visible.
 
 use super::events::about_host;
-use super::{Change, Context, Sender, places, verdict};
+use super::{Change, Context, Sender, places, starts, verdict};
 use model::message::{Configure, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
 use model::text::{printable, shortened};
 use model::{Designation, DocumentHash, EventType, PublicKey, Timestamp};
@@ -132,6 +132,7 @@ fn admit(
     let is_new = known.is_none();
     let (was_up, same_start) =
         known.as_ref().map_or((false, false), |h| (h.status == "up", h.started == message.started));
+    let known_start = known.as_ref().map(|host| host.started);
     let old_address = known.as_ref().map(|host| host.address.clone()).unwrap_or_default();
     let mut host = known.unwrap_or_else(|| HostRow {
         designation: designation.clone(),
@@ -178,10 +179,14 @@ fn admit(
     if is_new || places::ip_of(&old_address) != Some(address.ip()) {
         places::find(tx, context, designation, address.ip())?;
     }
+    let is_twice = match &known_start {
+        Some(before) if !same_start => starts::changed(tx, context, &host, *before)?,
+        _ => false,
+    };
     // Who was part of a larger outage comes back with the others, in one event.
     let is_with_others = !was_up && verdict::returns_with_others(tx, context, designation)?;
     // A connection that was lost and comes back is no news.
-    if !(was_up && same_start) && !is_with_others {
+    if !(was_up && (same_start || is_twice)) && !is_with_others {
         let extrainfo =
             json!({"software": host.software, "first": is_new, "restarted": was_up && !same_start});
         let event = about_host(context, EventType::Up, &host, extrainfo);
@@ -302,6 +307,7 @@ pub fn remove(
     tx.remove_host(designation, context.now)?;
     super::report::forget_rejections(tx, designation)?;
     verdict::forget(tx, designation)?;
+    starts::forget(tx, designation)?;
     context.produced.changes.push(Change::Removed(designation.clone()));
     context.produced.unpinned.push((designation.clone(), host.key));
     let event =

@@ -2,7 +2,7 @@
 
 use super::document::{Content, Incoming};
 use super::events::about_host;
-use super::{Context, Sender, checksums, concerns_all, evaluation, monitors, places};
+use super::{Context, Sender, checksums, concerns_all, evaluation, places};
 use model::envelope::Envelope;
 use model::{Designation, EventType, GraphFacts, Timestamp};
 use serde_json::json;
@@ -142,7 +142,7 @@ fn store_document(
         }
     }
     checksums::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
-    monitors::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
+    super::monitors::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
     evaluation::document(tx, context, host, &row, envelope)?;
     Ok(None)
 }
@@ -187,7 +187,7 @@ fn remove_instance(
     let Some(old) = tx.document(&host.designation, &incoming.instance)? else { return Ok(()) };
     let until = context.now.max(old.since.plus(Duration::from_micros(1)));
     evaluation::instance_is_gone(tx, context, host, &old, incoming)?;
-    monitors::is_gone(tx, context, host, &old)?;
+    super::monitors::is_gone(tx, context, host, &old)?;
     tx.replace_graph(&host.designation, &incoming.instance, &GraphFacts::default(), until)?;
     tx.remove_document(&host.designation, &incoming.instance, until)?;
     context.inform(format!("{}: {} is gone", host.designation, incoming.instance));

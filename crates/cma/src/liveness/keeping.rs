@@ -22,18 +22,21 @@ pub(super) struct Step {
     /// The last state of each.
     pub(super) members: BTreeMap<Designation, MemberRow>,
     pub(super) decisions: Vec<Decision>,
-    pub(super) tells: Vec<(Designation, Watch)>,
+    pub(super) tells: Tells,
 }
+
+/// The newest list of partners of each host: while nothing can be stored, no more than one waits.
+pub(super) type Tells = BTreeMap<Designation, Watch>;
 
 /// A request to the writer, and what may be told after it.
 pub(super) struct Request {
     pub(super) work: Work,
-    pub(super) tells: Vec<(Designation, Watch)>,
+    pub(super) tells: Tells,
 }
 
 pub(super) struct UnderWay {
     pub(super) answer: Pin<Box<dyn Future<Output = Result<Done, WriterBusy>> + Send>>,
-    pub(super) tells: Vec<(Designation, Watch)>,
+    pub(super) tells: Tells,
     pub(super) decisions: Vec<Decision>,
     pub(super) had_members: bool,
 }
@@ -77,11 +80,11 @@ impl Task {
                 members.into_iter().partition(|row| given_up.contains(&row.designation));
             members = others;
             let work = Work::Liveness { members: concerned, decisions: std::mem::take(&mut decisions) };
-            self.requests.push_back(Request { work, tells: Vec::new() });
+            self.requests.push_back(Request { work, tells: Tells::new() });
         }
         for members in members.chunks(MEMBERS_AT_ONCE) {
             let work = Work::Liveness { members: members.to_vec(), decisions: Vec::new() };
-            self.requests.push_back(Request { work, tells: Vec::new() });
+            self.requests.push_back(Request { work, tells: Tells::new() });
         }
         if let Some(last) = self.requests.back_mut() {
             last.tells = tells;

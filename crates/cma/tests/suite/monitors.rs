@@ -9,6 +9,7 @@ use store::query::Queries;
 use store::{SqlLimits, Store};
 
 const INSTANCE: &str = "_monitor_nagios:check_ssh::00f1e2d3c4b5a697";
+const LIMITS: SqlLimits = SqlLimits { rows: 1000, milliseconds: 60_000, bytes: 1024 * 1024 };
 const MONITOR: &str = "web1:nagios:check_ssh::00f1e2d3c4b5a697";
 
 fn data(state: &str, reason: &str) -> Value {
@@ -36,7 +37,7 @@ fn lines(rig: &mut Rig, query: &str) -> Vec<String> {
     let (queries, _) = Queries::load(&[]);
     let query = queries.get(query).unwrap();
     let mut reader = rig.store.reader().unwrap();
-    let table = reader.sql(&query.sql, &[], SqlLimits::default()).unwrap();
+    let table = reader.sql(&query.sql, &[], LIMITS).unwrap();
     query.human.lines(&table.columns, &table.rows, "-").unwrap()
 }
 
@@ -122,11 +123,7 @@ fn a_monitor_that_goes_while_down_ends_its_alert_and_leaves_nothing() {
         assert_eq!(lines(&mut rig, "allservicestatus"), [""; 0], "{state}");
         let mut reader = rig.store.reader().unwrap();
         let nodes = reader
-            .sql(
-                "SELECT key FROM nodes WHERE kind IN ('MonitorAction', 'ProcessNode')",
-                &[],
-                SqlLimits::default(),
-            )
+            .sql("SELECT key FROM nodes WHERE kind IN ('MonitorAction', 'ProcessNode')", &[], LIMITS)
             .unwrap();
         assert!(nodes.rows.is_empty(), "{:?}", nodes.rows);
     }

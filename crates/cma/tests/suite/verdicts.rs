@@ -301,3 +301,23 @@ fn the_subnet_follows_netconfig_and_the_address() {
     assert_eq!(place(&changes.1.changes), Some(Place::Unknown), "no interface has it");
     assert_eq!(place(&rig.come("web1", 5).2), Some(known), "and back");
 }
+
+#[test]
+fn a_host_that_was_copied_with_its_keys_is_told_of_once() {
+    let mut rig = rig();
+    let told = |events: &[Event]| {
+        events
+            .iter()
+            .map(|event| format!("{} {}", event.eventtype, event.associatedobject["reason"]))
+            .collect::<Vec<_>>()
+    };
+    rig.come("web1", 5);
+    assert_eq!(told(&rig.come("web1", 8).1), ["up \"STARTUP\""], "a restart");
+    assert_eq!(told(&rig.come("web1", 5).1), ["warn \"key used twice\""]);
+    for start in [8, 5, 8, 5] {
+        assert_eq!(rig.come("web1", start).1, [], "known");
+    }
+    assert_eq!(told(&rig.come("web1", 11).1), ["unwarn \"key used twice\"", "up \"STARTUP\""]);
+    assert_eq!(told(&rig.come("web1", 12).1), ["up \"STARTUP\""]);
+    assert_eq!(told(&rig.come("web1", 11).1), ["warn \"key used twice\""], "they are still two");
+}

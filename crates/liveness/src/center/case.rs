@@ -52,6 +52,10 @@ impl Case {
     }
 
     pub(super) fn accuse(&mut self, now: Duration, from: HostNumber, observation: &Observation) {
+        if self.said.is_empty() {
+            // Until now it was looked at for the sake of others.
+            self.opened = now;
+        }
         if self.said.len() < MOST_ACCUSERS || self.said.contains_key(&from) {
             self.said.insert(from, Said { at: now, observation: observation.clone() });
         }

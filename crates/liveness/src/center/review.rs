@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// Beyond two bursts of probes: for the way of question and answer.
 const WAY: Duration = Duration::from_millis(100);
-/// A case that nobody can decide is closed; whoever still hears nothing says so again.
-const UNDECIDED: Duration = Duration::from_secs(10);
 /// An outage that is still found to be larger is told after this all the same.
 const LONGEST_GATHERING: Duration = Duration::from_secs(10);
 /// Hosts further on that are looked at when neighbours are silent together: at first, and at most at a time.
@@ -75,8 +73,10 @@ impl Center {
         LONGEST_GATHERING.max(self.patience() * 2)
     }
 
+    /// A case that nobody can decide is closed after this; whoever still hears nothing says so again. What is ripe was
+    /// judged before.
     fn undecided(&self) -> Duration {
-        UNDECIDED.max(self.patience() * 2)
+        self.longest_gathering() + self.patience()
     }
 
     /// Closed without a verdict; the accusers are not listened to for a while.
@@ -92,7 +92,6 @@ impl Center {
         let limit = self.undecided();
         let old: Vec<_> =
             self.cases.iter().filter(|(_, case)| case.age(now) >= limit).map(|(host, _)| *host).collect();
-        // Those that are ripe are judged before they come this far, unless the CMA doubts its own network.
         for host in old {
             self.set_aside(now, host);
         }
@@ -128,8 +127,12 @@ impl Center {
         let is_lost =
             |host: HostNumber| lost.contains(&host) || (host != CMA && !self.roster.is_present(host));
         let pending = |host: &HostNumber| self.cases.get(host).is_some_and(|case| case.own.is_none());
-        // Its neighbours are only just being looked at.
-        let growing = |case: &Case| case.failed() && case.said.is_empty() && case.asked.iter().any(pending);
+        let failed = |host: &HostNumber| self.cases.get(host).is_some_and(Case::failed);
+        // Its neighbours are only just being looked at, or are to be.
+        let growing = |case: &Case| {
+            let next = !case.widened && case.asked.iter().any(failed);
+            case.failed() && case.said.is_empty() && (next || case.asked.iter().any(pending))
+        };
         let mut sorted = Sorted { ripe: BTreeSet::new(), open: BTreeSet::new() };
         // Those whom nobody accuses, because all who could are silent themselves.
         let mut inner = BTreeSet::new();

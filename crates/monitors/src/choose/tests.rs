@@ -170,6 +170,20 @@ fn a_value_that_is_missing_is_told_or_supplied_by_hand() {
 }
 
 #[test]
+fn settings_hold_for_what_no_rule_knows() {
+    let mut config = MonitoringConfig::default();
+    let env =
+        BTreeMap::from([("expect".to_owned(), "hello".to_owned()), ("ip".to_owned(), "10.0.0.7".to_owned())]);
+    config.agents.insert("tcp::own".into(), MonitorOverride { env, ..MonitorOverride::default() });
+    let own = || json!({"own:1": entry("/opt/own", &["0.0.0.0:7"])});
+    let choice = chosen_with(&config, &json!({}), own());
+    let monitor = &choice.monitors[0];
+    assert_eq!((monitor.rule.as_str(), monitor.env["ip"].as_str()), ("fallback:tcp", "10.0.0.7"));
+    assert_eq!((monitor.env["port"].as_str(), monitor.env["expect"].as_str()), ("7", "hello"));
+    assert_eq!(monitor.name, choose(&json!({}), own()).monitors[0].name);
+}
+
+#[test]
 fn what_is_switched_off_is_not_replaced() {
     let mut config = MonitoringConfig::default();
     let off = MonitorOverride { enabled: Some(false), ..MonitorOverride::default() };

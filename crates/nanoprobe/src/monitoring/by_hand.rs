@@ -48,6 +48,11 @@ fn prepared(arguments: &MonitorsArgs, site: &SitePaths, host_root: &Path) -> Res
     if !host_root.is_dir() {
         return Err(format!("--host-root {}: there is no such directory", host_root.display()));
     }
+    if arguments.check && host_root != Path::new("/") {
+        return Err(
+            "--check asks the services of the running system: leave out --host-root, or --check".into()
+        );
+    }
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let host = Designation::new(&host_name).map_err(|error| error.to_string())?;
     let config = config(site);

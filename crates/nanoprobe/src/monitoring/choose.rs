@@ -9,7 +9,6 @@ use monitors::{Class, Findings, Monitor, MonitorRules, Target};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +24,6 @@ pub const TELLING: [&str; 2] = [TCPDISCOVERY, "_init_services"];
 
 /// How long systemd may take to answer.
 const SYSTEMD_LIMIT: Duration = Duration::from_secs(2);
-/// A longer description of control groups is not read.
-const MAX_CGROUP_BYTES: u64 = 16 * 1024;
 /// Entries of the overview, and addresses of one of them.
 const MAX_UNMONITORED: usize = 2000;
 const MAX_LISTEN: usize = 100;
@@ -55,7 +52,7 @@ pub struct Chosen {
     pub overview: Map<String, Value>,
     /// Keys of processes that listen.
     pub listening: BTreeSet<String>,
-    /// Program → systemd unit that it runs in.
+    /// Process key → systemd unit that it runs in.
     pub units: BTreeMap<String, String>,
     /// Names of monitors whose services were removed or switched off on purpose.
     pub removed: BTreeSet<String>,
@@ -87,8 +84,8 @@ pub fn choose(job: Job) -> Chosen {
     let removed = missing
         .filter(|(monitor, unit)| {
             let live = |unit: &str| {
-                let state = unit_state(Path::new(systemd::SOCKET), unit, SYSTEMD_LIMIT);
-                state.ok().filter(|_| is_running_system)
+                let ask = || unit_state(Path::new(systemd::SOCKET), unit, SYSTEMD_LIMIT).ok();
+                is_running_system.then(ask).flatten()
             };
             is_removed(monitor, unit.as_deref(), &services, &host_root, live)
         })
@@ -98,7 +95,7 @@ pub fn choose(job: Job) -> Chosen {
         is_complete: true,
         overview: overview(&choice.unmonitored, &tcpdiscovery),
         listening: listening(&tcpdiscovery),
-        units: if is_running_system { units(&choice.monitors, Path::new("/proc")) } else { BTreeMap::new() },
+        units: units(&tcpdiscovery),
         removed,
         monitors: choice.monitors,
         problems: problems.iter().map(ToString::to_string).collect(),
@@ -188,48 +185,13 @@ fn is_removed(
     is_off && ended_well
 }
 
-/// The systemd units that the programs of these monitors run in, by the control groups of their processes.
-fn units(monitors: &[Monitor], proc: &Path) -> BTreeMap<String, String> {
-    let wanted: BTreeSet<&str> = monitors
-        .iter()
-        .filter_map(|monitor| match &monitor.target {
-            Target::Service { pathname, .. } => Some(pathname.as_str()),
-            Target::Host => None,
-        })
-        .collect();
-    let mut units = BTreeMap::new();
-    for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
-        let is_process = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
-        if !is_process {
-            continue;
-        }
-        let Ok(program) = fs::read_link(entry.path().join("exe")) else { continue };
-        let Some(program) = program.to_str().map(|path| path.trim_end_matches(" (deleted)")) else {
-            continue;
-        };
-        if !wanted.contains(program) {
-            continue;
-        }
-        let mut text = String::new();
-        let file = fs::File::open(entry.path().join("cgroup"));
-        let read = file.and_then(|file| file.take(MAX_CGROUP_BYTES).read_to_string(&mut text));
-        if let (Ok(_), Some(unit)) = (read, unit_of(&text)) {
-            units.insert(program.to_owned(), unit.to_owned());
-        }
-    }
-    units
-}
-
-/// The system unit in the text of /proc/PID/cgroup (cgroups(7)); those of users' own service managers are not ours to ask for.
-fn unit_of(text: &str) -> Option<&str> {
-    let path = text.lines().find_map(|line| {
-        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        matches!(controllers, "" | "name=systemd").then_some(path)
-    })?;
-    if path.contains("user@") {
-        return None;
-    }
-    path.rsplit('/').find(|part| part.ends_with(".service"))
+/// The systemd services that processes belong to; users' own service managers are not ours to ask for.
+fn units(tcpdiscovery: &Value) -> BTreeMap<String, String> {
+    let is_asked_for = |unit: &&str| unit.ends_with(".service") && !unit.starts_with("user@");
+    let unit = |(key, process): (&String, &Value)| {
+        Some((key.clone(), process["unit"].as_str().filter(is_asked_for)?.to_owned()))
+    };
+    tcpdiscovery.as_object().into_iter().flatten().filter_map(unit).collect()
 }
 
 #[cfg(test)]
@@ -239,23 +201,13 @@ mod tests {
     use systemd::UnitState;
 
     #[test]
-    fn the_unit_of_a_process_is_in_its_control_group() {
-        for (text, unit) in [
-            ("0::/system.slice/nginx.service\n", Some("nginx.service")),
-            (
-                "0::/system.slice/system-postgresql.slice/postgresql@15-main.service\n",
-                Some("postgresql@15-main.service"),
-            ),
-            ("0::/system.slice/docker.service/container/1\n", Some("docker.service")),
-            ("12:pids:/x.service\n1:name=systemd:/system.slice/ssh.service\n", Some("ssh.service")),
-            ("0::/user.slice/user-0.slice/session-1.scope\n", None),
-            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/my.service\n", None),
-            ("0::/\n", None),
-            ("", None),
-            ("rubbish", None),
-        ] {
-            assert_eq!(unit_of(text), unit, "{text}");
-        }
+    fn services_of_the_system_are_the_units_of_processes() {
+        let data = json!({
+            "a:1": {"unit": "nginx.service"}, "b:2": {"unit": "session-3.scope"}, "c:3": {},
+            "d:4": {"unit": "user@1000.service"}, "e:5": {"unit": 7},
+        });
+        assert_eq!(units(&data), [("a:1".to_owned(), "nginx.service".to_owned())].into());
+        assert!(units(&Value::Null).is_empty());
     }
 
     #[test]

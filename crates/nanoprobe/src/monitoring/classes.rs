@@ -121,14 +121,17 @@ fn is_set(monitor: &Monitor, name: &str) -> bool {
 }
 
 /// What must not be told: values that the configuration gave, those under names of secrets, and what follows an option
-/// like `--password`.
+/// like `--password`, or one that often takes a password (`-p`, unless it is a port) or an SNMP community (`-C`).
 fn secrets(monitor: &Monitor, around: &Around) -> Vec<String> {
     let is_secret = |name: &str| discovery::mask_secrets(&format!("{name}=x")) != format!("{name}=x");
     let named = monitor.env.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
-    let after_option = monitor
-        .argv
-        .windows(2)
-        .filter(|pair| pair[0].starts_with('-') && is_secret(pair[0].trim_start_matches('-')))
+    let is_option = |word: &str| match word {
+        "-p" | "-C" => true,
+        word => word.starts_with('-') && is_secret(word.trim_start_matches('-')),
+    };
+    let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let after_option = (monitor.argv.windows(2))
+        .filter(|pair| is_option(&pair[0]) && !is_number(&pair[1]))
         .map(|pair| pair[1].clone());
     let given = monitor.env.values().chain(&monitor.argv).filter(|value| around.secrets.contains(value));
     let mut all: Vec<String> = named.chain(after_option).chain(given.cloned()).collect();

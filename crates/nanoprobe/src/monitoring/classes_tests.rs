@@ -1,3 +1,5 @@
+//! The classes against real programs and servers: good, odd, hanging and hostile ones.
+
 use super::super::state::Level;
 use super::super::testing::service;
 use super::*;
@@ -203,15 +205,19 @@ fn secrets_are_not_told() {
     rig.around.secrets = vec!["configured".into()];
     rig.script(
         "second/check_thing",
-        "echo \"no login with $password and $given at $ip, $2 | a=$password\"; echo \"url http://u:pw@h $3\"; exit 2",
+        "echo \"no login with $password and $given at $ip, $2 | a=$password\"; echo \"url http://u:pw@h $3 $5 $7\"; exit 2",
     );
     let mut monitor = service(Class::Nagios, "check_thing", 1);
     monitor.env.insert("password".into(), "geheim".into());
     monitor.env.insert("given".into(), "configured".into());
-    monitor.argv = ["--password", "topsecret", "plain"].map(String::from).to_vec();
+    monitor.argv =
+        ["--password", "topsecret", "plain", "-p", "8080", "-p", "hidden"].map(String::from).to_vec();
     let outcome = rig.check(&monitor);
     assert_eq!(said(&outcome), (Down, "no login with *** and *** at 127.0.0.1, ***"));
-    assert_eq!((outcome.output.as_str(), outcome.perfdata.as_str()), ("url http://u:***@h plain", "a=***"));
+    assert_eq!(
+        (outcome.output.as_str(), outcome.perfdata.as_str()),
+        ("url http://u:***@h plain 8080 ***", "a=***")
+    );
 }
 
 #[test]

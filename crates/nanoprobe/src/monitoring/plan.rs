@@ -39,7 +39,7 @@ pub struct Findings<'a> {
     /// Whether the service of a monitor was removed or switched off on purpose; asked of those that vanished. The text is
     /// the systemd unit that its process ran in, if there was one.
     pub is_removed: &'a dyn Fn(&Monitor, Option<&str>) -> bool,
-    /// Program → the systemd unit that it runs in.
+    /// Process key → the systemd unit that it runs in.
     pub units: &'a BTreeMap<String, String>,
 }
 
@@ -154,7 +154,7 @@ impl Plan {
         self.drop_missing(&chosen, findings, moment, &mut changes);
         for (name, monitor) in chosen {
             let unit = match &monitor.target {
-                Target::Service { pathname, .. } => findings.units.get(pathname).cloned(),
+                Target::Service { process, .. } => findings.units.get(process).cloned(),
                 Target::Host => None,
             };
             let soon = moment.now + spread(&monitor);
@@ -278,7 +278,8 @@ impl Plan {
                 continue;
             };
             let is_here = findings.listening.contains(process);
-            let successor = fresh.iter().position(|new| is_moved(monitor, new));
+            let successor =
+                fresh.iter().position(|new| is_moved(monitor, entry.unit.as_deref(), new, findings.units));
             let since = *entry.vanished.get_or_insert(moment.wall);
             if monitor.class == Class::NeverMon
                 || is_here
@@ -316,15 +317,27 @@ impl Entry {
     }
 }
 
-/// The same program under the same agent, at another port or with other arguments.
-fn is_moved(old: &Monitor, new: &Monitor) -> bool {
-    let path = |monitor: &Monitor| match &monitor.target {
-        Target::Service { pathname, .. } => Some(pathname.clone()),
-        Target::Host => None,
+/// The same program in the same unit under the same agent, at another port or with other arguments.
+fn is_moved(old: &Monitor, unit: Option<&str>, new: &Monitor, units: &BTreeMap<String, String>) -> bool {
+    let (Target::Service { pathname, .. }, Target::Service { process, pathname: path, .. }) =
+        (&old.target, &new.target)
+    else {
+        return false;
     };
+    // What nobody knows by more than an interpreter may be anything.
+    let is_anything = unit.is_none() && old.rule.starts_with("fallback:") && is_interpreter(pathname);
     (old.class, &old.agent, &old.provider) == (new.class, &new.agent, &new.provider)
-        && path(old).is_some()
-        && path(old) == path(new)
+        && pathname == path
+        && unit == units.get(process).map(String::as_str)
+        && !is_anything
+}
+
+/// Whether a program runs other people's programs.
+fn is_interpreter(pathname: &str) -> bool {
+    const NAMES: [&str; 11] =
+        ["python", "perl", "ruby", "node", "java", "php", "dotnet", "mono", "beam", "bash", "lua"];
+    let name = pathname.rsplit('/').next().unwrap_or_default();
+    NAMES.iter().any(|known| name.starts_with(known))
 }
 
 /// Whether what is said about the monitor changes.

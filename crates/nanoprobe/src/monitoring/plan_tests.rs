@@ -1,3 +1,5 @@
+//! Which monitors there are, which runs next, and what survives.
+
 use super::super::state::{FLAP_WINDOW, State};
 use super::super::testing::service;
 use super::*;
@@ -193,6 +195,35 @@ fn a_service_that_moved_is_no_outage() {
 }
 
 #[test]
+fn another_service_of_the_same_program_is_no_successor() {
+    let java = |port: u16, rule: &str| Monitor {
+        target: Target::Service {
+            process: format!("java:{port}"),
+            pathname: "/usr/bin/java".into(),
+            listen: vec![],
+        },
+        rule: rule.into(),
+        ..service(Class::Tcp, "java", port)
+    };
+    let unit = |port: u16, unit: &str| (format!("java:{port}"), unit.to_owned());
+    for (rule, units, is_successor) in [
+        ("fallback:tcp", vec![], false),
+        ("kafka.mrule", vec![], true),
+        ("fallback:tcp", vec![unit(1, "a.service"), unit(2, "a.service")], true),
+        ("fallback:tcp", vec![unit(1, "a.service"), unit(2, "b.service")], false),
+        ("kafka.mrule", vec![unit(1, "a.service")], false),
+        ("kafka.mrule", vec![unit(2, "a.service")], false),
+    ] {
+        let mut plan = Plan::new(SETTINGS);
+        let (old, new) = ([java(1, rule)], [java(2, rule)]);
+        let units: BTreeMap<String, String> = units.into_iter().collect();
+        Found { units: units.clone(), ..Found::of(&old) }.set(&mut plan, &old, at(0));
+        let changes = Found { units: units.clone(), ..Found::of(&new) }.set(&mut plan, &new, at(1));
+        assert_eq!(!gone(&changes).is_empty(), is_successor, "{rule} {units:?}");
+    }
+}
+
+#[test]
 fn one_newcomer_succeeds_one_that_is_missing() {
     let mut plan = Plan::new(SETTINGS);
     let same = |port| Monitor {
@@ -237,7 +268,7 @@ fn another_address_is_told_without_a_change_of_state() {
 fn after_a_reboot_what_does_not_come_back_is_missed() {
     let mut plan = Plan::new(SETTINGS);
     let (a, b) = (service(Class::Tcp, "a", 1), service(Class::Tcp, "b", 2));
-    let units = BTreeMap::from([("/usr/sbin/a".to_owned(), "a.service".to_owned())]);
+    let units = BTreeMap::from([(format!("a:{:032x}", 1), "a.service".to_owned())]);
     let found = Found { units, ..Found::of(&[a.clone(), b.clone()]) };
     found.set(&mut plan, &[a.clone(), b.clone()], at(0));
     run(&mut plan, at(15), &Outcome::up("fine"));

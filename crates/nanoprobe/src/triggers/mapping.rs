@@ -60,9 +60,7 @@ impl Mapping {
         if self.interests.get(instance) == Some(&interest) {
             return false;
         }
-        // A copy: what another thread allocated would lie for good between the pages that this thread's large trees leave
-        // behind, and keep them from the system.
-        self.interests.insert(instance.into(), interest.clone());
+        self.interests.insert(instance.into(), interest);
         true
     }
 

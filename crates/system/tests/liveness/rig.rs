@@ -97,16 +97,18 @@ impl Scene {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What the script was told about hosts, in order.
+    /// Downs and ups of hosts, in order, as the script was told of them.
     pub fn alerts(&self) -> Vec<Alert> {
         let text = fs::read_to_string(&self.record).unwrap_or_default();
-        text.lines().map(Alert::read).filter(|alert| alert.nodetype == "Drone").collect()
+        let of_hosts =
+            |alert: &Alert| alert.nodetype == "Drone" && matches!(alert.event.as_str(), "down" | "up");
+        text.lines().map(Alert::read).filter(of_hosts).collect()
     }
 
-    /// Downs and ups of one host.
+    /// Those of one host.
     pub fn alerts_of(&self, name: &str) -> Vec<Alert> {
         let mut alerts = self.alerts();
-        alerts.retain(|alert| alert.host == name && matches!(alert.event.as_str(), "down" | "up"));
+        alerts.retain(|alert| alert.host == name);
         alerts
     }
 
@@ -130,7 +132,8 @@ impl Scene {
 
     /// Waits until these hosts have each two of the others as partners, for some intervals.
     pub fn wait_until_heard(&self, hosts: &[&str]) {
-        let partners = hosts.len().saturating_sub(1).min(2);
+        // The only one has the CMA.
+        let partners = hosts.len().saturating_sub(1).clamp(1, 2);
         for host in hosts {
             self.wait(&format!("partners of {host}"), || {
                 let log = self.log(host);

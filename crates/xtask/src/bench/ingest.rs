@@ -49,7 +49,7 @@ fn in_folder(folder: &Path, programs: &Programs, documents: usize) -> Result<(),
 }
 
 /// The one number that a statement gives.
-fn number(site: &Site, statement: &str) -> Result<u64, String> {
+pub(super) fn number(site: &Site, statement: &str) -> Result<u64, String> {
     let rows = site.ask(&["sql", statement])?;
     rows[0]["number"].as_u64().ok_or_else(|| format!("{statement} gave {rows}"))
 }

@@ -1,17 +1,23 @@
 //! How soon a death is told, what watching each other costs, and whether lost packets are taken for deaths: ten hosts
-//! in network namespaces with the real programs.
+//! in network namespaces with the real programs. Then what a large site costs the CMA when all of it is switched on: real
+//! registrations of some simulated hosts, and the simulation of all of them.
 
+use super::ingest::number;
 use super::{cpu_seconds, figure, percentile};
+use crate::workspace;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use system::network::{Host, Network};
-use system::process::{Running, capture};
+use system::process::{self, Running, capture};
 use system::site::{Programs, Site};
 use system::wait_for;
 
 const HOSTS: usize = 10;
+/// Fewer than the connections that a CMA takes from one address.
+const AGENTS: usize = 1000;
 const CENTER: &str = "center";
 /// An idle connection ends after 30 s; from then on a site is at rest.
 const REST: Duration = Duration::from_secs(40);
@@ -23,13 +29,51 @@ pub struct Extent {
     pub kills: usize,
     pub loss_minutes: u64,
     pub steady_minutes: u64,
+    pub simulated_hosts: usize,
 }
 
 pub fn measure(programs: &Programs, extent: Extent) -> Result<(), String> {
     let folder = std::env::temp_dir().join(format!("assimilation-liveness-{}", std::process::id()));
     let result = in_folder(&folder, programs, extent);
     let _ = fs::remove_dir_all(&folder);
-    result
+    result?;
+    if extent.simulated_hosts > 0 {
+        let result = registrations(&folder, programs);
+        let _ = fs::remove_dir_all(&folder);
+        result?;
+        let hosts = extent.simulated_hosts.to_string();
+        process::run(
+            Command::new("cargo").args(["xtask", "sim", "--hosts", &hosts]).current_dir(workspace()),
+        )?;
+    }
+    Ok(())
+}
+
+/// Handshakes, registrations and their commits, of hosts that come all at once.
+fn registrations(folder: &Path, programs: &Programs) -> Result<(), String> {
+    let site = Site::create(folder, programs.clone())?;
+    let cma = site.start_cma(&["--web", "127.0.0.1:0"])?;
+    let before = cpu_seconds(cma.pid())?;
+    let mut agents = Command::new(programs.path("examples/agents"));
+    agents.arg(&site.address).arg(site.paths.crypto()).args([&AGENTS.to_string(), "0"]);
+    let output = capture(&mut agents)?;
+    let seconds: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().map_err(|_| {
+        format!("the simulated agents failed: {}", String::from_utf8_lossy(&output.stderr).trim())
+    })?;
+    let cpu = cpu_seconds(cma.pid())? - before;
+    let registered = number(&site, "SELECT count(*) AS number FROM hosts")?;
+    if registered != AGENTS as u64 {
+        return Err(format!("{AGENTS} simulated hosts were welcome, and {registered} are registered"));
+    }
+    let rate = AGENTS as f64 / seconds;
+    // 100,000 hosts in five minutes.
+    figure(
+        &format!("CMA: registrations a second, of {AGENTS} at once"),
+        &format!("{rate:.0} /s"),
+        "≥ 334 /s",
+    );
+    figure("CMA: CPU for each", &format!("{:.2} ms", cpu / AGENTS as f64 * 1000.0), "");
+    Ok(())
 }
 
 fn in_folder(folder: &Path, programs: &Programs, extent: Extent) -> Result<(), String> {

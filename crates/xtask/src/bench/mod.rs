@@ -40,6 +40,9 @@ pub struct Options {
     /// How long a site at rest is watched
     #[arg(long, default_value_t = 3)]
     steady_minutes: u64,
+    /// Hosts of the simulated site that is switched on; 0 leaves that out
+    #[arg(long, default_value_t = 100_000)]
+    simulated_hosts: usize,
     /// Documents sent by simulated agents
     #[arg(long, default_value_t = 30_000)]
     documents: usize,
@@ -93,9 +96,13 @@ pub fn run(options: &Options) -> Outcome {
         reaction::measure(&programs, options.flips, options.polled_flips)?;
     }
     if wanted(What::Liveness) {
-        let (kills, loss_minutes) = (options.kills, options.loss_minutes);
-        let steady_minutes = options.steady_minutes;
-        liveness::measure(&programs, liveness::Extent { kills, loss_minutes, steady_minutes })?;
+        let extent = liveness::Extent {
+            kills: options.kills,
+            loss_minutes: options.loss_minutes,
+            steady_minutes: options.steady_minutes,
+            simulated_hosts: options.simulated_hosts,
+        };
+        liveness::measure(&programs, extent)?;
     }
     if wanted(What::Ingest) {
         ingest::measure(&programs, options.documents)?;

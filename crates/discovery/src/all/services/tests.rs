@@ -227,6 +227,12 @@ fn the_answer_of_systemd_is_read_in_both_byte_orders() {
     assert!(manager::parse(&body(&[], false), false).unwrap().is_empty());
 }
 
+/// What a client says first, after the greeting.
+fn list_units_call() -> Vec<u8> {
+    let manager = "org.freedesktop.systemd1.Manager";
+    crate::systemd::call(1, "/org/freedesktop/systemd1", manager, "ListUnits", &[])
+}
+
 #[test]
 fn systemd_is_asked_over_its_socket() {
     let directory = tempfile::tempdir().unwrap();
@@ -240,13 +246,7 @@ fn systemd_is_asked_over_its_socket() {
         stream.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
         let mut rest = Vec::new();
         let mut byte = [0];
-        let call = crate::systemd::call(
-            1,
-            "/org/freedesktop/systemd1",
-            "org.freedesktop.systemd1.Manager",
-            "ListUnits",
-            &[],
-        );
+        let call = list_units_call();
         while !rest.ends_with(&call) {
             stream.read_exact(&mut byte).unwrap();
             rest.push(byte[0]);
@@ -293,9 +293,9 @@ fn the_call_does_not_come_together_with_the_end_of_the_greeting() {
             );
         }
         stream.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
-        let mut call = vec![0; manager::call().len()];
+        let mut call = vec![0; list_units_call().len()];
         stream.read_exact(&mut call).unwrap();
-        assert_eq!(call, manager::call());
+        assert_eq!(call, list_units_call());
         let body = body(&[("cron.service", "failed")], false);
         let mut answer = vec![b'l', 2, 0, 1];
         answer.extend(u32::try_from(body.len()).unwrap().to_le_bytes());

@@ -1,3 +1,5 @@
+//! Certificates of every age, and what is no TLS.
+
 use super::super::super::state::Level::{Down, Up, Warn};
 use super::super::super::testing::service;
 use super::super::http;
