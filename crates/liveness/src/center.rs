@@ -233,7 +233,12 @@ impl Center {
         self.site.tried(now, number, reached);
         self.watchdog.tried(number, reached);
         match reached {
-            Reached::Nanoprobe => self.alive(now, number),
+            Reached::Nanoprobe => {
+                if self.accuses(number) {
+                    self.site.got_through = Some(now);
+                }
+                self.alive(now, number);
+            }
             Reached::HostOnly => self.answered(now, number),
             Reached::Nobody | Reached::WeAreCutOff => {}
         }

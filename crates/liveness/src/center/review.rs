@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Beyond two bursts of probes: for the way of question and answer.
 const WAY: Duration = Duration::from_millis(100);
 /// An outage that is still found to be larger is told after this all the same.
-const LONGEST_GATHERING: Duration = Duration::from_secs(10);
+const LONGEST_GATHERING: Duration = Duration::from_secs(30);
 /// Hosts further on that are looked at when neighbours are silent together: at first, and at most at a time.
 const FIRST_WIDTH: usize = 8;
 const MOST_AT_ONCE: usize = 256;
@@ -47,6 +47,10 @@ impl Center {
         self.ask_further(now);
         let sorted = self.sort(now);
         let mut wait = self.judge(now, sorted);
+        // Who is looked at for the sake of others is of no interest without them.
+        if self.cases.values().all(|case| case.said.is_empty()) {
+            self.cases.clear();
+        }
         self.look_at_witnesses(now);
         self.widen(now);
         if self.cases.is_empty() {
@@ -76,7 +80,7 @@ impl Center {
     /// A case that nobody can decide is closed after this; whoever still hears nothing says so again. What is ripe was
     /// judged before.
     fn undecided(&self) -> Duration {
-        self.longest_gathering() + self.patience()
+        self.longest_gathering() + self.patience() * 3
     }
 
     /// Closed without a verdict; the accusers are not listened to for a while.

@@ -182,6 +182,14 @@ impl Roster {
         if restarted || moved {
             let partners = self.rings.partners(number);
             self.changed(now, partners);
+            if self.own_partner == Some(number) {
+                // The CMA's own observer sends there.
+                self.changed(now, [number]);
+            } else if !self.waiting.contains(&number)
+                && let Some(member) = self.member(number)
+            {
+                outputs.push_back(Output::Keep(member.clone()));
+            }
         }
         Some(Registered { number, restarted })
     }

@@ -14,8 +14,8 @@ const PROOF: Duration = Duration::from_secs(5);
 const CUT_OFF_AGAIN: Duration = Duration::from_secs(60);
 /// Hosts of whom the last answer is remembered.
 const REMEMBERED: usize = 8;
-/// For how long it means something to have got through to a host.
-const REACHED: Duration = Duration::from_secs(10);
+/// For how long it means something to have got through to a host: for as long as an outage is looked at.
+const REACHED: Duration = Duration::from_secs(40);
 /// Hosts that are gone through to find one to try.
 const SEARCHED: usize = 10_000;
 
@@ -26,6 +26,8 @@ pub(super) struct Site {
     answers: VecDeque<(HostNumber, Duration)>,
     /// To whom it got through last.
     reached: VecDeque<(HostNumber, Duration)>,
+    /// When it got through to somebody who accused others then.
+    pub(super) got_through: Option<Duration>,
     pub(super) controls: Option<Controls>,
     /// A control answered.
     proof: Option<Duration>,
@@ -113,8 +115,13 @@ impl Center {
     /// Whether the CMA's attempts mean anything: it got through to somebody who accuses others. Where it never does (its
     /// packets are filtered), only what hosts say themselves counts.
     pub(super) fn dials_work(&self, now: Duration) -> bool {
-        let mut accusers = self.cases.values().flat_map(|case| case.said.keys());
-        accusers.any(|accuser| *accuser == CMA || self.site.reached_lately(now, *accuser))
+        let lately = self.site.got_through.is_some_and(|at| now.saturating_sub(at) <= REACHED);
+        lately || self.accuses(CMA)
+    }
+
+    /// Whether this one accuses anybody.
+    pub(super) fn accuses(&self, host: HostNumber) -> bool {
+        self.cases.values().any(|case| case.said.contains_key(&host))
     }
 
     pub(super) fn standing(&mut self, now: Duration, outage: &BTreeSet<HostNumber>) -> Standing {

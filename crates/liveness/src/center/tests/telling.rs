@@ -86,6 +86,27 @@ fn other_times_are_told_to_everybody_and_other_settings_to_nobody() {
 }
 
 #[test]
+fn another_address_is_kept_and_told_to_partners_and_to_the_own_observer() {
+    let mut center = Center::new(&HeartbeatConfig::default(), [8; 32], ms(0));
+    let mut own = String::new();
+    let mut kept = String::new();
+    let host = Designation::new("a").unwrap();
+    for (round, address) in ["192.0.2.1:1984", "192.0.2.2:1984"].into_iter().enumerate() {
+        let now = ms(1_000 * round as u64);
+        center.handle_registered(now, &host, Some(Session([1; 16])), Some(round as u64), address);
+        center.handle_timeout(now + ms(50));
+        while let Some(output) = center.poll_output() {
+            match output {
+                Output::OwnWatch(watch) => own = watch.partners[0].address.clone(),
+                Output::Keep(member) => kept = member.address,
+                _ => {}
+            }
+        }
+        assert_eq!((own.as_str(), kept.as_str()), (address, address));
+    }
+}
+
+#[test]
 fn a_host_that_was_told_more_than_is_remembered_is_told_again() {
     // The database was erased.
     let mut center = Center::new(&HeartbeatConfig::default(), [8; 32], ms(0));
