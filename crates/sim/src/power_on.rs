@@ -104,6 +104,9 @@ fn core_memory(hosts: usize) -> u64 {
         let name = designation(host);
         judge.handle_registered(now, &name, Some(Session(session)), None, &address_text(host));
         judge.handle_place(now, &name, crate::world::place(host / 48));
+        if judge.poll_timeout().is_some_and(|due| due <= now) {
+            judge.handle_timeout(now);
+        }
         while let Some(output) = judge.poll_output() {
             told += u64::from(matches!(output, Output::Tell { .. }));
         }

@@ -11,7 +11,7 @@ impl Random {
         Self(std::array::from_fn(|_| splitmix(&mut state)))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         let [s0, s1, s2, s3] = &mut self.0;
         let result = s1.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = *s1 << 17;
@@ -26,7 +26,7 @@ impl Random {
 
     /// Below `end`, 0 for an `end` of 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
+        ((u128::from(self.word()) * u128::from(end)) >> 64) as u64
     }
 
     /// From `low` to `high`, both included.
@@ -41,8 +41,8 @@ impl Random {
 
     pub fn bytes(&mut self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.next().to_le_bytes());
-        bytes[8..].copy_from_slice(&self.next().to_le_bytes());
+        bytes[..8].copy_from_slice(&self.word().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.word().to_le_bytes());
         bytes
     }
 }
@@ -63,7 +63,7 @@ mod tests {
     fn the_same_seed_gives_the_same_numbers_and_another_gives_others() {
         let take = |seed| {
             let mut random = Random::new(seed);
-            [random.next(), random.next(), random.next()]
+            [random.word(), random.word(), random.word()]
         };
         assert_eq!(take(7), take(7));
         assert_ne!(take(7), take(8));

@@ -147,6 +147,17 @@ impl World {
         }
     }
 
+    /// As [`World::refresh`], of one machine to which something happened: a whole site that starts is many of them.
+    pub(crate) fn refresh_one(&mut self, machine: Node) {
+        if self.machines.len() > self.ledger.hosts() {
+            // There are copies.
+            return self.refresh();
+        }
+        let Some(host) = self.machines.get(machine as usize) else { return };
+        let reachable = host.awake() && self.network.both_ways(machine, CMA);
+        self.ledger.fact(self.now, host.identity, host.process.is_some(), reachable);
+    }
+
     pub(crate) fn identity(&self, machine: Node) -> Option<u32> {
         self.machines.get(machine as usize).map(|host| host.identity)
     }
@@ -206,7 +217,7 @@ impl World {
         let senders: Vec<u32> = process.peers.current.iter().map(|peer| peer.number).collect();
         for round in 0..count {
             for sender in &senders {
-                let key = self.random.next();
+                let key = self.random.word();
                 let sealed = Sealed {
                     sender: *sender,
                     key,

@@ -43,7 +43,7 @@ impl World {
         let clock = Clock::new(self.now, reading);
         let now = clock.read(self.now);
         let (first, queued) = if host.delivered { (2, None) } else { (1, Some(REPORT_BYTES)) };
-        let seed = self.random.next();
+        let seed = self.random.word();
         let config = SenderConfig::new(vec![Route::Dial]);
         host.process = Some(Process {
             watcher: self.cores.watcher(now),
@@ -58,7 +58,7 @@ impl World {
             wake_at: Moment::MAX,
         });
         self.say(|| format!("machine {machine} starts"));
-        self.refresh();
+        self.refresh_one(machine);
         self.drain(machine);
     }
 
@@ -233,7 +233,7 @@ impl World {
         }
         if process.sender.standing() == Standing::Stopped {
             self.say(|| format!("machine {machine} has stopped"));
-            return self.refresh();
+            return self.refresh_one(machine);
         }
         let due = [process.watcher.poll_timeout(), process.sender.poll_timeout()].into_iter().flatten().min();
         if let Some(due) = due {
