@@ -95,7 +95,7 @@ impl World {
             let expected = partners * beats;
             // One interval may be cut at either end.
             let cut = partners / time.as_secs_f64() + 0.001;
-            *rate > expected * (1.0 + 6.0 * lost) + cut || *rate < expected - cut
+            *rate > expected * (1.0 + 9.0 * lost) + cut || *rate < expected - cut
         });
         if let Some((node, rate)) = odd {
             let text = format!("machine {node} sends {rate:.2} heartbeats a second");
