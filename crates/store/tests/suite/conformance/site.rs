@@ -42,6 +42,7 @@ pub fn edge(source: (NodeKind, &str), kind: NodeKind, key: &str, properties: Val
     let edge = match kind {
         NodeKind::IpaddrNode => EdgeKind::IpOwner,
         NodeKind::Package => EdgeKind::Installed,
+        NodeKind::MonitorAction => EdgeKind::Hosting,
         _ => EdgeKind::NicOwner,
     };
     let properties = properties.as_object().unwrap().clone();
@@ -75,6 +76,23 @@ pub fn packages(name: &str, list: &[(&str, &str)]) -> GraphFacts {
         )
     };
     GraphFacts { host_properties: Map::new(), edges: list.iter().map(one).collect() }
+}
+
+/// A service of web1 that is looked after, and one that is not.
+pub fn fill_monitors(store: &mut dyn Store) {
+    commit(store, |t| {
+        let drone = (NodeKind::Drone, "web1");
+        let state = json!({"class": "tcp", "agent": "backup", "target": "service", "listen": ["10.0.0.7:9102"],
+            "state": "up", "isworking": 1, "isactive": 1, "reason": "is now operational"});
+        let monitor = edge(drone, NodeKind::MonitorAction, "web1:tcp:backup::0011223344556677", state);
+        let facts = GraphFacts { host_properties: Map::new(), edges: vec![monitor] };
+        t.replace_graph(&host("web1"), "_monitor_tcp:backup", &facts, at(100))?;
+        let unmonitored =
+            json!({"unmonitored": {"p1": {"pathname": "/opt/p", "listen": [":::7"], "why": "w"}}});
+        let (row, body) = document("_monitors", unmonitored, 100);
+        t.put_document(&host("web1"), &row, &body)?;
+        Ok(())
+    });
 }
 
 /// web1 up, web2 shut down, db1 crashed; each with a network interface and packages, web1 and web2 with rule results.
