@@ -260,7 +260,9 @@ fn users(host: &Host) -> BTreeMap<u32, String> {
     let mut users = BTreeMap::new();
     for line in text.lines() {
         let mut fields = line.split(':');
-        let (Some(name), Some(_), Some(uid)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(name), Some(_), Some(uid)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
         if let Ok(uid) = uid.parse()
             && !name.is_empty()
             && name.len() <= 64
