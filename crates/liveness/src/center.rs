@@ -112,6 +112,13 @@ pub enum Output {
 const CALLS_A_SECOND: u32 = 20;
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Who says that an accused host is alive.
+#[derive(Debug, Clone, Copy)]
+enum HeardBy {
+    Cma,
+    Others,
+}
+
 /// Rings and judgement of a whole site.
 #[derive(Debug)]
 pub struct Center {
@@ -290,7 +297,7 @@ impl Center {
                     self.accuse(now, from, observation);
                 }
             }
-            Sight::Alive if partners => self.contradicted(now, about),
+            Sight::Alive if partners => self.contradicted(now, about, HeardBy::Others),
             Sight::Alive | Sight::Martian if !present => {
                 self.call(now, about, "it was given up and others hear it");
             }
@@ -364,18 +371,24 @@ impl Center {
     /// It spoke to the CMA, or the CMA reached it.
     fn alive(&mut self, now: Duration, number: HostNumber) {
         self.answered(now, number);
-        self.contradicted(now, number);
+        self.contradicted(now, number, HeardBy::Cma);
     }
 
     /// Somebody hears it: no verdict. Who accused it is not listened to for a while.
-    fn contradicted(&mut self, now: Duration, number: HostNumber) {
+    fn contradicted(&mut self, now: Duration, number: HostNumber, heard_by: HeardBy) {
         let Some(case) = self.cases.remove(&number) else { return };
         let accusers: Vec<HostNumber> = case.said.keys().copied().collect();
         if !accusers.is_empty() && self.notes.add(now, number, &accusers) {
-            // Not for the first time: perhaps one of them never got the key of the other.
-            self.roster.renew(now, number);
-            for accuser in accusers {
-                self.roster.renew(now, accuser);
+            // Not for the first time: perhaps one of them never got the key of the other, or it counts below what they
+            // have seen, or only the way between them is bad. A new key is only for a host that can be told of it.
+            match heard_by {
+                HeardBy::Cma => self.roster.move_on(now, number),
+                HeardBy::Others => {
+                    self.roster.renew(now, number);
+                    for accuser in accusers {
+                        self.roster.renew(now, accuser);
+                    }
+                }
             }
         }
         self.look_soon(now);

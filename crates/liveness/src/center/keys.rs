@@ -6,7 +6,7 @@ use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 /// The salt of HKDF (RFC 5869, section 2.2).
 const SALT: &[u8] = b"assimilation heartbeats";
 /// First part of HKDF's info; another layout gets another one.
-const PURPOSE: &[u8] = b"pair key 1";
+const PURPOSE: &[u8] = b"pair key 2";
 
 /// What all keys come from.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Keys(Prk);
 pub(super) struct End {
     pub(super) number: HostNumber,
     pub(super) session: Session,
+    /// Place in the order of its ring: another one with every join and every move.
+    pub(super) position: u64,
 }
 
 struct PairKeyLength;
@@ -33,14 +35,19 @@ impl Keys {
     }
 
     /// The key of two hosts for these lives of their nanoprobes. The info of HKDF is the purpose, then for the lower
-    /// number and the higher one each: the number (4 bytes, big-endian) and the session (16 bytes).
+    /// number and the higher one each: the number (4 bytes, big-endian), the session (16 bytes) and the position
+    /// (8 bytes, big-endian).
     ///
-    /// A pair that is parted and comes together again in the same sessions has the same key again. That is why a host
-    /// must never count its heartbeats anew under a key: it uses one counter for all its partners and all its life.
+    /// The position makes another key for a host that moves, in the same session too: a host whose memory went back (a
+    /// virtual machine set back to a snapshot) counts from where it was, below what its partners have seen. They drop
+    /// that as repeated, the CMA finds it alive, and moves it. A key may come back all the same when a host is told an
+    /// old watch, so a host must never count its heartbeats anew under a key.
     pub(super) fn of_pair(&self, one: End, other: End) -> PairKey {
         let (low, high) = (one.min(other), one.max(other));
-        let numbers = [low.number.to_be_bytes(), high.number.to_be_bytes()];
-        let info: [&[u8]; 5] = [PURPOSE, &numbers[0], &low.session.0, &numbers[1], &high.session.0];
+        let parts =
+            [low, high].map(|end| (end.number.to_be_bytes(), end.session.0, end.position.to_be_bytes()));
+        let [(low, low_session, low_position), (high, high_session, high_position)] = &parts;
+        let info: [&[u8]; 7] = [PURPOSE, low, low_session, low_position, high, high_session, high_position];
         let mut key = [0; 32];
         let filled = self.0.expand(&info, PairKeyLength).and_then(|material| material.fill(&mut key));
         // HKDF fails for more than 255 times 32 bytes only, or when the length is not that of the buffer.
@@ -61,7 +68,7 @@ mod tests {
     use super::*;
 
     fn end(number: HostNumber, session: u8) -> End {
-        End { number, session: Session([session; 16]) }
+        End { number, session: Session([session; 16]), position: 9 }
     }
 
     #[test]
@@ -74,6 +81,7 @@ mod tests {
         {
             assert_ne!(keys.of_pair(one, other), key);
         }
+        assert_ne!(keys.of_pair(End { position: 10, ..end(1, 1) }, end(2, 2)), key);
         assert_ne!(Keys::new(&[6; 32]).of_pair(end(1, 1), end(2, 2)), key);
         assert_ne!(cma_session(1), cma_session(2));
     }
@@ -84,6 +92,6 @@ mod tests {
     fn the_layout_is_as_documented() {
         let key = Keys::new(&[5; 32]).of_pair(end(1, 1), end(2, 2));
         let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "bc4ed7459d1259db987f29b6c4431606be8f709b7012e387fb79e1210b9830b8");
+        assert_eq!(hex, "d3aa9819ad6111cfe8eca01306c5e66357f6a5464337e9d0e12192e2ac61117e");
     }
 }

@@ -169,11 +169,7 @@ impl Roster {
         }
         if !member.present {
             member.present = true;
-            self.last_position += 1;
-            member.position = self.last_position;
-            let changed = self.rings.join(number, member.position, &member.place);
-            self.changed(now, changed);
-            self.changed(now, [number]);
+            self.to_the_end(now, number);
         } else if restarted || ahead.is_some() {
             self.changed(now, [number]);
         } else if behind && !self.waiting.contains(&number) {
@@ -209,10 +205,7 @@ impl Roster {
         }
         member.place = place;
         if member.present {
-            self.last_position += 1;
-            member.position = self.last_position;
-            let changed = self.rings.join(number, member.position, &member.place);
-            self.changed(now, changed);
+            self.to_the_end(now, number);
         }
         // Otherwise it is kept when it is told.
         if !self.waiting.contains(&number)
@@ -249,6 +242,14 @@ impl Roster {
     pub(super) fn renew(&mut self, now: Duration, number: HostNumber) {
         if self.is_present(number) && !self.waiting.contains(&number) && self.may_again(now, number) {
             self.changed(now, [number]);
+        }
+    }
+
+    /// Other partners and other keys for a host that is alive although its partners do not hear it, unless it just was
+    /// told something.
+    pub(super) fn move_on(&mut self, now: Duration, number: HostNumber) {
+        if self.is_present(number) && !self.waiting.contains(&number) && self.may_again(now, number) {
+            self.to_the_end(now, number);
         }
     }
 
@@ -318,6 +319,18 @@ impl Roster {
         Some(number)
     }
 
+    /// Puts a member at the end of the ring of its place. Its position is part of its keys, so all of its partners are
+    /// told, those that it keeps too.
+    fn to_the_end(&mut self, now: Duration, number: HostNumber) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        self.last_position += 1;
+        entry.member.position = self.last_position;
+        let changed = self.rings.join(number, entry.member.position, &entry.member.place);
+        self.changed(now, changed);
+        self.changed(now, self.rings.partners(number));
+        self.changed(now, [number]);
+    }
+
     fn changed(&mut self, now: Duration, hosts: impl IntoIterator<Item = HostNumber>) {
         if self.waiting.is_empty() {
             self.waiting_since = now;
@@ -360,16 +373,16 @@ impl Roster {
 
     fn watch_of(&self, number: HostNumber) -> Option<Watch> {
         let member = self.member(number)?;
-        let own = End { number, session: member.session? };
+        let own = End { number, session: member.session?, position: member.position };
         let partner = |other: HostNumber| {
-            let (session, designation, address) = if other == CMA {
+            let (session, position, designation, address) = if other == CMA {
                 // Wherever it reaches the CMA.
-                (cma_session(member.generation), "the CMA", "")
+                (cma_session(member.generation), 0, "the CMA", "")
             } else {
                 let other = self.member(other)?;
-                (other.session?, other.designation.as_str(), other.address.as_str())
+                (other.session?, other.position, other.designation.as_str(), other.address.as_str())
             };
-            let key = self.keys.of_pair(own, End { number: other, session });
+            let key = self.keys.of_pair(own, End { number: other, session, position });
             Some(Partner { number: other, designation: designation.into(), address: address.into(), key })
         };
         let partners = self.rings.partners(number).into_iter().filter_map(partner).collect();
