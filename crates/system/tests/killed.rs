@@ -91,6 +91,8 @@ impl Scene {
         let state = self.site.paths.root().join("hosts/picard/var/lib/assimilation/nanoprobe");
         let queued =
             fs::read_dir(state.join("queue")).into_iter().flatten().flatten().map(|entry| entry.path());
+        // What has its temporary name is not written down yet: a kill at that moment loses it, and rightly so.
+        let queued = queued.filter(|path| path.extension().is_none_or(|extension| extension != "new"));
         let files = queued.chain([state.join("kept/_auto_proc_sys")]);
         let about_proc_sys = |path: &PathBuf| {
             fs::read(path).is_ok_and(|bytes| bytes.windows(14).any(|w| w == b"_auto_proc_sys"))
