@@ -183,6 +183,11 @@ impl<'a> Choosing<'a> {
         if is_session && process.uid != Some(0) {
             return Err("it belongs to the session of a user; if it is a service, write a monitor rule for it, or start it by a unit".into());
         }
+        // A process that is ending has no program any more, but its socket for a moment: what it offered would be missed
+        // as a service of nobody.
+        if process.pathname.is_empty() {
+            return Err("whose socket this is cannot be seen: it belongs to a process that is ending or that this user may not look at; run the nanoprobe as root".into());
+        }
         let Some((ip, port)) = process.reached_at() else {
             return Err(if process.tcp.is_empty() {
                 "it takes no TCP connections and belongs to no systemd unit, so nothing general can tell whether it works; write a monitor rule for it".into()

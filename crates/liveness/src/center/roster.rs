@@ -169,7 +169,7 @@ impl Roster {
         }
         if !member.present {
             member.present = true;
-            self.to_the_end(now, number);
+            self.move_to_end(now, number);
         } else if restarted || ahead.is_some() {
             self.changed(now, [number]);
         } else if behind && !self.waiting.contains(&number) {
@@ -205,7 +205,7 @@ impl Roster {
         }
         member.place = place;
         if member.present {
-            self.to_the_end(now, number);
+            self.move_to_end(now, number);
         }
         // Otherwise it is kept when it is told.
         if !self.waiting.contains(&number)
@@ -249,7 +249,7 @@ impl Roster {
     /// told something.
     pub(super) fn move_on(&mut self, now: Duration, number: HostNumber) {
         if self.is_present(number) && !self.waiting.contains(&number) && self.may_again(now, number) {
-            self.to_the_end(now, number);
+            self.move_to_end(now, number);
         }
     }
 
@@ -321,7 +321,7 @@ impl Roster {
 
     /// Puts a member at the end of the ring of its place. Its position is part of its keys, so all of its partners are
     /// told, those that it keeps too.
-    fn to_the_end(&mut self, now: Duration, number: HostNumber) {
+    fn move_to_end(&mut self, now: Duration, number: HostNumber) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         self.last_position += 1;
         entry.member.position = self.last_position;

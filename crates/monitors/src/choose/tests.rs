@@ -119,14 +119,15 @@ fn whatever_is_found_is_watched_or_has_a_reason() {
     let choice = choose(&json!({}), processes);
     assert_eq!(
         of_services(&choice),
-        ["NEVERMON:dropbox", "systemd:inst@a", "systemd:own", "tcp:by_hand", "tcp:gone", "tcp:unknown"]
+        ["NEVERMON:dropbox", "systemd:inst@a", "systemd:own", "tcp:by_hand", "tcp:gone"]
     );
     let told: Vec<&str> = choice.unmonitored.iter().map(|(key, _)| key.as_str()).collect();
-    assert_eq!(told, ["app:1", "dev:1", "nginx:2", "other:3", "random:1", "udp:1"]);
+    assert_eq!(told, ["app:1", "dev:1", "nginx:2", "other:3", "random:1", "udp:1", "unknown:6"]);
     let why = |key: &str| choice.unmonitored.iter().find(|(known, _)| known == key).unwrap().1.as_str();
     assert!(why("dev:1").contains("session") && why("app:1").contains("session"));
     assert!(why("nginx:2").contains("docker/0123") && why("other:3").contains("blue"));
     assert!(why("random:1").contains("kernel's choice") && why("udp:1").contains("no TCP"));
+    assert!(why("unknown:6").contains("cannot be seen"));
     let by_hand = choice.monitors.iter().find(|monitor| monitor.agent == "by_hand").unwrap();
     assert_eq!((by_hand.env["ip"].as_str(), by_hand.env["port"].as_str()), ("::1", "7002"));
     let Target::Service { process, pathname, listen } = &by_hand.target else { panic!() };
