@@ -1,6 +1,7 @@
 //! Configuration, rule sets and canned queries as one value that is replaced as a whole when they are read again.
 
 use model::config::{AgentConfig, CmaConfig};
+use model::graph::MEANING;
 use model::paths::SitePaths;
 use model::{Designation, DocumentHash};
 use monitors::MonitorRuleProblem;
@@ -28,7 +29,7 @@ pub struct Knowledge {
     /// not in it.
     pub monitor_rules: BTreeMap<String, String>,
     pub monitor_rule_problems: Vec<MonitorRuleProblem>,
-    /// Changes when any result could.
+    /// Changes when any result or the graph could.
     pub fingerprint: String,
 }
 
@@ -48,7 +49,8 @@ impl Knowledge {
     pub fn new(config: CmaConfig, sets: RuleSets, rule_problems: Vec<RuleProblem>) -> Self {
         let prints: Vec<(String, String)> =
             sets.iter().map(|set| (set.name().to_owned(), set.fingerprint().to_string())).collect();
-        let substance = format!("{:?} {:?} {prints:?}", config.domains, config.rules);
+        let substance =
+            format!("{:?} {:?} {:?} {MEANING} {prints:?}", config.domains, config.networks, config.rules);
         let fingerprint = DocumentHash::of(substance.as_bytes()).to_string();
         Self {
             fingerprint,
@@ -187,6 +189,7 @@ mod tests {
             knowledge("[discovery]\nrepeat = 7\n[notify]\nsyslog = false\n").fingerprint
         );
         assert_ne!(plain.fingerprint, knowledge("[domains]\nlab = [\"lab-*\"]\n").fingerprint);
+        assert_ne!(plain.fingerprint, knowledge("[networks]\nberlin = [\"*-b\"]\n").fingerprint);
         assert_ne!(plain.fingerprint, knowledge("[rules.points.security]\nlow = 9\n").fingerprint);
     }
 

@@ -273,17 +273,29 @@ pub struct CmaConfig {
     pub rules: RulesConfig,
     /// Domain name → host name patterns with `*`; hosts that match none are in `global`.
     pub domains: BTreeMap<String, Vec<String>>,
+    /// Network name → host name patterns with `*`, for sites that use the same private addresses for different machines;
+    /// hosts that match none are in `global`.
+    pub networks: BTreeMap<String, Vec<String>>,
     pub notify: NotifyConfig,
 }
 
 impl CmaConfig {
     /// The domain of a host: the first pattern that fits, in order of domain names, else `global`.
     pub fn domain_of(&self, designation: &str) -> &str {
-        self.domains
-            .iter()
-            .find(|(_, patterns)| patterns.iter().any(|pattern| matches_pattern(pattern, designation)))
-            .map_or("global", |(domain, _)| domain.as_str())
+        first_fit(&self.domains, designation)
     }
+
+    /// The network that the addresses of a host belong to, found in the same way.
+    pub fn network_of(&self, designation: &str) -> &str {
+        first_fit(&self.networks, designation)
+    }
+}
+
+fn first_fit<'c>(groups: &'c BTreeMap<String, Vec<String>>, designation: &str) -> &'c str {
+    groups
+        .iter()
+        .find(|(_, patterns)| patterns.iter().any(|pattern| matches_pattern(pattern, designation)))
+        .map_or("global", |(name, _)| name.as_str())
 }
 
 /// Rule sets and points.
@@ -463,11 +475,12 @@ mod tests {
     fn domains_and_sets() {
         let config: CmaConfig = parse_toml(
             "cma.toml",
-            "[domains]\nlab = [\"lab-*\"]\n[rules.by_domain]\nglobal = \"BASE\"\nlab = \"LABSET\"\n",
+            "[domains]\nlab = [\"lab-*\"]\n[networks]\nberlin = [\"*-b\"]\n[rules.by_domain]\nglobal = \"BASE\"\nlab = \"LABSET\"\n",
         )
         .unwrap();
         assert_eq!(config.domain_of("lab-7"), "lab");
         assert_eq!(config.domain_of("web1"), "global");
+        assert_eq!((config.network_of("lab-b"), config.network_of("lab-7")), ("berlin", "global"));
         assert_eq!(config.rules.set_of("lab"), "LABSET");
         assert_eq!(config.rules.set_of("prod"), "BASE");
     }

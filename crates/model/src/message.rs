@@ -68,6 +68,18 @@ pub struct Register {
     /// Generation of the [`Watch`] that the nanoprobe works with, if it has one.
     #[n(10)]
     pub watch: Option<u64>,
+    /// What it listens for at the moment, see [`Listen`]; absent when for nothing.
+    #[n(11)]
+    pub listen: Option<Listen>,
+}
+
+/// Where a nanoprobe has to listen for address resolution (ARP, RFC 826; neighbour discovery, RFC 4861) on behalf of the
+/// whole subnet; everybody else there does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Listen {
+    /// Names of interfaces, sorted.
+    #[n(0)]
+    pub interfaces: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -133,6 +145,9 @@ pub enum FromCma {
     /// Asks for a probe of one partner; answered by an observation with the same number.
     #[n(7)]
     Ask(#[n(0)] Ask),
+    /// Where to listen from now on, in place of all before.
+    #[n(8)]
+    Listen(#[n(0)] Listen),
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]

@@ -71,7 +71,6 @@ fn report(transaction: &mut dyn Transaction, host: &Designation, n: usize) -> st
     properties.insert("ipaddr".into(), json!(format!("10.0.{}.{}", n % 250, n % 7)));
     let nic = (NodeKind::NicNode, format!("{host}/eth0"));
     let facts = GraphFacts {
-        host_properties: Map::new(),
         edges: vec![
             EdgeFact {
                 source: (NodeKind::Drone, host.to_string()),
@@ -88,6 +87,7 @@ fn report(transaction: &mut dyn Transaction, host: &Designation, n: usize) -> st
                 },
             },
         ],
+        ..GraphFacts::default()
     };
     transaction.replace_graph(host, &row.instance, &facts, now)?;
     transaction.set_cursor(&PublicKey([1; 32]), Incarnation([2; 16]), n as u64)

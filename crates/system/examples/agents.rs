@@ -61,6 +61,7 @@ async fn agent(
         documents: Vec::new(),
         session: None,
         watch: None,
+        listen: None,
     });
     writer.write(&register, REGISTRATION_LIMIT_BYTES).await?;
     match reader.read(MESSAGE_LIMIT_BYTES).await? {

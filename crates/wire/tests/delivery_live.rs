@@ -74,6 +74,7 @@ fn register() -> ToCma {
         documents: Vec::new(),
         session: None,
         watch: None,
+        listen: None,
     })
 }
 

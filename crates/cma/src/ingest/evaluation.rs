@@ -126,8 +126,8 @@ fn body(
     Ok(envelope)
 }
 
-/// Evaluates a current document again (if there is one of that name) and the host's domain, because the rules or the
-/// host's domain changed. The host did not change, so the times in events are the CMA's.
+/// Evaluates a current document again (if there is one of that name), what it means for the graph and the host's domain,
+/// because the rules, the host's domain or its network changed. The host did not change, so the times in events are the CMA's.
 pub fn again(
     tx: &mut dyn Transaction,
     context: &mut Context<'_>,
@@ -142,6 +142,7 @@ pub fn again(
     }
     let Some(row) = tx.document(designation, instance)? else { return Ok(()) };
     let Some(envelope) = body(tx, context, &host, &row)? else { return Ok(()) };
+    super::report::put_graph(tx, context, &host, &row, &envelope)?;
     let row = DocumentRow { changed_after: context.now, seen: context.now, ..row };
     let system = System::of(tx, &host, Some(&envelope))?;
     let Some(set) = context.knowledge.effective(&host.domain, system.os.as_ref()) else { return Ok(()) };

@@ -33,7 +33,9 @@ pub fn find(
     let documents = tx.documents(host)?;
     let Some(row) = documents.into_iter().find(|row| row.discovertype == NETCONFIG) else { return Ok(()) };
     let Some(body) = tx.body(&row.hash)? else { return Ok(()) };
-    let facts = serde_json::from_str::<Envelope>(&body).ok().and_then(|text| meaning(host, &text).ok());
+    let facts = serde_json::from_str::<Envelope>(&body)
+        .ok()
+        .and_then(|text| meaning(context.knowledge, host, &text).ok());
     let place = facts.map_or(Place::Unknown, |facts| subnet(&facts, ip));
     context.produced.changes.push(Change::Place { host: host.clone(), place });
     Ok(())
@@ -102,7 +104,7 @@ mod tests {
             kind: EdgeKind::IpOwner,
             target: NodeFact {
                 kind: NodeKind::IpaddrNode,
-                key: format!("global/{ip}"),
+                key: format!("@global/{ip}"),
                 properties: json!({"ipaddr": ip, "cidrmask": length}).as_object().unwrap().clone(),
             },
         };

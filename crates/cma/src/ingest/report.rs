@@ -3,8 +3,9 @@
 use super::document::{Content, Incoming};
 use super::events::about_host;
 use super::{Context, Sender, checksums, concerns_all, evaluation, places};
+use crate::knowledge::Knowledge;
 use model::envelope::Envelope;
-use model::{Designation, EventType, GraphFacts, Timestamp};
+use model::{Designation, EventType, GraphFacts};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -132,50 +133,55 @@ fn store_document(
         until: None,
     };
     tx.put_document(designation, &row, text)?;
-    match meaning(designation, envelope) {
-        Ok(facts) => {
-            put_graph(tx, context, designation, &incoming.instance, &facts, since)?;
-            places::follow(context, host, envelope, &facts);
-        }
-        Err(reason) => {
-            context.warn(format!("{designation}: {} does not reach the graph: {reason}", incoming.instance))
-        }
-    }
+    put_graph(tx, context, host, &row, envelope)?;
     checksums::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
     super::monitors::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
     evaluation::document(tx, context, host, &row, envelope)?;
     Ok(None)
 }
 
-/// Facts that do not fit the graph (a defect of the discovery) cost the graph only, not the document and its rules.
-fn put_graph(
+/// Brings the graph up to date with a document. Facts that do not fit it (a defect of the discovery) cost the graph only,
+/// not the document and its rules.
+pub(super) fn put_graph(
     tx: &mut dyn Transaction,
     context: &mut Context<'_>,
-    designation: &Designation,
-    instance: &str,
-    facts: &GraphFacts,
-    since: Timestamp,
+    host: &HostRow,
+    row: &DocumentRow,
+    envelope: &Envelope,
 ) -> Result<()> {
-    match tx.savepoint(&mut |tx| tx.replace_graph(designation, instance, facts, since)) {
-        Err(error) if !concerns_all(&error) => {
-            context.warn(format!("{designation}: {instance} does not reach the graph: {error}"));
-            Ok(())
+    let designation = &host.designation;
+    let reason = match meaning(context.knowledge, designation, envelope) {
+        Ok(facts) => {
+            let put = tx.savepoint(&mut |tx| tx.replace_graph(designation, &row.instance, &facts, row.since));
+            match put {
+                Ok(()) => {
+                    places::follow(context, host, envelope, &facts);
+                    return Ok(());
+                }
+                Err(error) if concerns_all(&error) => return Err(error),
+                Err(error) => error.to_string(),
+            }
         }
-        result => result,
-    }
+        Err(reason) => reason,
+    };
+    context.warn(format!("{designation}: {} does not reach the graph: {reason}", row.instance));
+    Ok(())
 }
 
-/// What a document means for the graph. A discovery that panics loses its own facts only.
+/// What a document means for the graph, in the network of its host. A discovery that panics loses its own facts only.
 pub(super) fn meaning(
+    knowledge: &Knowledge,
     designation: &Designation,
     envelope: &Envelope,
 ) -> std::result::Result<GraphFacts, String> {
     let Some((discovery, _)) = discovery::find(&envelope.discovertype) else {
         return Ok(GraphFacts::default());
     };
-    catch_unwind(AssertUnwindSafe(|| (discovery.graph)(designation.as_str(), envelope))).map_err(|_| {
+    let facts = catch_unwind(AssertUnwindSafe(|| (discovery.graph)(designation.as_str(), envelope)));
+    let facts = facts.map_err(|_| {
         format!("discovery {} could not make sense of it (a defect; please report it)", discovery.name)
-    })
+    })?;
+    Ok(facts.in_network(knowledge.config.network_of(designation.as_str())))
 }
 
 fn remove_instance(

@@ -93,6 +93,7 @@ fn rig() -> (Rig, Sender) {
             documents: vec![],
             session: None,
             watch: None,
+            listen: None,
         },
     };
     match rig.step(|tx, context| register(tx, context, &applicant, Timestamp(7))).0 {

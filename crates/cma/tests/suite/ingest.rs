@@ -152,6 +152,7 @@ pub fn applicant(designation: &str, key: PublicKey) -> Applicant {
             documents: vec![],
             session: None,
             watch: None,
+            listen: None,
         },
     }
 }

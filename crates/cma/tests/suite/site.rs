@@ -198,6 +198,7 @@ impl Agent {
             documents: vec![],
             session: None,
             watch: None,
+            listen: None,
         }
     }
 

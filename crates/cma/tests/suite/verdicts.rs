@@ -159,7 +159,7 @@ fn what_a_dead_host_offered_is_part_of_its_event() {
             kind,
             target: node(
                 NodeKind::IpTcpPortNode,
-                &format!("global/{port}_tcp_10.0.0.1"),
+                &format!("@global/{port}_tcp_10.0.0.1"),
                 json!({"ipaddr": "10.0.0.1", "port": port}),
             ),
         });

@@ -99,6 +99,7 @@ impl Rig {
             documents: vec![],
             session: None,
             watch: None,
+            listen: None,
         };
         let work = Work::Register { key, remote: "127.0.0.1:9".parse().unwrap(), message };
         match self.writer.ask(work, PATIENCE).await.unwrap() {

@@ -94,7 +94,7 @@ fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         EdgeFact { source: (NodeKind::Drone, host.to_owned()), kind: EdgeKind::Hosting, target: node },
         EdgeFact { source: monitor, kind: EdgeKind::Monitoring, target },
     ];
-    GraphFacts { host_properties: Map::new(), edges }
+    GraphFacts { edges, ..GraphFacts::default() }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod netlink;
 
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
 use model::Envelope;
-use model::graph::{EdgeFact, EdgeKind, GraphFacts, NodeFact, NodeKind};
+use model::graph::{EdgeFact, EdgeKind, GLOBAL, GraphFacts, NodeFact, NodeKind};
 use netlink::{Address, Link};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -259,10 +259,22 @@ fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
             },
         });
         let shares_addresses = is_physical_like(interfaces, name, 0);
+        if let Some(address) = link_address(fields) {
+            let context = if shares_addresses { GLOBAL } else { host };
+            facts.edges.push(EdgeFact {
+                source: (NodeKind::NicNode, nic.clone()),
+                kind: EdgeKind::LinkAddr,
+                target: NodeFact {
+                    kind: NodeKind::LinkAddress,
+                    key: format!("{context}/{address}"),
+                    properties: Map::from_iter([("macaddr".to_owned(), Value::from(address))]),
+                },
+            });
+        }
         for (address, details) in fields["ipaddrs"].as_object().into_iter().flatten() {
             let Some((ip, length)) = parse_address(address) else { continue };
             let is_global = shares_addresses && details["scope"] == "global" && is_routable(ip);
-            let key = format!("{}/{ip}", if is_global { "global" } else { host });
+            let key = format!("{}/{ip}", if is_global { GLOBAL } else { host });
             if seen.insert((nic.clone(), key.clone())) {
                 let properties = Map::from_iter([
                     ("ipaddr".to_owned(), Value::from(ip.to_string())),
@@ -300,11 +312,13 @@ fn nic_properties(name: &str, fields: &Value) -> Map<String, Value> {
             properties.insert(field.into(), value.clone());
         }
     }
-    // The zero address of loopback identifies nothing.
-    let address =
-        fields["address"].as_str().filter(|address| address.bytes().any(|b| !matches!(b, b'0' | b'-')));
-    properties.extend(address.map(|address| ("macaddr".to_owned(), Value::from(address))));
+    properties.extend(link_address(fields).map(|address| ("macaddr".to_owned(), Value::from(address))));
     properties
+}
+
+/// The link-layer address of an interface; the zero address of loopback identifies nothing.
+fn link_address(fields: &Value) -> Option<&str> {
+    fields["address"].as_str().filter(|address| address.bytes().any(|b| !matches!(b, b'0' | b'-')))
 }
 
 /// Addresses of an interface are the site's when the interface has hardware, itself or below it: a VLAN, a bond,

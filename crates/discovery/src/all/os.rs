@@ -104,7 +104,7 @@ fn graph(_host: &str, envelope: &Envelope) -> GraphFacts {
             properties.insert(property.into(), text.as_str().into());
         }
     }
-    GraphFacts { host_properties: properties, edges: Vec::new() }
+    GraphFacts { host_properties: properties, ..GraphFacts::default() }
 }
 
 fn uname_fields() -> impl Iterator<Item = (String, Value)> {

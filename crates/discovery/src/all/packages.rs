@@ -126,7 +126,7 @@ fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
             });
         }
     }
-    GraphFacts { host_properties: Map::new(), edges }
+    GraphFacts { edges, ..GraphFacts::default() }
 }
 
 /// Takes a key of `data` apart; the number of a double is not part of the name. No name contains `#`.

@@ -218,6 +218,7 @@ impl Agent {
                 FromCma::Configure(configure) => self.configure(now, configure),
                 FromCma::Watch(watch) => self.partners.handle_watch(now, watch),
                 FromCma::Ask(ask) => self.partners.handle_ask(now, ask),
+                FromCma::Listen(_) => {}
             },
         }
     }
@@ -342,6 +343,7 @@ impl Agent {
             documents: self.queue.documents(),
             session: Some(session),
             watch,
+            listen: None,
         }
     }
 

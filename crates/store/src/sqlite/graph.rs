@@ -5,7 +5,7 @@ use crate::{Result, ServiceUse, StoreError};
 use model::graph::NodeKind;
 use model::{Designation, GraphFacts, Timestamp};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// An edge as the database knows it: numbers of its nodes.
 type Edge = (i64, String, i64);
@@ -22,7 +22,7 @@ pub fn replace(
     if !facts.host_properties.is_empty() || !facts.edges.is_empty() {
         put_node(transaction, NodeKind::Drone, host.as_str(), &facts.host_properties, now)?;
     }
-    let wanted = put_targets(transaction, host, facts, now)?;
+    let wanted = put_nodes(transaction, host, facts, now)?;
     let present = edges_of(transaction, owner, instance)?;
     for (source, kind, target) in wanted.difference(&present) {
         transaction.run(
@@ -36,17 +36,20 @@ pub fn replace(
             "DELETE FROM edge WHERE host = ?1 AND instance = ?2 AND source = ?3 AND kind = ?4 AND target = ?5",
             (owner, instance, source, kind, target),
         )?;
-        orphans.insert(*target);
+        orphans.extend([*source, *target]);
     }
     remove_orphans(transaction, &orphans)
 }
 
 /// Removes all that `host` said, and its own node when nobody else speaks of it.
 pub fn forget_host(transaction: &mut SqliteTransaction<'_>, owner: i64, host: &Designation) -> Result<()> {
-    let targets = transaction
-        .all("SELECT DISTINCT target FROM edge WHERE host = ?1", [owner], |row| row.get::<_, i64>(0))?;
+    let touched = transaction.all(
+        "SELECT source FROM edge WHERE host = ?1 UNION SELECT target FROM edge WHERE host = ?1",
+        [owner],
+        |row| row.get::<_, i64>(0),
+    )?;
     transaction.run("DELETE FROM edge WHERE host = ?1", [owner])?;
-    remove_orphans(transaction, &targets.into_iter().collect())?;
+    remove_orphans(transaction, &touched.into_iter().collect())?;
     transaction.run(
         "DELETE FROM node WHERE kind = ?1 AND key = ?2
          AND NOT EXISTS (SELECT 1 FROM edge WHERE target = node.id OR source = node.id)",
@@ -77,21 +80,21 @@ pub fn services(
     )
 }
 
-/// Writes the nodes that edges lead to and returns the edges by number.
-fn put_targets(
+/// Writes the nodes of the facts and returns the edges by number.
+fn put_nodes(
     transaction: &mut SqliteTransaction<'_>,
     host: &Designation,
     facts: &GraphFacts,
     now: Timestamp,
 ) -> Result<BTreeSet<Edge>> {
-    // A node may be the target of several edges; its claims are merged first so that it is written once.
-    let mut targets: BTreeMap<(NodeKind, &str), Map<String, Value>> = BTreeMap::new();
-    for edge in &facts.edges {
-        let properties = targets.entry((edge.target.kind, edge.target.key.as_str())).or_default();
-        properties.extend(edge.target.properties.iter().map(|(name, value)| (name.clone(), value.clone())));
+    // Several edges may lead to a node; its claims are merged first so that it is written once.
+    let mut nodes: BTreeMap<(NodeKind, &str), Map<String, Value>> = BTreeMap::new();
+    for node in facts.sources.iter().chain(facts.edges.iter().map(|edge| &edge.target)) {
+        let properties = nodes.entry((node.kind, node.key.as_str())).or_default();
+        properties.extend(node.properties.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
     let mut numbers: HashMap<(NodeKind, &str), i64> = HashMap::new();
-    for ((kind, key), properties) in &targets {
+    for ((kind, key), properties) in &nodes {
         numbers.insert((*kind, *key), put_node(transaction, *kind, key, properties, now)?);
     }
     let own = (NodeKind::Drone, host.as_str());
@@ -105,7 +108,7 @@ fn put_targets(
             (number(edge.source.0, &edge.source.1), number(edge.target.kind, &edge.target.key))
         else {
             return Err(StoreError::Sql(format!(
-                "the edge {} from {} {:?} starts at a node that nothing leads to",
+                "the edge {} from {} {:?} starts at a node of which nothing is said",
                 edge.kind.as_str(),
                 edge.source.0.as_str(),
                 edge.source.1
@@ -164,24 +167,14 @@ fn object_text(properties: &Map<String, Value>) -> String {
     serde_json::to_string(properties).unwrap_or_else(|_| "{}".into())
 }
 
-/// Removes those of `candidates` that no edge leads to any more, and what only they led to.
+/// Removes those of `candidates` that no edge touches any more. Hosts stay.
 fn remove_orphans(transaction: &SqliteTransaction<'_>, candidates: &BTreeSet<i64>) -> Result<()> {
-    let mut queue: Vec<i64> = candidates.iter().copied().collect();
-    let mut removed = HashSet::new();
-    while let Some(id) = queue.pop() {
-        let lonely = transaction.one(
-            "SELECT 1 FROM node WHERE id = ?1 AND kind <> 'Drone' AND NOT EXISTS (SELECT 1 FROM edge WHERE target = ?1)",
+    for id in candidates {
+        transaction.run(
+            "DELETE FROM node WHERE id = ?1 AND kind <> 'Drone'
+             AND NOT EXISTS (SELECT 1 FROM edge WHERE target = ?1) AND NOT EXISTS (SELECT 1 FROM edge WHERE source = ?1)",
             [id],
-            |_| Ok(()),
         )?;
-        if lonely.is_none() || !removed.insert(id) {
-            continue;
-        }
-        let next = transaction
-            .all("SELECT DISTINCT target FROM edge WHERE source = ?1", [id], |row| row.get::<_, i64>(0))?;
-        transaction.run("DELETE FROM edge WHERE source = ?1", [id])?;
-        transaction.run("DELETE FROM node WHERE id = ?1", [id])?;
-        queue.extend(next);
     }
     Ok(())
 }

@@ -81,6 +81,7 @@ impl Peer {
             documents: vec![],
             session: None,
             watch: None,
+            listen: None,
         }
     }
 

@@ -168,12 +168,12 @@ fn addresses_are_shared_or_of_the_host_alone() {
     assert_eq!(
         addresses,
         [
-            "global/10.0.0.5",
-            "global/10.0.0.7",
-            "global/10.0.0.9",
-            "global/10.5.0.7",
-            "global/10.6.0.7",
-            "global/2001:db8::7",
+            "@global/10.0.0.5",
+            "@global/10.0.0.7",
+            "@global/10.0.0.9",
+            "@global/10.5.0.7",
+            "@global/10.6.0.7",
+            "@global/2001:db8::7",
             "web1/10.9.0.1",
             "web1/127.0.0.1",
             "web1/172.17.0.1",
@@ -189,7 +189,7 @@ fn addresses_are_shared_or_of_the_host_alone() {
         json!({"ifname": "eth0", "macaddr": "00-16-3e-00-00-01", "mtu": 1500, "virtual": false, "carrier": true})
     );
     assert!(!nic("web1/lo").target.properties.contains_key("macaddr"));
-    let address = nic("global/10.0.0.7");
+    let address = nic("@global/10.0.0.7");
     assert_eq!(address.source, (NodeKind::NicNode, "web1/eth0".to_owned()));
     assert_eq!(
         Value::Object(address.target.properties.clone()),

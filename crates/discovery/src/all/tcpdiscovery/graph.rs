@@ -6,7 +6,7 @@
 use crate::all::netconfig;
 use crate::{Host, Parameters};
 use model::Envelope;
-use model::graph::{EdgeFact, EdgeKind, GraphFacts, NodeFact, NodeKind};
+use model::graph::{EdgeFact, EdgeKind, GLOBAL, GraphFacts, NodeFact, NodeKind};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -32,6 +32,7 @@ pub fn own_addresses(host: &Host) -> Map<String, Value> {
             let (context, ip) = edge.target.key.split_once('/')?;
             let ip: IpAddr = ip.parse().ok()?;
             let length = edge.target.properties.get("cidrmask")?;
+            let context = if context == GLOBAL { "global" } else { "host" };
             (!ip.is_loopback()).then(|| (format!("{ip}/{length}"), Value::from(context)))
         });
     addresses.collect()
@@ -98,7 +99,11 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         }
     }
     let roles: Vec<Value> = roles.into_iter().map(Value::from).collect();
-    GraphFacts { host_properties: Map::from_iter([("roles".to_owned(), roles.into())]), edges: facts.edges }
+    GraphFacts {
+        host_properties: Map::from_iter([("roles".to_owned(), roles.into())]),
+        edges: facts.edges,
+        ..GraphFacts::default()
+    }
 }
 
 struct Facts<'a> {
@@ -172,7 +177,7 @@ impl Facts<'_> {
                 .iter()
                 .any(|(own, (length, is_global))| !is_global && same_network(ip, *own, *length)),
         };
-        if is_hosts { self.host.to_owned() } else { "global".to_owned() }
+        if is_hosts { self.host } else { GLOBAL }.to_owned()
     }
 }
 

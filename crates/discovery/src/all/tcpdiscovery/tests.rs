@@ -334,10 +334,10 @@ fn dependencies_meet_at_the_same_service() {
     assert_eq!(
         services,
         [
-            "global/53_tcp_10.0.0.1",
-            "global/53_udp_10.0.0.1",
-            "global/5432_tcp_10.0.0.1",
-            "global/5432_tcp_fd00::1",
+            "@global/53_tcp_10.0.0.1",
+            "@global/53_udp_10.0.0.1",
+            "@global/5432_tcp_10.0.0.1",
+            "@global/5432_tcp_fd00::1",
             "h1/53_tcp_172.17.0.1",
             "h1/53_udp_172.17.0.1",
             "h1/5432_tcp_172.17.0.1",
@@ -360,7 +360,7 @@ fn dependencies_meet_at_the_same_service() {
         json!({"10.0.0.2/24": "global", "172.17.0.1/16": "host"}),
     );
     let (used, facts) = keys("h2", &client, EdgeKind::TcpClient);
-    assert_eq!(used, ["global/5432_tcp_10.0.0.1", "h2/25_tcp_::1", "h2/80_tcp_172.17.0.9"]);
+    assert_eq!(used, ["@global/5432_tcp_10.0.0.1", "h2/25_tcp_::1", "h2/80_tcp_172.17.0.9"]);
     assert_eq!(facts.host_properties["roles"], json!(["client", "drone", "host"]));
     let processes = keys("h2", &client, EdgeKind::Hosting).0;
     assert_eq!(processes, ["h2/app:3"]);

@@ -75,11 +75,11 @@ pub fn services_are_told_with_who_uses_them(store: &mut dyn Store) {
             kind,
             target: NodeFact {
                 kind: NodeKind::IpTcpPortNode,
-                key: format!("global/{port}_tcp_{ip}"),
+                key: format!("@global/{port}_tcp_{ip}"),
                 properties: json!({"ipaddr": ip, "port": port}).as_object().unwrap().clone(),
             },
         }));
-        GraphFacts { host_properties: serde_json::Map::new(), edges }
+        GraphFacts { edges, ..GraphFacts::default() }
     };
     let offered = [("10.0.0.7", 22), ("10.0.0.7", 5432), ("127.0.0.1", 6010)];
     replace(store, "db1", "tcp", &uses("db1", "postgres", EdgeKind::TcpService, &offered), 100);
@@ -102,6 +102,7 @@ pub fn the_newest_claim_wins_and_other_properties_stay(store: &mut dyn Store) {
     let with = |properties: Value, host_properties: Value| GraphFacts {
         host_properties: host_properties.as_object().unwrap().clone(),
         edges: vec![edge((NodeKind::Drone, "web1"), NodeKind::NicNode, "web1/eth0", properties)],
+        ..GraphFacts::default()
     };
     replace(store, "web1", "a", &with(json!({"ifname": "eth0", "mtu": 1500}), json!({"os": "Debian"})), 100);
     replace(store, "web1", "b", &with(json!({"mtu": 9000, "speed": 10}), json!({"ip": "10.0.0.1"})), 200);

@@ -3,7 +3,7 @@
 use super::{at, commit, document, host, result};
 use model::graph::{EdgeFact, EdgeKind, NodeFact, NodeKind};
 use model::{Event, EventType, GraphFacts, PublicKey};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use store::{HostRow, Store};
 
 /// After everything in [`fill`].
@@ -57,11 +57,11 @@ pub fn nic_and_address(name: &str, ifname: &str, mac: &str, ip: &str) -> GraphFa
     let nic = format!("{name}/{ifname}");
     let address = json!({"ipaddr": ip, "cidrmask": 24});
     GraphFacts {
-        host_properties: Map::new(),
         edges: vec![
             edge((NodeKind::NicNode, &nic), NodeKind::IpaddrNode, &format!("_GLOBAL_/{ip}"), address),
             edge((NodeKind::Drone, name), NodeKind::NicNode, &nic, json!({"ifname": ifname, "macaddr": mac})),
         ],
+        ..GraphFacts::default()
     }
 }
 
@@ -75,7 +75,7 @@ pub fn packages(name: &str, list: &[(&str, &str)]) -> GraphFacts {
             properties,
         )
     };
-    GraphFacts { host_properties: Map::new(), edges: list.iter().map(one).collect() }
+    GraphFacts { edges: list.iter().map(one).collect(), ..GraphFacts::default() }
 }
 
 /// A service of web1 that is looked after, and one that is not.
@@ -85,7 +85,7 @@ pub fn fill_monitors(store: &mut dyn Store) {
         let state = json!({"class": "tcp", "agent": "backup", "target": "service", "listen": ["10.0.0.7:9102"],
             "state": "up", "isworking": 1, "isactive": 1, "reason": "is now operational"});
         let monitor = edge(drone, NodeKind::MonitorAction, "web1:tcp:backup::0011223344556677", state);
-        let facts = GraphFacts { host_properties: Map::new(), edges: vec![monitor] };
+        let facts = GraphFacts { edges: vec![monitor], ..GraphFacts::default() };
         t.replace_graph(&host("web1"), "_monitor_tcp:backup", &facts, at(100))?;
         let unmonitored =
             json!({"unmonitored": {"p1": {"pathname": "/opt/p", "listen": [":::7"], "why": "w"}}});
