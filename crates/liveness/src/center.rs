@@ -67,7 +67,7 @@ pub enum Reached {
 pub enum Cause {
     /// The host answers nobody.
     HostDead,
-    /// The host answers, its nanoprobe does not.
+    /// The host answers, its nanoprobe does not; with several hosts: at the same moment.
     NanoprobeDied,
     /// All hosts of this switch or subnet went silent together, others did not.
     PlaceGone(Place),
@@ -81,7 +81,7 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     pub cause: Cause,
-    /// Everybody it concerns; one host for `HostDead` and `NanoprobeDied`.
+    /// Everybody it concerns; one host for `HostDead`.
     pub hosts: Vec<Designation>,
     /// One sentence for each piece of evidence, for people.
     pub evidence: Vec<String>,

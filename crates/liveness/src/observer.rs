@@ -221,13 +221,7 @@ impl Observer {
         }
         self.measure(now, now - due, timing);
         if self.next_beat <= now {
-            let regular = |partner: &Partner| Output::Send { to: partner.number, beat: Beat::Regular };
-            self.outputs.extend(self.partners.iter().map(regular));
-            // Keeps its beat; after a delay it does not catch up.
-            self.next_beat = self.next_beat.saturating_add(timing.interval);
-            if self.next_beat <= now {
-                self.next_beat = now.saturating_add(timing.interval);
-            }
+            self.send_regular_beats(now, timing);
         }
         for index in 0..self.partners.len() {
             // A goodbye of long ago is told and then suspected.
@@ -237,6 +231,20 @@ impl Observer {
                 }
             }
         }
+    }
+
+    /// In place of [`Observer::handle_timeout`] while the shell is held up and cannot read what arrives: partners are to
+    /// know that this host lives, but nobody is judged. When this is over, the next call of that is late, with all that
+    /// follows from it.
+    pub fn beat_unheeding(&mut self, now: Duration) {
+        if let Some(timing) = self.timing.filter(|_| !self.stopped && self.next_beat <= now) {
+            self.send_regular_beats(now, timing);
+        }
+    }
+
+    /// When the next heartbeat is to be sent.
+    pub fn next_beat(&self) -> Option<Duration> {
+        (!self.stopped && !self.partners.is_empty()).then_some(self.next_beat)
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
@@ -252,6 +260,16 @@ impl Observer {
     /// Generation of the watch in use, 0 for none.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    fn send_regular_beats(&mut self, now: Duration, timing: Timing) {
+        let regular = |partner: &Partner| Output::Send { to: partner.number, beat: Beat::Regular };
+        self.outputs.extend(self.partners.iter().map(regular));
+        // Keeps its beat; after a delay it does not catch up.
+        self.next_beat = self.next_beat.saturating_add(timing.interval);
+        if self.next_beat <= now {
+            self.next_beat = now.saturating_add(timing.interval);
+        }
     }
 
     fn index_of(&self, number: HostNumber) -> Option<usize> {

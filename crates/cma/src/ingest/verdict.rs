@@ -85,7 +85,9 @@ pub fn verdict(
     }
     match (&verdict.cause, dead.as_slice()) {
         (_, []) => {}
-        (Cause::PlaceGone(_) | Cause::Split, _) => group_is_down(tx, context, verdict, &dead)?,
+        (Cause::PlaceGone(_) | Cause::Split, _) | (Cause::NanoprobeDied, [_, _, ..]) => {
+            group_is_down(tx, context, verdict, &dead)?
+        }
         (_, hosts) => {
             for host in hosts {
                 host_is_down(tx, context, verdict, host)?;
@@ -270,6 +272,7 @@ fn group_is_down(
 ) -> Result<()> {
     let designation = match &verdict.cause {
         Cause::PlaceGone(place) => place_name(place),
+        Cause::NanoprobeDied => format!("nanoprobes of {} hosts", dead.len()),
         _ => "network split".to_owned(),
     };
     let domain = match dead {
@@ -277,7 +280,14 @@ fn group_is_down(
         _ => "",
     };
     let names = dead.iter().map(|host| host.designation.to_string()).collect();
-    let text = format!("{} hosts went silent together", dead.len());
+    let text = if verdict.cause == Cause::NanoprobeDied {
+        format!(
+            "the nanoprobes of {} hosts died together, the hosts answer: their services are not watched until they are started again",
+            dead.len()
+        )
+    } else {
+        format!("{} hosts went silent together", dead.len())
+    };
     let mut extrainfo = extrainfo(verdict, &bounded(names, "hosts"), &text);
     extrainfo["hosts"] = dead.len().into();
     let object = system(&designation, "dead", HBDEAD, domain);

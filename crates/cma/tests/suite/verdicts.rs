@@ -136,6 +136,20 @@ fn a_host_that_comes_back_says_whether_it_was_gone() {
 }
 
 #[test]
+fn many_nanoprobes_that_died_together_are_one_event() {
+    let mut rig = with(&["a1", "a2", "a3"]);
+    let told = rig.judge(verdict_on(Cause::NanoprobeDied, &["a1", "a2", "a3"])).1;
+    let headlines: Vec<_> = told.iter().map(headline).collect();
+    assert_eq!(headlines, ["down SystemNode nanoprobes of 3 hosts dead HBDEAD"]);
+    let extrainfo = &told[0].extrainfo;
+    assert_eq!((&extrainfo["verdict"], &extrainfo["hosts"]), (&json!("nanoprobe died"), &json!(3)));
+    assert!(extrainfo["text"].as_str().unwrap().contains("the hosts answer"), "{extrainfo:?}");
+    for host in ["a1", "a2", "a3"] {
+        assert_eq!(rig.state(host), "dead HBDEAD");
+    }
+}
+
+#[test]
 fn what_a_dead_host_offered_is_part_of_its_event() {
     let mut rig = with(&["db1", "web1", "web2"]);
     let node = |kind, key: &str, properties: Value| NodeFact {

@@ -87,8 +87,11 @@ fn own(cases: &BTreeMap<HostNumber, Case>, hosts: &[HostNumber]) -> Option<Strin
         hosts.iter().filter(|host| cases.get(host).is_some_and(|case| case.own == Some(wanted))).count()
     };
     let whom = if hosts.len() > 1 { "any of them" } else { "it" };
-    if hosts.len() == 1 && reached(Reached::HostOnly) == 1 {
-        Some("the CMA reached the host, but not its nanoprobe".into())
+    if reached(Reached::HostOnly) == hosts.len() {
+        Some(match hosts {
+            [_] => "the CMA reached the host, but not its nanoprobe".into(),
+            _ => "the CMA reached the hosts, but none of their nanoprobes".into(),
+        })
     } else if reached(Reached::Nobody) > 0 {
         Some(format!("the CMA could not reach {whom} itself"))
     } else {

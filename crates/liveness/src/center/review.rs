@@ -18,6 +18,8 @@ const MOST_AT_ONCE: usize = 256;
 /// With so many cases a review for every single message would cost too much.
 const MANY: usize = 100;
 const BETWEEN_REVIEWS: Duration = Duration::from_millis(10);
+/// So many nanoprobes that die at the same moment, while their hosts answer, have one cause: an update, an administrator.
+const MANY_NANOPROBES: usize = 3;
 /// Hosts whose cases lead to them further on are searched through this far.
 const SEARCHED: usize = 10_000;
 
@@ -273,8 +275,11 @@ impl Center {
     fn give_up(&mut self, now: Duration, outage: &BTreeSet<HostNumber>) {
         let (there, gone): (Vec<HostNumber>, Vec<HostNumber>) =
             outage.iter().partition(|host| self.cases.get(host).is_some_and(host_answers));
-        let mut verdicts: Vec<(Cause, Vec<HostNumber>)> =
-            there.into_iter().map(|host| (Cause::NanoprobeDied, vec![host])).collect();
+        let mut verdicts: Vec<(Cause, Vec<HostNumber>)> = if there.len() < MANY_NANOPROBES {
+            there.into_iter().map(|host| (Cause::NanoprobeDied, vec![host])).collect()
+        } else {
+            vec![(Cause::NanoprobeDied, there)]
+        };
         match gone[..] {
             [] => {}
             // Two who have nothing to do with each other but the moment.

@@ -169,6 +169,19 @@ fn two_neighbours_whose_nanoprobes_die_are_two_outages() {
 }
 
 #[test]
+fn many_nanoprobes_that_die_together_are_one_outage() {
+    let mut rig = Rig::one_place(30);
+    rig.kill(&[3, 9, 14, 20], State::NanoprobeDead);
+    rig.run_for(ms(30_000));
+    assert_eq!((rig.causes(), rig.given_up()), (vec![Cause::NanoprobeDied], vec![3, 9, 14, 20]));
+    let text = rig.verdicts[0].1.evidence.join("; ");
+    assert!(
+        text.contains("4 hosts fell silent together") && text.contains("none of their nanoprobes"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_switch_that_dies_is_one_outage() {
     let place = |index| switch(["a", "b", "c", "d"][index % 4]);
     let mut rig = Rig::settled(40, place);

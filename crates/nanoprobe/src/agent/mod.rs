@@ -1,6 +1,7 @@
 //! The event loop: one thread that waits for time, files, the network of this host, results, the CMA and the
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
+mod disk;
 mod first_runs;
 mod monitor;
 pub mod network;
@@ -475,7 +476,7 @@ impl Agent {
         for instance in self.queue.instances() {
             if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) {
                 tracing::info!(instance, "a discovery is gone from this host");
-                let offered = self.queue.gone(&instance, seen);
+                let offered = self.written(|queue| queue.gone(&instance, seen));
                 self.queued(&instance, offered);
             }
         }

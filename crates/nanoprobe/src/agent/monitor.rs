@@ -49,7 +49,7 @@ impl Agent {
                     }
                 }
                 Effect::Gone(instance) => {
-                    let offered = self.queue.gone(&instance, Timestamp::now());
+                    let offered = self.written(|queue| queue.gone(&instance, Timestamp::now()));
                     self.queued(&instance, offered);
                 }
                 Effect::LookAgain(instance) => self.scheduler.trigger(instance, self.now()),

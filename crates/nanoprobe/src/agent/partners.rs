@@ -21,6 +21,10 @@ const ATTEMPT: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// Observations that wait for the CMA; there is one for each partner and question.
 const MAX_HEARD: usize = 64;
 
+/// After a probe of a partner the kernel has to find out by itself for so long whether it is still at the same link-layer
+/// address.
+const AFTER_A_PROBE: Duration = Duration::from_secs(60);
+
 /// What became of an attempt.
 pub struct Trial {
     about: HostNumber,
@@ -37,6 +41,7 @@ pub struct Partners {
     /// Where the CMA is, as of the last connection.
     cma: Option<SocketAddr>,
     probe: Duration,
+    interval: Duration,
     results: UnboundedSender<Trial>,
     trying: BTreeSet<HostNumber>,
     /// By partner and question: what is observed later replaces what was observed before.
@@ -53,6 +58,30 @@ struct Place {
     is_cma: bool,
     /// Where its last authentic heartbeat came from, if not from there.
     seen: Option<SocketAddr>,
+    reach: Reach,
+}
+
+/// Whether a partner hears us, by what it sends.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reach {
+    heard: Option<Duration>,
+    /// When it last sent a probe, which is for those that it does not hear.
+    probed: Option<Duration>,
+}
+
+impl Reach {
+    fn hear(&mut self, now: Duration, beat: Beat) {
+        self.heard = Some(now);
+        if beat == Beat::Probe {
+            self.probed = Some(now);
+        }
+    }
+
+    fn is_good(self, now: Duration, interval: Duration) -> bool {
+        let within =
+            |at: Option<Duration>, limit: Duration| at.is_some_and(|at| now.saturating_sub(at) <= limit);
+        within(self.heard, interval * 2) && !within(self.probed, AFTER_A_PROBE)
+    }
 }
 
 impl Partners {
@@ -66,6 +95,7 @@ impl Partners {
             places: HashMap::new(),
             cma: None,
             probe: Duration::ZERO,
+            interval: Duration::ZERO,
             results,
             trying: BTreeSet::new(),
             heard: BTreeMap::new(),
@@ -106,11 +136,12 @@ impl Partners {
                 );
                 continue;
             };
-            let seen = before.get(&partner.number).filter(|place| place.told == told);
-            let seen = seen.and_then(|place| place.seen);
-            self.places.insert(partner.number, Place { told, is_cma, seen });
+            let known = before.get(&partner.number).filter(|place| place.told == told);
+            let (seen, reach) = known.map_or_else(Default::default, |place| (place.seen, place.reach));
+            self.places.insert(partner.number, Place { told, is_cma, seen, reach });
         }
         self.probe = Duration::from_millis(watch.probe_milliseconds.into());
+        self.interval = Duration::from_millis(watch.interval_milliseconds.into());
         self.observer.handle_watch(now, &watch);
         for partner in &mut watch.partners {
             partner.key.0.zeroize();
@@ -127,13 +158,14 @@ impl Partners {
             return false;
         }
         let Some((from, byte)) = self.pairs.open(&datagram.bytes) else { return true };
-        if let Some(place) = self.places.get_mut(&from) {
-            place.seen = Some(datagram.source).filter(|source| *source != place.told);
-        }
         // What a later version may say is a sign of life all the same.
         let beat = Beat::from_byte(byte).unwrap_or(Beat::Regular);
+        if let Some(place) = self.places.get_mut(&from) {
+            place.seen = Some(datagram.source).filter(|source| *source != place.told);
+            place.reach.hear(now, beat);
+        }
         self.observer.handle_beat(now, from, beat);
-        self.perform(Some((from, datagram.source)));
+        self.perform(now, Some((from, datagram.source)));
         true
     }
 
@@ -145,7 +177,7 @@ impl Partners {
     /// Says goodbye to all partners.
     pub fn stop(&mut self, now: Duration) {
         self.observer.stop(now);
-        self.perform(None);
+        self.perform(now, None);
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
@@ -157,8 +189,15 @@ impl Partners {
         if self.observer.poll_timeout().is_some_and(|at| now >= at) {
             self.observer.handle_timeout(now);
         }
-        self.perform(None);
+        self.perform(now, None);
         std::mem::take(&mut self.news)
+    }
+
+    /// Sends what is due while nothing that arrives can be read. Returns when that is to be done again.
+    pub fn beat_unheeding(&mut self, now: Duration) -> Option<Duration> {
+        self.observer.beat_unheeding(now);
+        self.perform(now, None);
+        self.observer.next_beat()
     }
 
     /// What the CMA is to be told, one message for each generation of the watch.
@@ -176,10 +215,10 @@ impl Partners {
     }
 
     /// Carries out what the core wants; `heard_at`: the sender of the heartbeat that made it want this, and from where.
-    fn perform(&mut self, heard_at: Option<(HostNumber, SocketAddr)>) {
+    fn perform(&mut self, now: Duration, heard_at: Option<(HostNumber, SocketAddr)>) {
         while let Some(output) = self.observer.poll_output() {
             match output {
-                Output::Send { to, beat } => self.send(to, beat, heard_at),
+                Output::Send { to, beat } => self.send(now, to, beat, heard_at),
                 Output::Try { to } => self.attempt(to),
                 Output::Tell { generation, observation } => {
                     tracing::debug!(generation, ?observation, "observed");
@@ -195,8 +234,15 @@ impl Partners {
 
     /// An answer goes where the question came from. Everything else goes where the CMA says that the partner is and, when
     /// its last authentic heartbeat came from elsewhere, there too: it has moved, and the CMA does not know yet.
-    fn send(&mut self, to: HostNumber, beat: Beat, heard_at: Option<(HostNumber, SocketAddr)>) {
+    fn send(
+        &mut self,
+        now: Duration,
+        to: HostNumber,
+        beat: Beat,
+        heard_at: Option<(HostNumber, SocketAddr)>,
+    ) {
         let place = self.places.get(&to);
+        let reached = place.is_some_and(|place| place.reach.is_good(now, self.interval));
         let (told, seen) = (place.map(|place| place.told), place.and_then(|place| place.seen));
         let source = heard_at.filter(|(from, _)| *from == to).map(|(_, source)| source);
         let targets = match beat {
@@ -205,7 +251,12 @@ impl Partners {
         };
         for target in targets.into_iter().flatten() {
             let Some(packet) = self.pairs.seal(to, beat as u8) else { return };
-            if let Err(error) = self.endpoint.send_datagram(target, &packet) {
+            let sent = if reached && beat == Beat::Regular {
+                self.endpoint.send_to_neighbour(target, &packet)
+            } else {
+                self.endpoint.send_datagram(target, &packet)
+            };
+            if let Err(error) = sent {
                 tracing::debug!(%target, %error, "a heartbeat was not sent");
             }
         }
@@ -234,4 +285,22 @@ fn address(text: &str) -> Option<SocketAddr> {
     let ip = address.ip();
     let usable = address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast();
     usable.then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_complains_or_is_silent_is_not_taken_to_hear_us() {
+        let (second, mut reach) = (Duration::from_secs(1), Reach::default());
+        assert!(!reach.is_good(second, second));
+        reach.hear(second * 10, Beat::Regular);
+        assert!(reach.is_good(second * 12, second) && !reach.is_good(second * 13, second));
+        reach.hear(second * 20, Beat::Probe);
+        reach.hear(second * 50, Beat::Regular);
+        assert!(!reach.is_good(second * 50, second));
+        reach.hear(second * 81, Beat::Regular);
+        assert!(reach.is_good(second * 81, second));
+    }
 }

@@ -2,10 +2,10 @@
 
 use super::network::{Happening, NetworkEvent, Target};
 use super::partners::Trial;
-use super::{Agent, DISK_RETRY, STOP_UNKNOWN, sender};
+use super::{Agent, DISK_RETRY, STOP_UNKNOWN, disk, sender};
 use crate::collector::{self, Document};
 use crate::monitoring::document;
-use crate::queue::{Change, Offered};
+use crate::queue::{Change, Offered, Queue};
 use model::message::{Ack, Configure, FromCma, Goodbye, PROTOCOL_VERSION, Refused, Register, ToCma, Welcome};
 use model::{DocumentHash, Timestamp};
 use std::fs;
@@ -43,10 +43,21 @@ impl Agent {
         true
     }
 
+    /// Has the queue write without holding up heartbeats.
+    pub(super) fn written<T: Send>(&mut self, work: impl FnOnce(&mut Queue) -> T + Send) -> T {
+        let (zero, queue, partners) = (self.zero, &mut self.queue, &mut self.partners);
+        disk::write(|now| partners.beat_unheeding(now), || zero.elapsed(), || work(queue))
+    }
+
     /// Takes a document into the queue, if it is new.
     pub(super) fn offer(&mut self, instance: &str, document: Document, seen: Timestamp) {
         let Document { hash, body } = document;
-        let offered = self.queue.offer(Change { instance: instance.into(), hash, body, seen });
+        // What is known already costs no thread.
+        if self.queue.confirm(instance, hash, seen) {
+            return;
+        }
+        let change = Change { instance: instance.into(), hash, body, seen };
+        let offered = self.written(|queue| queue.offer(change));
         self.queued(instance, offered);
     }
 
@@ -95,13 +106,13 @@ impl Agent {
         if !fits {
             // The two cores disagree, which is a defect; a new start of the delivery mends it without loss.
             tracing::error!(instance, "delivery and queue count differently; registering again");
-            self.queue.renew();
+            self.written(Queue::renew);
             self.start_over(now);
         }
     }
 
     pub(super) fn retry_disk(&mut self, now: Duration) {
-        self.queue.retry();
+        self.written(Queue::retry);
         self.retry_disk_at = match self.queue.problem() {
             Some(problem) => {
                 tracing::debug!(problem, "still no disk");
@@ -153,7 +164,7 @@ impl Agent {
                     }
                 },
                 Output::Forget { through } => {
-                    self.counters.acknowledged += self.queue.acknowledge(through) as u64;
+                    self.counters.acknowledged += self.written(|queue| queue.acknowledge(through)) as u64;
                     self.after_acknowledge(now);
                 }
                 Output::Wanted { instances } => {
@@ -167,7 +178,7 @@ impl Agent {
                     tracing::warn!(
                         "the CMA counts differently (one side was restored from a copy): starting anew"
                     );
-                    self.queue.renew();
+                    self.written(Queue::renew);
                     self.registered_incarnation_is_current();
                     self.sender.handle_renumbered(now);
                 }
@@ -321,7 +332,9 @@ impl Agent {
             }
         }
         tracing::info!(domain = self.config.domain, "configuration from the CMA applied");
-        if let Err(error) = write_config(&self.config_path(), &text) {
+        let path = self.config_path();
+        let kept = self.written(|_| write_config(&path, &text));
+        if let Err(error) = kept {
             tracing::warn!(%error, "the configuration cannot be kept for the next start");
         }
         self.config_text = Some(text);

@@ -12,7 +12,21 @@ const MAXIMUM_COMPILED_BYTES: usize = 1 << 20;
 
 /// A regular expression in the syntax of rules, checked and bounded.
 #[derive(Debug, Clone)]
-pub struct Pattern(Regex);
+pub struct Pattern(Matcher);
+
+#[derive(Debug, Clone)]
+enum Matcher {
+    Text(PlainText),
+    Regex(Regex),
+}
+
+/// Most patterns of rules are names: comparing costs neither the time nor the memory of a compiled expression.
+#[derive(Debug, Clone)]
+struct PlainText {
+    text: String,
+    at_start: bool,
+    at_end: bool,
+}
 
 impl Pattern {
     /// `flags`: A (ASCII classes), I (ignore case), L and U (accepted, no effect), M (lines), S (dot takes newlines),
@@ -24,15 +38,19 @@ impl Pattern {
         if let Some(unknown) = flags.chars().find(|flag| !"AILMSUX".contains(*flag)) {
             return Err(format!("{unknown:?} is no flag of a regular expression (A I L M S U X)"));
         }
+        if let Some(text) = PlainText::of(pattern, flags, anchored) {
+            return Ok(Pattern(Matcher::Text(text)));
+        }
         let translated = translate(pattern);
         // A pattern that is wrong by itself could become right inside the group below.
         let plain = build(&translated, flags)?;
         if !anchored {
-            return Ok(Pattern(plain));
+            return Ok(Pattern(Matcher::Regex(plain)));
         }
         // With X the pattern may end in a comment, which only a newline ends.
         let end = if flags.contains('X') { "\n" } else { "" };
-        build(&format!("\\A(?:{translated}{end})"), flags).map(Pattern)
+        drop(plain);
+        build(&format!("\\A(?:{translated}{end})"), flags).map(|regex| Pattern(Matcher::Regex(regex)))
     }
 
     /// Names that match one of the patterns as a whole: `?` and `*` stay within a part of a path, `**` does not,
@@ -45,19 +63,60 @@ impl Pattern {
             }
             alternatives.push(glob(pattern.as_ref())?);
         }
-        build(&format!(r"\A(?:{})\z", alternatives.join("|")), "S").map(Pattern)
+        build(&format!(r"\A(?:{})\z", alternatives.join("|")), "S")
+            .map(|regex| Pattern(Matcher::Regex(regex)))
     }
 
     pub fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text.as_bytes())
+        match &self.0 {
+            Matcher::Text(plain) => plain.is_match(text),
+            Matcher::Regex(regex) => regex.is_match(text.as_bytes()),
+        }
     }
 
     /// `None`: no match. `Some(None)`: it matches, but its first group took no part. Otherwise the first group, or
     /// the whole match when there is no group.
     pub fn first_group(&self, text: &str) -> Option<Option<String>> {
-        let captures = self.0.captures(text.as_bytes())?;
+        let regex = match &self.0 {
+            Matcher::Text(plain) => return plain.is_match(text).then(|| Some(plain.text.clone())),
+            Matcher::Regex(regex) => regex,
+        };
+        let captures = regex.captures(text.as_bytes())?;
         let group = captures.get(usize::from(captures.len() > 1));
         Some(group.map(|group| String::from_utf8_lossy(group.as_bytes()).into_owned()))
+    }
+}
+
+impl PlainText {
+    /// `None` when the pattern is more than characters that stand for themselves, with `^` before or `$` behind.
+    fn of(pattern: &str, flags: &str, anchored: bool) -> Option<Self> {
+        if flags.contains(['I', 'M', 'X']) {
+            return None;
+        }
+        let (at_start, rest) = match pattern.strip_prefix('^') {
+            Some(rest) => (true, rest),
+            None => (anchored, pattern),
+        };
+        let (mut text, mut at_end) = (String::with_capacity(rest.len()), false);
+        let mut characters = rest.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                '$' if characters.as_str().is_empty() => at_end = true,
+                '\\' => text.push(characters.next().filter(char::is_ascii_punctuation)?),
+                '.' | '^' | '$' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' => return None,
+                other => text.push(other),
+            }
+        }
+        (!text.is_empty()).then_some(Self { text, at_start, at_end })
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        match (self.at_start, self.at_end) {
+            (true, true) => text == self.text,
+            (true, false) => text.starts_with(&self.text),
+            (false, true) => text.ends_with(&self.text),
+            (false, false) => text.contains(&self.text),
+        }
     }
 }
 
@@ -183,6 +242,57 @@ mod tests {
         assert_eq!(anchored.first_group("x"), Some(None));
         assert_eq!(anchored.first_group("ax"), None);
         assert_eq!(Pattern::new("x # end", "X", true).unwrap().first_group("xz"), Some(Some("x".into())));
+    }
+
+    #[test]
+    fn plain_text_matches_as_the_expression_would() {
+        let patterns = [
+            "sshd$",
+            "^sshd",
+            "^sshd$",
+            "sshd",
+            "a\\.b$",
+            "beam\\.smp",
+            "\\$x",
+            "x\\$",
+            "ä",
+            "a/b-c_d",
+            "^",
+            "$",
+            "a$b",
+        ];
+        let texts = [
+            "sshd", "xsshd", "sshdx", "a.b", "axb", "beam.smp", "$x", "x$", "x", "ä", "a/b-c_d", "", "sshd\n",
+        ];
+        for pattern in patterns {
+            for (flags, anchored) in [("", false), ("", true), ("S", false), ("A", true)] {
+                let ours = Pattern::new(pattern, flags, anchored).unwrap();
+                let start = if anchored { "\\A(?:" } else { "(?:" };
+                let regex = build(&format!("{start}{pattern})"), flags).unwrap();
+                for text in texts {
+                    assert_eq!(
+                        ours.is_match(text),
+                        regex.is_match(text.as_bytes()),
+                        "{pattern:?} {anchored} {text:?}"
+                    );
+                    let whole = |found: regex::bytes::Match<'_>| {
+                        Some(String::from_utf8_lossy(found.as_bytes()).into_owned())
+                    };
+                    assert_eq!(
+                        ours.first_group(text),
+                        regex.find(text.as_bytes()).map(whole),
+                        "{pattern:?} {text:?}"
+                    );
+                }
+            }
+        }
+        let is_plain = |pattern: &str, flags: &str| PlainText::of(pattern, flags, true).is_some();
+        assert!(is_plain("sshd$", "") && is_plain("a\\.b", "LU"));
+        for (pattern, flags) in
+            [("a.b", ""), ("\\d", ""), ("sshd", "I"), ("^a", "M"), ("a b", "X"), ("a|b", ""), ("", "")]
+        {
+            assert!(!is_plain(pattern, flags), "{pattern:?} {flags}");
+        }
     }
 
     #[test]

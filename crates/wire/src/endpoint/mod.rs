@@ -290,11 +290,15 @@ impl Endpoint {
     /// Sends one datagram; its first byte must not have the QUIC bit 0x40. Nothing is queued and nothing is sent
     /// again; an error says that it did not leave this host.
     pub fn send_datagram(&self, destination: SocketAddr, bytes: &[u8]) -> io::Result<()> {
-        let socket = self.socket();
-        let local = quinn::AsyncUdpSocket::local_addr(&*socket)?;
-        let destination = for_family(destination, local)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "no IPv6 on this socket"))?;
+        let (socket, destination) = self.way_to(destination)?;
         socket.send(destination, bytes)
+    }
+
+    /// The same to somebody who was heard from there a moment ago and does not complain that he hears nothing: spares
+    /// the kernel asking (ARP, neighbour discovery) every half minute whether he is still there.
+    pub fn send_to_neighbour(&self, destination: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        let (socket, destination) = self.way_to(destination)?;
+        socket.send_to_neighbour(destination, bytes)
     }
 
     /// Joins the configured multicast group again, for interfaces that appeared since; returns on how many
@@ -410,6 +414,15 @@ impl Endpoint {
 
     fn socket(&self) -> Arc<DemuxSocket> {
         lock(&self.shared.socket).clone()
+    }
+
+    /// The socket, and an address as it has to be told to it.
+    fn way_to(&self, destination: SocketAddr) -> io::Result<(Arc<DemuxSocket>, SocketAddr)> {
+        let socket = self.socket();
+        let local = quinn::AsyncUdpSocket::local_addr(&*socket)?;
+        let destination = for_family(destination, local)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, "no IPv6 on this socket"))?;
+        Ok((socket, destination))
     }
 }
 

@@ -5,6 +5,7 @@
 use super::canonical;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
+use rustix::net::SendFlags;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -71,6 +72,14 @@ impl DemuxSocket {
             }
             other => other,
         }
+    }
+
+    /// The same to somebody who was heard a moment ago: the kernel need not ask for his link-layer address again
+    /// (`MSG_CONFIRM`, send(2)).
+    pub fn send_to_neighbour(&self, destination: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        let flags = SendFlags::CONFIRM | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        rustix::net::sendto(&self.io, bytes, flags, &destination)?;
+        Ok(())
     }
 
     pub fn io(&self) -> &tokio::net::UdpSocket {
