@@ -12,6 +12,7 @@ pub mod cli;
 pub mod collector;
 pub mod discover;
 pub mod executables;
+pub mod memory;
 pub mod monitoring;
 pub mod queue;
 pub mod scheduler;
