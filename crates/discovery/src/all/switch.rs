@@ -64,6 +64,6 @@ pub const DISCOVERTYPE: &str = link::LINK_TYPE;
 
 fn collect(_: &Host, _: &Parameters) -> Collected {
     Collected::new(json!({
-        "NODATA": "switches are heard by a running nanoprobe, some twice a minute; by hand `nanoprobe discover switch --pcap FILE` decodes a capture"
+        "NODATA": "switches are heard by a running nanoprobe; by hand `nanoprobe discover switch --pcap FILE` decodes a capture"
     }))
 }

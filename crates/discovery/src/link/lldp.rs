@@ -61,7 +61,13 @@ pub fn read(unit: &[u8], is_cut: bool) -> Result<Told, String> {
             return Err(format!("it has a second TLV of type {kind}"));
         }
         if basic(element, &mut told).is_none() {
-            told.error(format!("the TLV of type {kind} is too short or contradicts itself: it is left out"));
+            let of = match element.value {
+                [a, b, c, subtype, ..] if element.kind == ORGANISATION => {
+                    format!(" ({}, {subtype})", text::dashed(&[*a, *b, *c]))
+                }
+                _ => String::new(),
+            };
+            told.error(format!("the TLV of type {kind}{of} is too short or contradicts itself: it is left out"));
         }
     }
     summarise(&mut told);

@@ -45,7 +45,7 @@ fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         .of(OUI_8023, 5, &[0, 17, 0, 17, 0, 17, 0, 17, 0, 17])
         .of([0x00, 0x01, 0x42], 9, b"of a vendor")
         .element(9, b"reserved");
-    let civic = [&[2u8, 16, 1][..], b"AT", &[3, 4], b"Wien", &[27, 1], b"2", &[200, 1], b"x"].concat();
+    let civic = [&[2u8, 15, 1][..], b"AT", &[3, 4], b"Wien", &[27, 1], b"2", &[200, 1], b"x"].concat();
     let phone = Lldp::new(&[5, 1, 10, 0, 0, 77], &[3, 0, 0x16, 0x3e, 0, 0, 9], 3601)
         .element(7, &[0x00, 0x24, 0x00, 0x24])
         .of(OUI_MED, 1, &[0x00, 0x33, 3])
@@ -238,6 +238,7 @@ fn a_broken_element_costs_itself_only() {
     );
     assert_eq!((&told.data["SystemName"], &told.data["SystemDescription"]), (&json!("first"), &json!("good")));
     assert_eq!(told.errors.len(), 7, "{:?}", told.errors);
+    assert!(told.errors.iter().any(|error| error.contains("type 127 (00-12-bb, 3)")), "{:?}", told.errors);
     assert!(!told.data.contains_key("SystemCapabilities") && !told.data.contains_key("ManagementAddress"));
 }
 
