@@ -3,6 +3,7 @@
 //! Nothing here knows SQLite; what is particular to one implementation (files, permissions, damage) is tested in
 //! the file of that implementation.
 
+pub mod network;
 pub mod site;
 
 mod claims;
@@ -12,6 +13,7 @@ mod history;
 mod isolation;
 mod names;
 mod statements;
+mod views;
 
 use model::{Designation, DocumentHash, Timestamp};
 use serde_json::{Value, json};
@@ -57,6 +59,9 @@ pub fn run(factory: Factory<'_>) {
         ("a node described twice", claims::one_document_says_one_thing),
         ("names of addresses", names::addresses_are_looked_up_again_and_forgotten),
         ("loose edges", graph::an_edge_from_nowhere_is_refused),
+        ("views of links", views::links_lead_from_host_to_host),
+        ("views of neighbours", views::neighbours_are_told_with_whose_they_are),
+        ("when facts were true", views::facts_are_as_old_as_what_their_host_says),
         ("views", statements::every_view_answers_with_its_documented_columns),
         ("parameters", statements::parameters_are_bound_by_name),
         ("guards", statements::nothing_but_reading_is_possible),

@@ -8,6 +8,7 @@ use store::sqlite::documentation;
 pub fn every_view_answers_with_its_documented_columns(store: &mut dyn Store) {
     site::fill(store);
     site::fill_monitors(store);
+    network::fill(store);
     for view in documentation() {
         let table = sql(store, &format!("SELECT * FROM {}", view.name));
         let names: Vec<&str> = view.columns.iter().map(|(name, _)| *name).collect();
