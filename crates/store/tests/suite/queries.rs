@@ -126,7 +126,7 @@ const CASES: &[Case] = &[
         "5432\tpostgres:1\tdb1\t2001:db8::1\ttcp",
     ]),
     ("hostipports", &[("systemname", "web2")], &[], &[]),
-    ("hostdependencies", &[("host", "db1")], &["db1<-postgres:1<-/opt/app<-web1"], &["db1 postgres:1 /opt/app web1"]),
+    ("hostdependencies", &[("host", "db1")], &["db1<-db1/postgres:1<-/opt/app<-web1"], &["db1 db1/postgres:1 /opt/app web1"]),
     ("hostdependencies", &[("host", "web1")], &[], &[]),
     ("allswitchports", &[], &["web1:eth0->sw1[Acme OS]:g7[rack 3]"], &["web1\teth0\tsw1\tg7"]),
     ("hostswitchports", &[("host", "web1")], &["web1:eth0->sw1[Acme OS]:g7[rack 3]"], &["web1\teth0\tsw1\tg7"]),
@@ -139,7 +139,7 @@ const CASES: &[Case] = &[
         &[
             "ChildSystem 1",
             "Drone 3",
-            "IPaddrNode 6",
+            "IPaddrNode 7",
             "IPtcpportNode 6",
             "LinkAddress 5",
             "MonitorAction 4",
@@ -151,7 +151,7 @@ const CASES: &[Case] = &[
         &[
             "ChildSystem\t1",
             "Drone\t3",
-            "IPaddrNode\t6",
+            "IPaddrNode\t7",
             "IPtcpportNode\t6",
             "LinkAddress\t5",
             "MonitorAction\t4",
@@ -377,36 +377,66 @@ fn every_query_documents_exactly_its_columns() {
     }
 }
 
+/// What a host of many says: packages, a service, a client, a container, a monitor, a cable, a neighbour.
+fn host_of_many(n: usize) -> Vec<(&'static str, GraphFacts)> {
+    let name = format!("host{n}");
+    let drone = (NodeKind::Drone, name.as_str());
+    let ip = format!("10.1.{}.{}", n / 250, n % 250);
+    let mac = format!("00-16-3e-00-{:02x}-{:02x}", n / 256, n % 256);
+    let versions = [n.to_string(), (n % 10).to_string()];
+    let list = packages(&name, &[("bash", &versions[0]), ("openssl", &versions[1]), ("zsh", "5")]);
+    let own = [("@global", ip.as_str(), 22)];
+    let mut tcp = network::process(drone, &format!("{name}/sshd"), None, EdgeKind::TcpService, &own);
+    let used = [("@global", "10.1.0.1", 22), ("@global", "10.9.9.9", 443)];
+    tcp.extend(network::process(drone, &format!("{name}/app"), None, EdgeKind::TcpClient, &used));
+    let child = format!("{name}/docker/0");
+    tcp.push(site::link(drone, EdgeKind::Hosting, site::node(NodeKind::ChildSystem, &child, json!({}))));
+    let inside = [("@global", ip.as_str(), 80)];
+    let child = (NodeKind::ChildSystem, child.as_str());
+    tcp.extend(network::process(child, &format!("{name}/nginx"), None, EdgeKind::TcpService, &inside));
+    let monitor = site::node(NodeKind::MonitorAction, &format!("{name}:tcp:x"), json!({"isactive": true}));
+    let sshd = site::node(NodeKind::ProcessNode, &format!("{name}/sshd"), json!({}));
+    let monitors = vec![
+        site::link((NodeKind::MonitorAction, &monitor.key), EdgeKind::Monitoring, sshd),
+        site::link(drone, EdgeKind::Hosting, monitor),
+    ];
+    let (switch, port) = (format!("@global/02-{}", n / 4), format!("@global/02-{}/{n}", n / 4));
+    let eth0 = site::node(NodeKind::NicNode, &format!("{name}/eth0"), json!({}));
+    let cable = vec![
+        site::link((NodeKind::SystemNode, &switch), EdgeKind::NicOwner, site::node(NodeKind::NicNode, &port, json!({}))),
+        site::link((NodeKind::NicNode, &port), EdgeKind::WiredTo, eth0),
+    ];
+    let stranger = format!("@global/06-00-00-00-00-{n:02x}");
+    let heard = site::node(NodeKind::IpaddrNode, &format!("@global/10.2.0.{n}"), json!({"ipaddr": format!("10.2.0.{n}")}));
+    let heard = vec![site::link((NodeKind::LinkAddress, &stranger), EdgeKind::IpOwner, heard)];
+    let facts = |sources, edges| GraphFacts { sources, edges, ..GraphFacts::default() };
+    let stranger = site::node(NodeKind::LinkAddress, &stranger, json!({"macaddr": &stranger[8..]}));
+    vec![
+        ("netconfig", site::nic_and_address(&name, "eth0", &mac, &ip)),
+        ("packages", list),
+        ("tcp", facts(Vec::new(), tcp)),
+        ("monitors", facts(Vec::new(), monitors)),
+        ("switch", facts(vec![site::node(NodeKind::SystemNode, &switch, json!({}))], cable)),
+        ("arp", facts(vec![stranger], heard)),
+    ]
+}
+
 /// Look-ups must stay look-ups when the site grows: of each view, by what people ask it for.
 #[test]
 fn look_ups_use_their_index() {
     let mut store = SqliteStore::open(Path::new(":memory:")).unwrap();
     conformance::commit(&mut store, |t| {
-        for n in 0..300 {
-            let name = format!("host{n}");
-            let ip = format!("10.1.{}.{}", n / 250, n % 250);
-            let mac = format!("00-16-3e-00-{:02x}-{:02x}", n / 256, n % 256);
-            let netconfig = site::nic_and_address(&name, "eth0", &mac, &ip);
-            t.replace_graph(&host(&name), "netconfig", &netconfig, conformance::at(1))?;
-            let list = packages(&name, &[("bash", "5")]);
-            t.replace_graph(&host(&name), "packages", &list, conformance::at(1))?;
-            let drone = (NodeKind::Drone, name.as_str());
-            let own = [("@global", ip.as_str(), 22)];
-            let mut edges =
-                network::process(drone, &format!("{name}/sshd"), None, EdgeKind::TcpService, &own);
-            edges.extend(network::process(
-                drone,
-                &format!("{name}/app"),
-                None,
-                EdgeKind::TcpClient,
-                &[("@global", "10.1.0.1", 22)],
-            ));
-            let tcp = GraphFacts { edges, ..GraphFacts::default() };
-            t.replace_graph(&host(&name), "tcp", &tcp, conformance::at(1))?;
+        for n in 0..150 {
+            for (instance, facts) in host_of_many(n) {
+                t.replace_graph(&host(&format!("host{n}")), instance, &facts, conformance::at(1))?;
+            }
+            for instance in ["os", "checksums", "sshd", "pam"] {
+                let (row, body) = conformance::document(instance, json!({"n": n}), 1);
+                t.put_document(&host(&format!("host{n}")), &row, &body)?;
+            }
         }
         Ok(())
     });
-    network::fill(&mut store);
     let (queries, _) = Queries::load(&[]);
     let views = [
         ("nics", "host"),
@@ -467,10 +497,14 @@ fn look_ups_use_their_index() {
             let steps = table.rows.iter().filter_map(|row| row[3].as_str());
             for step in steps.filter(|step| step.starts_with("SCAN")) {
                 // Elements of one document or of one row, and what a step before has found.
-                let is_small = ["SCAN a VIRTUAL", "SCAN c VIRTUAL", "SCAN (subquery", "SCAN CONSTANT"];
-                // A handful of devices, by an index that has nothing else.
-                let is_systems = step.contains("node_system");
-                if !is_systems && !is_small.iter().any(|small| step.starts_with(small)) {
+                let is_small =
+                    ["SCAN a VIRTUAL", "SCAN c VIRTUAL", "SCAN (subquery", "SCAN known_addresses", "SCAN dependencies"];
+                // Devices by their chassis id: there are not many, and the index has nothing else.
+                let is_devices = what == "findmac" && step.contains("node_system");
+                // Of what nobody offers no server is asked for: decided before the scan begins.
+                let is_never_run = (what == "hostdependencies" || what.ends_with("server_host"))
+                    && step == "SCAN e USING INDEX edge_client";
+                if !is_devices && !is_never_run && !is_small.iter().any(|small| step.starts_with(small)) {
                     wrong.push(format!("{what}, analysed: {analysed}: {step}"));
                 }
             }
