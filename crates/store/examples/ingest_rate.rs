@@ -47,7 +47,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for (number, host) in hosts.iter().take(GRAPHS).enumerate() {
             let mut transaction = store.begin()?;
             for (instance, facts) in whole_host(host.as_str(), number, round) {
-                transaction.replace_graph(host, instance, &facts, Timestamp(1_795_000_000_000_000 + round as i64))?;
+                transaction.replace_graph(
+                    host,
+                    instance,
+                    &facts,
+                    Timestamp(1_795_000_000_000_000 + round as i64),
+                )?;
             }
             transaction.commit()?;
         }
@@ -154,19 +159,26 @@ fn whole_host(host: &str, number: usize, round: usize) -> Vec<(&'static str, Gra
         edge(drone, EdgeKind::Installed, node(NodeKind::Package, format!("deb/package{n}/amd64/1.{version}"), properties))
     });
     let nic = format!("{host}/eth0");
-    let properties =
-        json!({"ifname": "eth0", "mtu": 1500, "speed": 1000, "duplex": "full", "carrier": true, "macaddr": "00-16-3e-00-00-01"});
+    let properties = json!({"ifname": "eth0", "mtu": 1500, "speed": 1000, "duplex": "full", "carrier": true, "macaddr": "00-16-3e-00-00-01"});
     let netconfig = vec![
         edge(drone, EdgeKind::NicOwner, node(NodeKind::NicNode, nic.clone(), properties)),
         edge(
             (NodeKind::NicNode, &nic),
             EdgeKind::IpOwner,
-            node(NodeKind::IpaddrNode, format!("@global/{}", ip(number)), json!({"ipaddr": ip(number), "cidrmask": 16})),
+            node(
+                NodeKind::IpaddrNode,
+                format!("@global/{}", ip(number)),
+                json!({"ipaddr": ip(number), "cidrmask": 16}),
+            ),
         ),
     ];
     let monitors = (0..30).map(|n| {
         let name = format!("{host}:tcp:server{n}::0123456789abcdef");
-        edge(drone, EdgeKind::Hosting, node(NodeKind::MonitorAction, name, json!({"class": "tcp", "state": "up", "isactive": true})))
+        edge(
+            drone,
+            EdgeKind::Hosting,
+            node(NodeKind::MonitorAction, name, json!({"class": "tcp", "state": "up", "isactive": true})),
+        )
     });
     let said = |properties: Value, edges: Vec<EdgeFact>| GraphFacts {
         host_properties: properties.as_object().cloned().unwrap_or_default(),

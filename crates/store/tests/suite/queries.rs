@@ -45,9 +45,12 @@ const CASES: &[Case] = &[
         &["web2 DNS: web2.example [MAC:00-16-3e-00-00-02, OUI:Xensource]"],
         &["web2,web2.example"],
     ),
-    ("findip", &[("ipaddr", "10.0.0.254")], &["@global/02-00-00-00-00-01 DNS: - [MAC:-, OUI:-]"], &[
-        "@global/02-00-00-00-00-01,",
-    ]),
+    (
+        "findip",
+        &[("ipaddr", "10.0.0.254")],
+        &["@global/02-00-00-00-00-01 DNS: - [MAC:02-00-00-00-00-01, OUI:-]"],
+        &["@global/02-00-00-00-00-01,"],
+    ),
     ("findip", &[("ipaddr", "10.0.0.99")], &["- DNS: - [MAC:02-00-00-00-00-99, OUI:-]"], &[","]),
     ("findip", &[("ipaddr", "10.9.9.9")], &[], &[]),
     ("findmac", &[("macaddr", "00:16:3E:00:00:02")], &["web2:eth0 10.0.0.8"], &["web2\teth0"]),
@@ -63,14 +66,14 @@ const CASES: &[Case] = &[
         "allips",
         &[],
         &[
-            "10.0.0.254 @global/02-00-00-00-00-01 DNS: - - OUI:-",
+            "10.0.0.254 @global/02-00-00-00-00-01 DNS: - 02-00-00-00-00-01 OUI:-",
             "10.0.0.7 web1 DNS: - 00-16-3e-00-00-01 OUI:Xensource",
             "10.0.0.8 web2 DNS: web2.example 00-16-3e-00-00-02 OUI:Xensource",
             "10.0.0.99 - DNS: - 02-00-00-00-00-99 OUI:-",
             "2001:db8::1 db1 DNS: - 00-16-3e-00-00-03 OUI:Xensource",
         ],
         &[
-            "10.0.0.254,,,",
+            "10.0.0.254,,02-00-00-00-00-01,",
             "10.0.0.7,,00-16-3e-00-00-01,Xensource",
             "10.0.0.8,web2.example,00-16-3e-00-00-02,Xensource",
             "10.0.0.99,,02-00-00-00-00-99,",
@@ -87,13 +90,13 @@ const CASES: &[Case] = &[
         "nodns",
         &[],
         &[
-            "10.0.0.254 @global/02-00-00-00-00-01 - OUI:-",
+            "10.0.0.254 @global/02-00-00-00-00-01 02-00-00-00-00-01 OUI:-",
             "10.0.0.7 web1 00-16-3e-00-00-01 OUI:Xensource",
             "10.0.0.99 - 02-00-00-00-00-99 OUI:-",
             "2001:db8::1 db1 00-16-3e-00-00-03 OUI:Xensource",
         ],
         &[
-            "10.0.0.254,,",
+            "10.0.0.254,02-00-00-00-00-01,",
             "10.0.0.7,00-16-3e-00-00-01,Xensource",
             "10.0.0.99,02-00-00-00-00-99,",
             "2001:db8::1,00-16-3e-00-00-03,Xensource",
@@ -102,10 +105,7 @@ const CASES: &[Case] = &[
     (
         "nooui",
         &[],
-        &[
-            "02-00-00-00-00-01 10.0.0.254 @global/02-00-00-00-00-01 -",
-            "02-00-00-00-00-99 10.0.0.99 - -",
-        ],
+        &["02-00-00-00-00-01 10.0.0.254 @global/02-00-00-00-00-01 -", "02-00-00-00-00-99 10.0.0.99 - -"],
         &["02-00-00-00-00-01,10.0.0.254,@global/02-00-00-00-00-01,", "02-00-00-00-00-99,10.0.0.99,,"],
     ),
     (
@@ -122,14 +122,27 @@ const CASES: &[Case] = &[
             "5432\tpostgres:1\tdb1\t2001:db8::1\ttcp",
         ],
     ),
-    ("hostipports", &[("systemname", "DB1")], &["5432 postgres:1 on db1 2001:db8::1 tcp"], &[
-        "5432\tpostgres:1\tdb1\t2001:db8::1\ttcp",
-    ]),
+    (
+        "hostipports",
+        &[("systemname", "DB1")],
+        &["5432 postgres:1 on db1 2001:db8::1 tcp"],
+        &["5432\tpostgres:1\tdb1\t2001:db8::1\ttcp"],
+    ),
     ("hostipports", &[("systemname", "web2")], &[], &[]),
-    ("hostdependencies", &[("host", "db1")], &["db1<-db1/postgres:1<-/opt/app<-web1"], &["db1 db1/postgres:1 /opt/app web1"]),
+    (
+        "hostdependencies",
+        &[("host", "db1")],
+        &["db1<-db1/postgres:1<-/opt/app<-web1"],
+        &["db1 db1/postgres:1 /opt/app web1"],
+    ),
     ("hostdependencies", &[("host", "web1")], &[], &[]),
     ("allswitchports", &[], &["web1:eth0->sw1[Acme OS]:g7[rack 3]"], &["web1\teth0\tsw1\tg7"]),
-    ("hostswitchports", &[("host", "web1")], &["web1:eth0->sw1[Acme OS]:g7[rack 3]"], &["web1\teth0\tsw1\tg7"]),
+    (
+        "hostswitchports",
+        &[("host", "web1")],
+        &["web1:eth0->sw1[Acme OS]:g7[rack 3]"],
+        &["web1\teth0\tsw1\tg7"],
+    ),
     ("hostswitchports", &[("host", "web2")], &[], &[]),
     ("allserversecscores", &[], &["4 web1", "3 web2", "0 db1"], &["4\tweb1", "3\tweb2", "0\tdb1"]),
     ("allservernetscores", &[], &["2 web2", "0 db1", "0 web1"], &["2\tweb2", "0\tdb1", "0\tweb1"]),
@@ -403,11 +416,19 @@ fn host_of_many(n: usize) -> Vec<(&'static str, GraphFacts)> {
     let (switch, port) = (format!("@global/02-{}", n / 4), format!("@global/02-{}/{n}", n / 4));
     let eth0 = site::node(NodeKind::NicNode, &format!("{name}/eth0"), json!({}));
     let cable = vec![
-        site::link((NodeKind::SystemNode, &switch), EdgeKind::NicOwner, site::node(NodeKind::NicNode, &port, json!({}))),
+        site::link(
+            (NodeKind::SystemNode, &switch),
+            EdgeKind::NicOwner,
+            site::node(NodeKind::NicNode, &port, json!({})),
+        ),
         site::link((NodeKind::NicNode, &port), EdgeKind::WiredTo, eth0),
     ];
     let stranger = format!("@global/06-00-00-00-00-{n:02x}");
-    let heard = site::node(NodeKind::IpaddrNode, &format!("@global/10.2.0.{n}"), json!({"ipaddr": format!("10.2.0.{n}")}));
+    let heard = site::node(
+        NodeKind::IpaddrNode,
+        &format!("@global/10.2.0.{n}"),
+        json!({"ipaddr": format!("10.2.0.{n}")}),
+    );
     let heard = vec![site::link((NodeKind::LinkAddress, &stranger), EdgeKind::IpOwner, heard)];
     let facts = |sources, edges| GraphFacts { sources, edges, ..GraphFacts::default() };
     let stranger = site::node(NodeKind::LinkAddress, &stranger, json!({"macaddr": &stranger[8..]}));
@@ -497,8 +518,13 @@ fn look_ups_use_their_index() {
             let steps = table.rows.iter().filter_map(|row| row[3].as_str());
             for step in steps.filter(|step| step.starts_with("SCAN")) {
                 // Elements of one document or of one row, and what a step before has found.
-                let is_small =
-                    ["SCAN a VIRTUAL", "SCAN c VIRTUAL", "SCAN (subquery", "SCAN known_addresses", "SCAN dependencies"];
+                let is_small = [
+                    "SCAN a VIRTUAL",
+                    "SCAN c VIRTUAL",
+                    "SCAN (subquery",
+                    "SCAN known_addresses",
+                    "SCAN dependencies",
+                ];
                 // Devices by their chassis id: there are not many, and the index has nothing else.
                 let is_devices = what == "findmac" && step.contains("node_system");
                 // Of what nobody offers no server is asked for: decided before the scan begins.

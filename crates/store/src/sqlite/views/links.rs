@@ -205,7 +205,10 @@ pub const NEIGHBOURS: View = View {
         IPADDR,
         HOSTNAME,
         ("seen_by", "the host that heard it"),
-        ("owner", "designation of the host whose interface has this MAC address, or else this IP address; null when no nanoprobe is there"),
+        (
+            "owner",
+            "designation of the host whose interface has this MAC address, or else this IP address; null when no nanoprobe is there"
+        ),
         ("system", "key of the device (a switch, say) that told of itself with this address, or null"),
         ("domain", "administrative domain of the host that heard it"),
     ],
@@ -224,6 +227,15 @@ pub const NEIGHBOURS: View = View {
     ),
 };
 
+/// The MAC address of the interface `m`; where its system told none, the one with which the IP address `t` was heard.
+macro_rules! told_or_heard {
+    () => {
+        "coalesce(m.properties ->> '$.macaddr',
+          (SELECT min(l.properties ->> '$.macaddr') FROM edge i CROSS JOIN node l ON l.id = i.source AND l.kind = 'LinkAddress'
+            WHERE i.target = t.id AND i.kind = 'ipowner'))"
+    };
+}
+
 pub const KNOWN_ADDRESSES: View = View {
     name: "known_addresses",
     meaning: "Every IP address that somebody has, however that is known: addresses of hosts, of devices that told of themselves, and of neighbours that were heard.",
@@ -241,8 +253,11 @@ pub const KNOWN_ADDRESSES: View = View {
     ],
     select: concat!(
         "SELECT context_of(t.key), t.properties ->> '$.ipaddr',
-          network_of(t.properties ->> '$.ipaddr', t.properties ->> '$.cidrmask'), m.properties ->> '$.macaddr',
-          oui(m.properties ->> '$.macaddr'), r.name, iif(s.kind = 'Drone', s.key, NULL), s.key,
+          network_of(t.properties ->> '$.ipaddr', t.properties ->> '$.cidrmask'), ",
+        told_or_heard!(),
+        ", oui(",
+        told_or_heard!(),
+        "), r.name, iif(s.kind = 'Drone', s.key, NULL), s.key,
           m.properties ->> '$.ifname', h.domain, ",
         fact!(),
         " FROM node t JOIN edge e ON e.target = t.id AND e.kind = 'ipowner'

@@ -35,7 +35,11 @@ pub fn what_is_no_longer_said_goes(store: &mut dyn Store) {
     replace(store, "web1", "b", &nic("web1", json!({"mtu": 9000, "duplex": "full"})), 300);
     assert_eq!(properties(store, key), json!({"mtu": 9000, "duplex": "full"}));
     replace(store, "web1", "b", &nic("web1", json!({"duplex": "half"})), 400);
-    assert_eq!(properties(store, key), json!({"mtu": 1500, "duplex": "half"}), "the older claim counts again");
+    assert_eq!(
+        properties(store, key),
+        json!({"mtu": 1500, "duplex": "half"}),
+        "the older claim counts again"
+    );
     replace(store, "web1", "b", &nic("web1", json!({})), 500);
     assert_eq!(properties(store, key), json!({"mtu": 1500}));
     replace(store, "web1", "b", &nic("web1", json!({"vlan": 7})), 600);
@@ -81,8 +85,16 @@ pub fn what_the_key_says_stays_with_the_node(store: &mut dyn Store) {
         let named = json!({"ipaddr": "10.0.0.7", "port": 443, "protocol": "tcp"});
         GraphFacts {
             edges: vec![
-                link((NodeKind::Drone, name), EdgeKind::Hosting, node(NodeKind::ProcessNode, &process, json!({"uid": 7}))),
-                link((NodeKind::ProcessNode, &process), EdgeKind::TcpClient, node(NodeKind::IpTcpPortNode, service, named)),
+                link(
+                    (NodeKind::Drone, name),
+                    EdgeKind::Hosting,
+                    node(NodeKind::ProcessNode, &process, json!({"uid": 7})),
+                ),
+                link(
+                    (NodeKind::ProcessNode, &process),
+                    EdgeKind::TcpClient,
+                    node(NodeKind::IpTcpPortNode, service, named),
+                ),
                 link(
                     (NodeKind::IpTcpPortNode, service),
                     EdgeKind::BaseIp,
@@ -162,7 +174,11 @@ pub fn nodes_that_edges_only_start_at(store: &mut dyn Store) {
     let key = "@global/00-00-5e-00-00-01";
     let count = |store: &dyn Store, rest: &str| cell(store, &format!("SELECT count(*) FROM {rest}"));
     replace(store, "web1", "#SWITCH_eth0", &switch("web1", "sw1", "g7"), 100);
-    assert_eq!(properties(store, "@global/nobody-wired-to-it"), Value::Null, "nothing would ever take it away");
+    assert_eq!(
+        properties(store, "@global/nobody-wired-to-it"),
+        Value::Null,
+        "nothing would ever take it away"
+    );
     replace(store, "web2", "#SWITCH_eth0", &switch("web2", "sw1-renamed", "g8"), 200);
     assert_eq!(properties(store, key), json!({"SystemName": "sw1-renamed"}));
     assert_eq!(count(store, "switch_ports"), json!(2));
@@ -178,7 +194,11 @@ pub fn nodes_that_edges_only_start_at(store: &mut dyn Store) {
     assert_eq!(properties(store, "web1/eth0"), Value::Null, "of the interface nobody else spoke");
     assert_eq!(properties(store, key), json!({"SystemName": "sw1-renamed"}));
     nothing(store, "web2", "#SWITCH_eth0", 500);
-    assert_eq!(count(store, "nodes WHERE kind <> 'Drone'"), json!(0), "a node lives as long as an edge touches it");
+    assert_eq!(
+        count(store, "nodes WHERE kind <> 'Drone'"),
+        json!(0),
+        "a node lives as long as an edge touches it"
+    );
 }
 
 pub fn a_removed_host_leaves_what_others_say(store: &mut dyn Store) {
@@ -210,8 +230,16 @@ pub fn a_removed_host_leaves_what_others_say(store: &mut dyn Store) {
     let owners = "SELECT ipaddr, owner, said_by FROM neighbours";
     assert_eq!(json!(sql(store, owners).rows), json!([["10.0.0.7", "web1", "web2"]]));
     commit(store, |t| t.remove_host(&host("web1"), at(300)));
-    assert_eq!(json!(sql(store, owners).rows), json!([["10.0.0.7", null, "web2"]]), "a neighbour nobody knows");
-    assert_eq!(properties(store, "@global/10.0.0.7"), json!({"ipaddr": "10.0.0.7"}), "the mask was web1's word");
+    assert_eq!(
+        json!(sql(store, owners).rows),
+        json!([["10.0.0.7", null, "web2"]]),
+        "a neighbour nobody knows"
+    );
+    assert_eq!(
+        properties(store, "@global/10.0.0.7"),
+        json!({"ipaddr": "10.0.0.7"}),
+        "the mask was web1's word"
+    );
     assert_eq!(properties(store, "@global/00-00-5e-00-00-01"), json!({"SystemName": "sw2"}));
     for key in ["web1", "web1/eth0", "@global/00-00-5e-00-00-01/g7"] {
         assert_eq!(properties(store, key), Value::Null, "{key}");
@@ -233,7 +261,10 @@ pub fn one_address_in_two_networks(store: &mut dyn Store) {
         replace(store, name, "netconfig", &facts, 100);
     }
     assert_eq!(
-        json!(sql(store, "SELECT host, network, subnet FROM addresses WHERE ipaddr = '10.0.0.7' ORDER BY host").rows),
+        json!(
+            sql(store, "SELECT host, network, subnet FROM addresses WHERE ipaddr = '10.0.0.7' ORDER BY host")
+                .rows
+        ),
         json!([["web1", "global", "10.0.0.0/24"], ["web1-b", "berlin", "10.0.0.0/24"]])
     );
     nothing(store, "web1-b", "netconfig", 200);
@@ -250,9 +281,7 @@ pub fn an_undone_claim_leaves_nothing(store: &mut dyn Store) {
         Err(StoreError::Sql("on purpose".into()))
     });
     assert!(failed.is_err());
-    transaction
-        .replace_graph(&host("web3"), "c", &nic("web3", json!({"y": 1})), at(300))
-        .unwrap();
+    transaction.replace_graph(&host("web3"), "c", &nic("web3", json!({"y": 1})), at(300)).unwrap();
     transaction.commit().unwrap();
     assert_eq!(properties(store, key), json!({"mtu": 1500, "y": 1}));
     nothing(store, "web1", "a", 400);
@@ -268,8 +297,16 @@ pub fn one_document_says_one_thing(store: &mut dyn Store) {
             properties: first.as_object().unwrap().clone(),
         }],
         edges: vec![
-            link((NodeKind::SystemNode, "@global/sw"), EdgeKind::NicOwner, node(NodeKind::NicNode, "@global/sw/1", second.clone())),
-            link((NodeKind::Drone, "web1"), EdgeKind::NicOwner, node(NodeKind::NicNode, "@global/sw/1", first)),
+            link(
+                (NodeKind::SystemNode, "@global/sw"),
+                EdgeKind::NicOwner,
+                node(NodeKind::NicNode, "@global/sw/1", second.clone()),
+            ),
+            link(
+                (NodeKind::Drone, "web1"),
+                EdgeKind::NicOwner,
+                node(NodeKind::NicNode, "@global/sw/1", first),
+            ),
         ],
         ..GraphFacts::default()
     };

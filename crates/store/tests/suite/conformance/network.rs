@@ -78,8 +78,16 @@ fn cable() -> GraphFacts {
         vec![node(NodeKind::SystemNode, chassis, system)],
         vec![
             link(switch, EdgeKind::NicOwner, node(NodeKind::NicNode, &port, of_port)),
-            link((NodeKind::NicNode, &port), EdgeKind::WiredTo, node(NodeKind::NicNode, "web1/eth0", json!({}))),
-            link(switch, EdgeKind::NicOwner, node(NodeKind::NicNode, &own, json!({"ifname": "(management)"}))),
+            link(
+                (NodeKind::NicNode, &port),
+                EdgeKind::WiredTo,
+                node(NodeKind::NicNode, "web1/eth0", json!({})),
+            ),
+            link(
+                switch,
+                EdgeKind::NicOwner,
+                node(NodeKind::NicNode, &own, json!({"ifname": "(management)"})),
+            ),
             link(
                 (NodeKind::NicNode, &own),
                 EdgeKind::IpOwner,
@@ -96,7 +104,8 @@ fn neighbours() -> GraphFacts {
         ("10.0.0.254", "02-00-00-00-00-01"),
         ("10.0.0.99", "02-00-00-00-00-99"),
     ];
-    let link_address = |mac: &str| node(NodeKind::LinkAddress, &format!("@global/{mac}"), json!({"macaddr": mac}));
+    let link_address =
+        |mac: &str| node(NodeKind::LinkAddress, &format!("@global/{mac}"), json!({"macaddr": mac}));
     let edges = heard.iter().map(|(ip, mac)| {
         let address = node(NodeKind::IpaddrNode, &format!("@global/{ip}"), json!({"ipaddr": ip}));
         link((NodeKind::LinkAddress, &format!("@global/{mac}")), EdgeKind::IpOwner, address)
@@ -113,8 +122,13 @@ pub fn fill(store: &mut dyn Store) {
         EdgeKind::TcpService,
         &[("@global", "2001:db8::1", 5432)],
     );
-    let curl =
-        process((DRONE, "web2"), "web2/curl:1", Some("/usr/bin/curl"), EdgeKind::TcpClient, &[("@global", "10.0.0.99", 443)]);
+    let curl = process(
+        (DRONE, "web2"),
+        "web2/curl:1",
+        Some("/usr/bin/curl"),
+        EdgeKind::TcpClient,
+        &[("@global", "10.0.0.99", 443)],
+    );
     commit(store, |t| {
         t.replace_graph(&host("web1"), "_init_tcpdiscovery", &tcp(of_web1()), at(200))?;
         t.replace_graph(&host("db1"), "_init_tcpdiscovery", &tcp(postgres), at(200))?;

@@ -15,7 +15,10 @@ fn rows(store: &dyn Store, statement: &str) -> Value {
 pub fn links_lead_from_host_to_host(store: &mut dyn Store) {
     filled(store);
     assert_eq!(
-        rows(store, "SELECT host, process, network, ipaddr, port, service, child, is_monitored FROM services ORDER BY service"),
+        rows(
+            store,
+            "SELECT host, process, network, ipaddr, port, service, child, is_monitored FROM services ORDER BY service"
+        ),
         json!([
             ["web1", "web1/sshd:1", "global", "10.0.0.7", 22, "@global/22_tcp_10.0.0.7", null, 0],
             ["db1", "db1/postgres:1", "global", "2001:db8::1", 5432, "@global/5432_tcp_2001:db8::1", null, 0],
@@ -95,7 +98,8 @@ pub fn links_lead_from_host_to_host(store: &mut dyn Store) {
         json!([["@global/02-00-00-00-00-01", "02-00-00-00-00-01", "sw1", "10.0.0.254", "global"]])
     );
     // Another discovery may speak of the same container.
-    let shop = site::node(NodeKind::ChildSystem, "web1/docker/0123", json!({"kind": "docker", "name": "shop2"}));
+    let shop =
+        site::node(NodeKind::ChildSystem, "web1/docker/0123", json!({"kind": "docker", "name": "shop2"}));
     let facts = model::GraphFacts {
         edges: vec![site::link((NodeKind::Drone, "web1"), EdgeKind::Hosting, shop)],
         ..Default::default()
@@ -155,7 +159,10 @@ pub fn neighbours_are_told_with_whose_they_are(store: &mut dyn Store) {
         commit(store, |t| t.replace_graph(&host(listener), "_ARP_eth0", &facts, at(300)));
     }
     assert_eq!(
-        rows(store, "SELECT macaddr, ifname, said_by FROM known_addresses WHERE ipaddr = '10.0.0.7' ORDER BY macaddr"),
+        rows(
+            store,
+            "SELECT macaddr, ifname, said_by FROM known_addresses WHERE ipaddr = '10.0.0.7' ORDER BY macaddr"
+        ),
         json!([["00-16-3e-00-00-01", "eth0", "web1"], ["02-00-00-00-00-66", null, "web2"]]),
         "once, whoever heard it"
     );
@@ -172,9 +179,24 @@ pub fn facts_are_as_old_as_what_their_host_says(store: &mut dyn Store) {
     assert!(alive.as_str() >= Some(&before[..before.len() - 4]), "{alive} is before {before}");
     assert_eq!(alive.as_str().map(str::len), Some(before.len()));
     commit(store, |t| t.put_host(&site::host_row("web1", "dead", "HBDEAD")));
-    for view in ["nics", "addresses", "packages", "children", "services", "clients", "switch_ports", "neighbours", "systems"] {
-        let seen = rows(store, &format!("SELECT DISTINCT last_seen FROM {view} WHERE last_seen > '1970-01-02'"));
+    for view in [
+        "nics",
+        "addresses",
+        "packages",
+        "children",
+        "services",
+        "clients",
+        "switch_ports",
+        "neighbours",
+        "systems",
+    ] {
+        let seen =
+            rows(store, &format!("SELECT DISTINCT last_seen FROM {view} WHERE last_seen > '1970-01-02'"));
         assert_eq!(seen, json!([]), "{view}: nobody is alive to say so");
-        assert_ne!(rows(store, &format!("SELECT 1 FROM {view} WHERE last_seen = '{last_heard}'")), json!([]), "{view}");
+        assert_ne!(
+            rows(store, &format!("SELECT 1 FROM {view} WHERE last_seen = '{last_heard}'")),
+            json!([]),
+            "{view}"
+        );
     }
 }
