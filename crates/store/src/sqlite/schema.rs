@@ -15,7 +15,7 @@ pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 const APPLICATION_ID: i64 = 0x4153_494d;
 
 /// Step `n` leads from version `n` to `n + 1`. A released step never changes; a new one is added at the end.
-const MIGRATIONS: &[&str] = &[V1, V2_MEMBERS];
+const MIGRATIONS: &[&str] = &[V1, V2_MEMBERS, V3_CLAIMS];
 
 const V1: &str = "
 -- A host keeps its number for ever: history outlives the registration.
@@ -99,6 +99,32 @@ CREATE TABLE heartbeat_member(
   host INTEGER PRIMARY KEY REFERENCES host_name, number INTEGER NOT NULL UNIQUE, session BLOB, place TEXT NOT NULL,
   position INTEGER NOT NULL, generation INTEGER NOT NULL, address TEXT NOT NULL, present INTEGER NOT NULL
 ) STRICT;
+";
+
+const V3_CLAIMS: &str = "
+-- Who says what of a node; docs/decisions/0009-claims.md. claimed: 0 = nobody says more than the key does; else the number of
+-- the only claimant, whose claim the properties are (changed: since when); -1 = several, each with a row in claim.
+ALTER TABLE node ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE claimant(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, host INTEGER NOT NULL REFERENCES host_name, instance TEXT NOT NULL,
+  UNIQUE(host, instance)
+) STRICT;
+CREATE TABLE claim(
+  node INTEGER NOT NULL REFERENCES node, claimant INTEGER NOT NULL, since INTEGER NOT NULL, properties TEXT NOT NULL,
+  PRIMARY KEY(node, claimant)
+) STRICT, WITHOUT ROWID;
+
+-- Names from reverse DNS; a null name: there is none.
+CREATE TABLE reverse_name(address TEXT NOT NULL PRIMARY KEY, name TEXT, looked_up INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE INDEX node_link_address ON node(properties ->> '$.macaddr') WHERE kind = 'LinkAddress';
+CREATE INDEX node_service ON node(properties ->> '$.ipaddr') WHERE kind = 'IPtcpportNode';
+CREATE INDEX node_system ON node(key) WHERE kind = 'SystemNode';
+CREATE INDEX node_child ON node(key) WHERE kind = 'ChildSystem';
+-- Of these kinds a site is asked for all, and a host for its own; other edges of a host are many.
+CREATE INDEX edge_service ON edge(host) WHERE kind = 'tcpservice';
+CREATE INDEX edge_client ON edge(host) WHERE kind = 'tcpclient';
+CREATE INDEX edge_cable ON edge(host) WHERE kind = 'wiredto';
 ";
 
 /// Refuses a database of another program or of a newer version of this one, before anything is written.
@@ -227,6 +253,42 @@ mod tests {
         assert_eq!(connection.execute(insert, []).unwrap(), 1);
         let another = "INSERT INTO heartbeat_member VALUES (99, 7, NULL, '', 1, 2, '', 1)";
         assert!(connection.execute(another, []).is_err(), "a number belongs to one host");
+    }
+
+    #[test]
+    fn a_graph_without_claims_stays_until_it_is_said_anew() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[V1, V2_MEMBERS], Path::new("p")).unwrap();
+        let rows = "INSERT INTO host_name(id, designation) VALUES (1, 'web1');
+            INSERT INTO node(id, kind, key, properties, changed) VALUES
+              (1, 'Drone', 'web1', '{\"os_name\":\"Debian\",\"gone\":1}', 5),
+              (2, 'NICNode', 'web1/eth0', '{\"ifname\":\"eth0\",\"macaddr\":\"00-16-3e-00-00-01\"}', 5);
+            INSERT INTO edge VALUES (1, 'netconfig', 1, 'nicowner', 2, 5);";
+        connection.execute_batch(rows).unwrap();
+        super::super::functions::register(&connection).unwrap();
+        bring_up_to_date(&mut connection, Path::new("p")).unwrap();
+        for view in views::documentation() {
+            let sql = format!("SELECT count(*) FROM {}", view.name);
+            connection.query_row(&sql, [], |_| Ok(())).unwrap_or_else(|e| panic!("{}: {e}", view.name));
+        }
+        let sql = "SELECT ifname || ' ' || since FROM nics WHERE host = 'web1'";
+        let row: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(row, "eth0 1970-01-01T00:00:00.000005Z");
+        let mut transaction: Box<dyn crate::Transaction> =
+            Box::new(super::super::transaction::SqliteTransaction::begin(&connection).unwrap());
+        let facts = model::GraphFacts {
+            host_properties: serde_json::Map::from_iter([("os_name".to_owned(), "Debian".into())]),
+            ..Default::default()
+        };
+        let web1 = model::Designation::new("web1").unwrap();
+        transaction.replace_graph(&web1, "os", &facts, model::Timestamp(9)).unwrap();
+        transaction.commit().unwrap();
+        let sql = "SELECT properties FROM nodes WHERE key = 'web1'";
+        let row: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(
+            row, r#"{"os_name":"Debian"}"#,
+            "what nobody says any more goes with the first that speaks"
+        );
     }
 
     #[test]
