@@ -1,4 +1,4 @@
-//! One file per command.
+//! One file per command; `moment` reads the times that several of them take.
 
 pub mod changes;
 pub mod coverage;
