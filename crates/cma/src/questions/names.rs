@@ -392,3 +392,7 @@ fn listed(names: impl Iterator<Item = String>) -> String {
         _ => shown,
     }
 }
+
+#[cfg(test)]
+#[path = "names/tests.rs"]
+mod tests;

@@ -123,9 +123,6 @@ fn dependency(walker: &mut Walker<'_>, from: &End, to: &End) -> Result<Option<Ro
         for edge in &uses {
             users.entry(edge.target).or_insert(edge.source);
         }
-        if let Some((port, user)) = users.iter().find(|(port, _)| to.ports.contains(port)) {
-            return chain(walker, &reached, *user, *port, None).map(Some);
-        }
         let ports: Vec<i64> = users.keys().copied().collect();
         let mut next = BTreeSet::new();
         for edge in walker.edges(&ports, Direction::In, &["tcpservice"])? {
@@ -137,6 +134,10 @@ fn dependency(walker: &mut Walker<'_>, from: &End, to: &End) -> Result<Option<Ro
                 reached.insert(edge.source, Some((edge.target, *user)));
                 next.insert(edge.source);
             }
+        }
+        // Nobody with a nanoprobe offers it, but it is what was asked for.
+        if let Some((port, user)) = users.iter().find(|(port, _)| to.ports.contains(port)) {
+            return chain(walker, &reached, *user, *port, None).map(Some);
         }
         if next.is_empty() || reached.len() > MAX_PROGRAMS {
             break;
