@@ -226,6 +226,7 @@ fn gaps_of_every_kind_are_counted_and_told() {
     site.report_with("db1", "sshd", "_init_sshd", &json!({}), &errors);
     let unmonitored = json!({"unmonitored": {"p:1": {"pathname": "/opt/p", "listen": ["0.0.0.0:7"], "why": "no rule fits"}}});
     site.report("db1", "monitors", "_monitors", &unmonitored);
+    site.report("db1", "proc_sys", "_auto_proc_sys", &json!({}));
     // No envelope: refused.
     {
         let (_, sender, sequence) = &mut site.hosts[0];
