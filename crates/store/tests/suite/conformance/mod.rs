@@ -14,6 +14,7 @@ mod isolation;
 mod names;
 mod statements;
 mod views;
+mod walk;
 
 use model::{Designation, DocumentHash, Timestamp};
 use serde_json::{Value, json};
@@ -59,6 +60,9 @@ pub fn run(factory: Factory<'_>) {
         ("a node described twice", claims::one_document_says_one_thing),
         ("names of addresses", names::addresses_are_looked_up_again_and_forgotten),
         ("loose edges", graph::an_edge_from_nowhere_is_refused),
+        ("nodes of the graph", walk::nodes_are_found_by_number_key_and_kind),
+        ("edges of the graph", walk::edges_are_read_in_both_directions_and_by_kind),
+        ("many nodes of the graph", walk::more_nodes_than_one_statement_takes),
         ("views of links", views::links_lead_from_host_to_host),
         ("views of neighbours", views::neighbours_are_told_with_whose_they_are),
         ("when facts were true", views::facts_are_as_old_as_what_their_host_says),
