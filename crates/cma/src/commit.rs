@@ -8,7 +8,7 @@ use crate::ingest::document::{Content, Incoming};
 use crate::ingest::register::{self, Applicant, KeyDecision, Registration};
 use crate::ingest::report::{self, Outcome};
 use crate::ingest::verdict::{self, Decision};
-use crate::ingest::{self, Change, Context, Produced, Sender, evaluation};
+use crate::ingest::{self, Change, Context, Produced, Sender, evaluation, surroundings};
 use crate::knowledge::SharedKnowledge;
 use crate::notify;
 use crate::notify::dispatch::Record;
@@ -69,6 +69,8 @@ pub enum Work {
     },
     /// The CMA is no longer cut off.
     ConnectedAgain,
+    /// What ingestion put off is due: see [`Produced::look_at`].
+    Look,
     /// Answered after a commit: tells that the writer works.
     Ping,
 }
@@ -138,6 +140,8 @@ pub struct Outlets {
     pub newest_event: watch::Sender<i64>,
     /// What the heartbeats have to know. Not bounded: whoever reads it also waits for this thread, and must not hold it.
     pub changes: mpsc::UnboundedSender<Change>,
+    /// When [`Work::Look`] is due.
+    pub look_at: mpsc::UnboundedSender<Timestamp>,
     /// Called with keys that became or stopped being a host's own, to keep the key files in step.
     pub key_files: Box<dyn FnMut(&Produced) + Send>,
 }
@@ -282,6 +286,9 @@ impl Committer {
             for change in produced.changes {
                 let _ = self.outlets.changes.send(change);
             }
+            if let Some(due) = produced.look_at {
+                let _ = self.outlets.look_at.send(due);
+            }
             for line in &produced.log {
                 if line.warning {
                     tracing::warn!("{}", line.text)
@@ -414,6 +421,10 @@ fn perform(
         }
         Work::ConnectedAgain => {
             verdict::connected_again(tx, context)?;
+            Done::Written
+        }
+        Work::Look => {
+            surroundings::look(tx, context)?;
             Done::Written
         }
         Work::Ping => Done::Written,

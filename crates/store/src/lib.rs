@@ -10,6 +10,7 @@
 pub mod query;
 pub mod sqlite;
 
+use model::graph::NodeKind;
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use serde_json::Value;
@@ -103,6 +104,23 @@ pub struct ServiceUse {
     pub client: Option<String>,
 }
 
+/// What somebody says about a node of the graph: an edge as seen from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeEdge {
+    /// Whose document says so, and which of them.
+    pub host: Designation,
+    pub instance: String,
+    /// As in [`model::graph::EdgeKind::as_str`].
+    pub kind: String,
+    /// It starts at the node, or else leads to it.
+    pub is_outgoing: bool,
+    /// The other end, with [`model::graph::NodeKind::as_str`].
+    pub other_kind: String,
+    pub other_key: String,
+    pub other_properties: Value,
+    pub since: Timestamp,
+}
+
 /// One alert to deliver: an event for a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
@@ -157,6 +175,9 @@ pub enum StoreError {
     Limit(String),
 }
 
+/// Edges of one node that [`Transaction::edges_at`] looks at: more than any address has owners.
+pub const MAX_NODE_EDGES: usize = 1000;
+
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A database that can be written by one thread and read by others meanwhile.
@@ -204,6 +225,9 @@ pub trait Transaction {
         facts: &GraphFacts,
         now: Timestamp,
     ) -> Result<()>;
+
+    /// All edges that touch a node; none when there is no such node. At most [`MAX_NODE_EDGES`].
+    fn edges_at(&mut self, kind: NodeKind, key: &str) -> Result<Vec<NodeEdge>>;
 
     /// Current results of the rules that read this instance.
     fn rule_results(&mut self, host: &Designation, instance: &str) -> Result<Vec<RuleResultRow>>;

@@ -1,7 +1,7 @@
 //! Nodes and edges: the difference between what a (host, instance) said and what it says now.
 
 use super::transaction::SqliteTransaction;
-use crate::{Result, ServiceUse, StoreError};
+use crate::{MAX_NODE_EDGES, NodeEdge, Result, ServiceUse, StoreError};
 use model::graph::NodeKind;
 use model::{Designation, GraphFacts, Timestamp};
 use serde_json::{Map, Value};
@@ -78,6 +78,35 @@ pub fn services(
         (owner, limit),
         |row| Ok(ServiceUse { process: row.get(0)?, port: row.get(1)?, client: row.get(2)? }),
     )
+}
+
+/// See [`crate::Transaction::edges_at`].
+pub fn edges_at(transaction: &SqliteTransaction<'_>, kind: NodeKind, key: &str) -> Result<Vec<NodeEdge>> {
+    let limit = i64::try_from(MAX_NODE_EDGES).unwrap_or(i64::MAX);
+    let rows = transaction.all(
+        "SELECT n.designation, e.instance, e.kind, 1, o.kind, o.key, o.properties, e.since
+         FROM node x JOIN edge e ON e.source = x.id JOIN node o ON o.id = e.target JOIN host_name n ON n.id = e.host
+         WHERE x.key = ?2 AND x.kind = ?1
+         UNION ALL
+         SELECT n.designation, e.instance, e.kind, 0, o.kind, o.key, o.properties, e.since
+         FROM node x JOIN edge e ON e.target = x.id JOIN node o ON o.id = e.source JOIN host_name n ON n.id = e.host
+         WHERE x.key = ?2 AND x.kind = ?1
+         LIMIT ?3",
+        (kind.as_str(), key, limit),
+        |row| {
+            let text = |column| row.get::<_, String>(column);
+            Ok((text(0)?, text(6)?, (text(1)?, text(2)?, row.get(3)?, text(4)?, text(5)?, row.get(7)?)))
+        },
+    )?;
+    let edges = rows.into_iter().map(|(host, properties, rest)| {
+        let (instance, kind, is_outgoing, other_kind, other_key, since) = rest;
+        let host = Designation::new(&host).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        let other_properties = serde_json::from_str(&properties)
+            .map_err(|e| StoreError::Corrupt(format!("the properties of the {other_kind} {other_key}: {e}")))?;
+        let since = Timestamp(since);
+        Ok(NodeEdge { host, instance, kind, is_outgoing, other_kind, other_key, other_properties, since })
+    });
+    edges.collect()
 }
 
 /// Writes the nodes of the facts and returns the edges by number.
