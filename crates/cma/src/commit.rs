@@ -14,12 +14,12 @@ use crate::notify;
 use crate::notify::dispatch::Record;
 use model::{Designation, Event, PublicKey, Timestamp};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{MemberRow, OutboxRow, Store, StoreError, Transaction};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 /// Requests that one commit takes at most.
@@ -69,6 +69,11 @@ pub enum Work {
     },
     /// The CMA is no longer cut off.
     ConnectedAgain,
+    /// Names of addresses from reverse DNS (`None`: it has none), and how old the others may be.
+    Names {
+        found: Vec<(IpAddr, Option<String>)>,
+        forget_before: Timestamp,
+    },
     /// What ingestion put off is due: see [`Produced::look_at`].
     Look,
     /// Answered after a commit: tells that the writer works.
@@ -142,6 +147,8 @@ pub struct Outlets {
     pub changes: mpsc::UnboundedSender<Change>,
     /// When [`Work::Look`] is due.
     pub look_at: mpsc::UnboundedSender<Timestamp>,
+    /// Told when documents about addresses were stored.
+    pub addresses: Arc<Notify>,
     /// Called with keys that became or stopped being a host's own, to keep the key files in step.
     pub key_files: Box<dyn FnMut(&Produced) + Send>,
 }
@@ -286,6 +293,9 @@ impl Committer {
             for change in produced.changes {
                 let _ = self.outlets.changes.send(change);
             }
+            if produced.has_addresses {
+                self.outlets.addresses.notify_one();
+            }
             if let Some(due) = produced.look_at {
                 let _ = self.outlets.look_at.send(due);
             }
@@ -421,6 +431,13 @@ fn perform(
         }
         Work::ConnectedAgain => {
             verdict::connected_again(tx, context)?;
+            Done::Written
+        }
+        Work::Names { found, forget_before } => {
+            for (address, name) in found {
+                tx.put_reverse_name(*address, name.as_deref(), context.now)?;
+            }
+            tx.forget_reverse_names(*forget_before)?;
             Done::Written
         }
         Work::Look => {

@@ -10,7 +10,7 @@
 pub mod query;
 pub mod sqlite;
 
-use model::graph::NodeKind;
+use model::graph::{EdgeKind, NodeKind};
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use serde_json::Value;
@@ -111,8 +111,6 @@ pub struct NodeEdge {
     /// Whose document says so, and which of them.
     pub host: Designation,
     pub instance: String,
-    /// As in [`model::graph::EdgeKind::as_str`].
-    pub kind: String,
     /// It starts at the node, or else leads to it.
     pub is_outgoing: bool,
     /// The other end, with [`model::graph::NodeKind::as_str`].
@@ -228,8 +226,9 @@ pub trait Transaction {
         now: Timestamp,
     ) -> Result<()>;
 
-    /// All edges that touch a node; none when there is no such node. At most [`MAX_NODE_EDGES`].
-    fn edges_at(&mut self, kind: NodeKind, key: &str) -> Result<Vec<NodeEdge>>;
+    /// All edges of one kind that touch a node, in either direction; none when there is no such node. At most
+    /// [`MAX_NODE_EDGES`].
+    fn edges_at(&mut self, kind: NodeKind, key: &str, edge: EdgeKind) -> Result<Vec<NodeEdge>>;
 
     /// Current results of the rules that read this instance.
     fn rule_results(&mut self, host: &Designation, instance: &str) -> Result<Vec<RuleResultRow>>;

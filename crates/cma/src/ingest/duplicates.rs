@@ -142,14 +142,14 @@ struct Conflict {
 
 /// Whether an address has more than one owner at the moment.
 fn conflict(tx: &mut dyn Transaction, key: &str) -> Result<Option<Conflict>> {
-    let edges = tx.edges_at(NodeKind::IpaddrNode, key)?;
-    let owners = edges.iter().filter(|edge| !edge.is_outgoing && edge.kind == EdgeKind::IpOwner.as_str());
-    let owners: Vec<&NodeEdge> = owners.collect();
+    let mut owners = tx.edges_at(NodeKind::IpaddrNode, key, EdgeKind::IpOwner)?;
+    // What a switch tells of its management says nothing about the link-layer address that answers there.
+    owners.retain(|edge| !edge.is_outgoing && !is_of_device(edge));
     if owners.len() < 2 {
         return Ok(None);
     }
     let mut claims = Vec::new();
-    for edge in owners {
+    for edge in &owners {
         if tx.host(&edge.host)?.is_some_and(|host| host.status == "up") {
             claims.extend(if edge.other_kind == NodeKind::LinkAddress.as_str() {
                 heard(tx, key, edge)?
@@ -163,9 +163,9 @@ fn conflict(tx: &mut dyn Transaction, key: &str) -> Result<Option<Conflict>> {
 
 /// What a host says of its own interface.
 fn own(tx: &mut dyn Transaction, edge: &NodeEdge) -> Result<Vec<Claim>> {
-    let nic = tx.edges_at(NodeKind::NicNode, &edge.other_key)?;
-    let addresses = nic.iter().filter(|of| of.is_outgoing && of.kind == EdgeKind::LinkAddr.as_str());
-    Ok(addresses
+    let nic = tx.edges_at(NodeKind::NicNode, &edge.other_key, EdgeKind::LinkAddr)?;
+    Ok(nic
+        .iter()
         .map(|of| Claim {
             owner: edge.host.to_string(),
             macaddr: last_part(&of.other_key).to_owned(),
@@ -179,23 +179,31 @@ fn own(tx: &mut dyn Transaction, edge: &NodeEdge) -> Result<Vec<Claim>> {
 fn heard(tx: &mut dyn Transaction, key: &str, edge: &NodeEdge) -> Result<Vec<Claim>> {
     let Some(ip) = ip_in(key) else { return Ok(Vec::new()) };
     let Some(interface) = interface_of(&edge.instance) else { return Ok(Vec::new()) };
-    let nic = tx.edges_at(NodeKind::NicNode, &format!("{}/{interface}", edge.host))?;
-    let is_near = nic.iter().any(|of| of.is_outgoing && is_in_subnet(of, ip));
+    let nic = format!("{}/{interface}", edge.host);
+    let of_nic = tx.edges_at(NodeKind::NicNode, &nic, EdgeKind::IpOwner)?;
+    let is_near = of_nic.iter().any(|of| is_in_subnet(of, ip));
     if !is_near {
         return Ok(Vec::new());
     }
     let macaddr = last_part(&edge.other_key).to_owned();
-    let owners = tx.edges_at(NodeKind::LinkAddress, &edge.other_key)?;
-    let mut hosts: BTreeSet<String> = owners
-        .iter()
-        .filter(|of| !of.is_outgoing && of.kind == EdgeKind::LinkAddr.as_str())
-        .map(|of| of.host.to_string())
-        .collect();
+    let owners = tx.edges_at(NodeKind::LinkAddress, &edge.other_key, EdgeKind::LinkAddr)?;
+    let mut hosts: BTreeSet<String> = owners.iter().map(|of| owner_of(&of.other_key).to_owned()).collect();
     if hosts.is_empty() {
         hosts.insert(macaddr.clone());
     }
     let claim = |owner| Claim { owner, macaddr: macaddr.clone(), is_heard: true, since: edge.since };
     Ok(hosts.into_iter().map(claim).collect())
+}
+
+/// Whether the other end is an interface of a device that has no nanoprobe.
+fn is_of_device(edge: &NodeEdge) -> bool {
+    edge.other_kind == NodeKind::NicNode.as_str() && edge.other_key.starts_with('@')
+}
+
+/// Host or device by the key of its interface: `web1/eth0`, `@global/<chassis id>/<port>`.
+fn owner_of(nic: &str) -> &str {
+    let key = if nic.starts_with('@') { last_part(nic) } else { nic };
+    key.split('/').next().unwrap_or(key)
 }
 
 fn is_in_subnet(edge: &NodeEdge, ip: IpAddr) -> bool {
@@ -353,6 +361,12 @@ mod tests {
         assert_eq!(is(&[web1.clone(), virtual_router]), None);
         assert_eq!(is(&[web1.clone(), web1]), None);
         assert_eq!(is(&[]), None);
+    }
+
+    #[test]
+    fn interfaces_tell_whose_they_are() {
+        assert_eq!(owner_of("web1/eth0"), "web1");
+        assert_eq!(owner_of("@global/00-11-22-33-44-55/ge-0/0/1"), "00-11-22-33-44-55");
     }
 
     #[test]

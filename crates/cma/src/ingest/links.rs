@@ -161,7 +161,7 @@ fn moves(
 pub fn unknown(tx: &mut dyn Transaction, facts: &GraphFacts) -> Result<BTreeSet<String>> {
     let mut unknown = BTreeSet::new();
     for key in devices(facts) {
-        if tx.edges_at(NodeKind::SystemNode, key)?.is_empty() {
+        if tx.edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?.is_empty() {
             unknown.insert(key.to_owned());
         }
     }
@@ -187,7 +187,7 @@ pub fn changed(
     }
     let mut vanished = BTreeSet::new();
     for key in devices(before).difference(&devices(after)) {
-        if tx.edges_at(NodeKind::SystemNode, key)?.is_empty() {
+        if tx.edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?.is_empty() {
             vanished.insert((*key).to_owned());
             let allowed = DEVICES.take(tx, context.now, &told)?;
             if allowed != Allowed::No {
@@ -229,7 +229,7 @@ pub fn seen_only_by(
     for row in tx.documents(host)?.into_iter().filter(|row| row.discovertype == LINK_DISCOVERY) {
         let Some((_, facts)) = report::stored_meaning(tx, context.knowledge, host, &row)? else { continue };
         for key in devices(&facts) {
-            if tx.edges_at(NodeKind::SystemNode, key)?.iter().all(|edge| edge.host == *host) {
+            if tx.edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?.iter().all(|edge| edge.host == *host) {
                 only.insert(key.to_owned(), short(text_of(&facts, key, "SystemName")));
             }
         }

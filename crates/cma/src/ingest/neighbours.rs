@@ -71,7 +71,7 @@ pub fn unknown(
     let old = pairs(before);
     let mut unknown = BTreeSet::new();
     for (key, addresses) in pairs(after) {
-        if !old.contains_key(key) && tx.edges_at(NodeKind::IpaddrNode, key)?.is_empty() {
+        if !old.contains_key(key) && tx.edges_at(NodeKind::IpaddrNode, key, EdgeKind::IpOwner)?.is_empty() {
             let mut is_known = false;
             for address in addresses {
                 is_known |= knows(tx, key, address)?;
@@ -108,7 +108,7 @@ pub fn changed(
     let mut went = Vec::new();
     for (key, addresses) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
         let Some(address) = addresses.first() else { continue };
-        if tx.edges_at(NodeKind::IpaddrNode, key)?.is_empty() && !knows(tx, key, address)? {
+        if tx.edges_at(NodeKind::IpaddrNode, key, EdgeKind::IpOwner)?.is_empty() && !knows(tx, key, address)? {
             went.push((*key, *address));
         }
     }
@@ -124,12 +124,14 @@ pub fn ended(tx: &mut dyn Transaction, host: &Designation, instance: &str) -> Re
     Ok(())
 }
 
-/// Whether a machine is known by its link-layer address: as a host with a nanoprobe, or, with an IPv6 address, at all.
+/// Whether a machine is known by its link-layer address: as a host with a nanoprobe or a switch, or, with an IPv6 address,
+/// at all.
 fn knows(tx: &mut dyn Transaction, key: &str, address: &str) -> Result<bool> {
     let Some(ip) = ip_in(key).filter(|ip| is_unicast(*ip)) else { return Ok(true) };
-    let edges = tx.edges_at(NodeKind::LinkAddress, address)?;
-    let is_of_host = edges.iter().any(|edge| !edge.is_outgoing && edge.kind == EdgeKind::LinkAddr.as_str());
-    Ok(is_of_host || (ip.is_ipv6() && !edges.is_empty()))
+    if !tx.edges_at(NodeKind::LinkAddress, address, EdgeKind::LinkAddr)?.is_empty() {
+        return Ok(true);
+    }
+    Ok(ip.is_ipv6() && !tx.edges_at(NodeKind::LinkAddress, address, EdgeKind::IpOwner)?.is_empty())
 }
 
 fn learns(

@@ -6,6 +6,7 @@ use super::surroundings::{self, Before};
 use super::{Context, Sender, checksums, concerns_all, duplicates, evaluation, places};
 use crate::knowledge::Knowledge;
 use model::envelope::Envelope;
+use model::graph::NodeKind;
 use model::{Designation, EventType, GraphFacts};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -180,6 +181,8 @@ fn replace_graph(
     let put = tx.savepoint(&mut |tx| tx.replace_graph(designation, &row.instance, facts, row.since));
     match put {
         Ok(()) => {
+            context.produced.has_addresses |=
+                facts.edges.iter().any(|edge| edge.target.kind == NodeKind::IpaddrNode);
             places::follow(tx, context, host, row, Some((envelope, facts)))?;
             Ok(true)
         }

@@ -3,7 +3,7 @@
 use super::claims::{self, Claimant};
 use super::transaction::SqliteTransaction;
 use crate::{MAX_NODE_EDGES, NodeEdge, Result, ServiceUse, StoreError};
-use model::graph::NodeKind;
+use model::graph::{EdgeKind, NodeKind};
 use model::{Designation, GraphFacts, Timestamp};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -110,30 +110,35 @@ pub fn services(
 }
 
 /// See [`crate::Transaction::edges_at`].
-pub fn edges_at(transaction: &SqliteTransaction<'_>, kind: NodeKind, key: &str) -> Result<Vec<NodeEdge>> {
+pub fn edges_at(
+    transaction: &SqliteTransaction<'_>,
+    kind: NodeKind,
+    key: &str,
+    edge: EdgeKind,
+) -> Result<Vec<NodeEdge>> {
     let limit = i64::try_from(MAX_NODE_EDGES).unwrap_or(i64::MAX);
     let rows = transaction.all(
-        "SELECT n.designation, e.instance, e.kind, 1, o.kind, o.key, o.properties, e.since
-         FROM node x JOIN edge e ON e.source = x.id JOIN node o ON o.id = e.target JOIN host_name n ON n.id = e.host
-         WHERE x.key = ?2 AND x.kind = ?1
+        "SELECT n.designation, o.properties, e.instance, 1, o.kind, o.key, e.since
+         FROM node x JOIN edge e ON e.source = x.id AND e.kind = ?3 JOIN node o ON o.id = e.target
+         JOIN host_name n ON n.id = e.host WHERE x.key = ?2 AND x.kind = ?1
          UNION ALL
-         SELECT n.designation, e.instance, e.kind, 0, o.kind, o.key, o.properties, e.since
-         FROM node x JOIN edge e ON e.target = x.id JOIN node o ON o.id = e.source JOIN host_name n ON n.id = e.host
-         WHERE x.key = ?2 AND x.kind = ?1
-         LIMIT ?3",
-        (kind.as_str(), key, limit),
+         SELECT n.designation, o.properties, e.instance, 0, o.kind, o.key, e.since
+         FROM node x JOIN edge e ON e.target = x.id AND e.kind = ?3 JOIN node o ON o.id = e.source
+         JOIN host_name n ON n.id = e.host WHERE x.key = ?2 AND x.kind = ?1
+         LIMIT ?4",
+        (kind.as_str(), key, edge.as_str(), limit),
         |row| {
-            let text = |column| row.get::<_, String>(column);
-            Ok((text(0)?, text(6)?, (text(1)?, text(2)?, row.get(3)?, text(4)?, text(5)?, row.get(7)?)))
+            let rest = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, rest))
         },
     )?;
     let edges = rows.into_iter().map(|(host, properties, rest)| {
-        let (instance, kind, is_outgoing, other_kind, other_key, since) = rest;
+        let (instance, is_outgoing, other_kind, other_key, since): (_, _, String, String, _) = rest;
         let host = Designation::new(&host).map_err(|e| StoreError::Corrupt(e.to_string()))?;
         let other_properties = serde_json::from_str(&properties)
             .map_err(|e| StoreError::Corrupt(format!("the properties of the {other_kind} {other_key}: {e}")))?;
         let since = Timestamp(since);
-        Ok(NodeEdge { host, instance, kind, is_outgoing, other_kind, other_key, other_properties, since })
+        Ok(NodeEdge { host, instance, is_outgoing, other_kind, other_key, other_properties, since })
     });
     edges.collect()
 }

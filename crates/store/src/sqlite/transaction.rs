@@ -7,7 +7,7 @@ use crate::{
     DocumentRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError, Transaction,
 };
 use model::envelope::MAX_DOCUMENT_BYTES;
-use model::graph::NodeKind;
+use model::graph::{EdgeKind, NodeKind};
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use rusqlite::types::ToSql;
@@ -323,8 +323,8 @@ impl Transaction for SqliteTransaction<'_> {
         packed.map(|bytes| unpack(&bytes).map_err(StoreError::Corrupt)).transpose()
     }
 
-    fn edges_at(&mut self, kind: NodeKind, key: &str) -> Result<Vec<NodeEdge>> {
-        graph::edges_at(self, kind, key)
+    fn edges_at(&mut self, kind: NodeKind, key: &str, edge: EdgeKind) -> Result<Vec<NodeEdge>> {
+        graph::edges_at(self, kind, key, edge)
     }
 
     fn replace_graph(
