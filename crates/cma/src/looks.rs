@@ -18,9 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Works until the CMA stops. What was put off before its start is looked at first.
 pub async fn run(
     writer: Writer,
-    mut asked: mpsc::UnboundedReceiver<Timestamp>,
+    asked: mpsc::UnboundedReceiver<Timestamp>,
     mut stop: watch::Receiver<bool>,
 ) {
+    tokio::select! {
+        () = look(writer, asked) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+async fn look(writer: Writer, mut asked: mpsc::UnboundedReceiver<Timestamp>) {
     let mut due = Some(Timestamp::now());
     loop {
         tokio::select! {
@@ -38,7 +45,6 @@ pub async fn run(
                     };
                 }
             }
-            _ = stop.wait_for(|stop| *stop) => return,
         }
     }
 }

@@ -8,6 +8,7 @@
 use crate::commit::{Done, Work, Writer};
 use crate::knowledge::SharedKnowledge;
 use crate::readers::Readers;
+use dns_lookup::LookupErrorKind;
 use model::Timestamp;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
@@ -54,8 +55,10 @@ pub enum Answer {
 pub fn ask_system(address: IpAddr) -> Answer {
     match dns_lookup::getnameinfo(&(address, 0).into(), NI_NAMEREQD) {
         Ok((name, _)) => legal(&name).map_or(Answer::NoName, Answer::Name),
-        Err(error) if error.kind() == dns_lookup::LookupErrorKind::NoName => Answer::NoName,
-        Err(_) => Answer::Failed,
+        Err(error) => match error.kind() {
+            LookupErrorKind::NoName | LookupErrorKind::NoData => Answer::NoName,
+            _ => Answer::Failed,
+        },
     }
 }
 
