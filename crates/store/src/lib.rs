@@ -10,6 +10,7 @@
 pub mod query;
 pub mod sqlite;
 
+use model::graph::{EdgeKind, NodeKind};
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use serde_json::Value;
@@ -104,6 +105,21 @@ pub struct ServiceUse {
     pub client: Option<String>,
 }
 
+/// What somebody says about a node of the graph: an edge as seen from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeEdge {
+    /// Whose document says so, and which of them.
+    pub host: Designation,
+    pub instance: String,
+    /// It starts at the node, or else leads to it.
+    pub is_outgoing: bool,
+    /// The other end, with [`model::graph::NodeKind::as_str`].
+    pub other_kind: String,
+    pub other_key: String,
+    pub other_properties: Value,
+    pub since: Timestamp,
+}
+
 /// One alert to deliver: an event for a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
@@ -192,6 +208,9 @@ pub enum StoreError {
     Limit(String),
 }
 
+/// Edges of one node that [`Transaction::edges_at`] looks at: more than any address has owners.
+pub const MAX_NODE_EDGES: usize = 1000;
+
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A database that can be written by one thread and read by others meanwhile.
@@ -240,6 +259,10 @@ pub trait Transaction {
         facts: &GraphFacts,
         now: Timestamp,
     ) -> Result<()>;
+
+    /// All edges of one kind that touch a node, in either direction; none when there is no such node. At most
+    /// [`MAX_NODE_EDGES`].
+    fn edges_at(&mut self, kind: NodeKind, key: &str, edge: EdgeKind) -> Result<Vec<NodeEdge>>;
 
     /// Current results of the rules that read this instance.
     fn rule_results(&mut self, host: &Designation, instance: &str) -> Result<Vec<RuleResultRow>>;
@@ -327,7 +350,7 @@ pub trait Reader: Send {
     fn graph_edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>>;
     /// Read-only SQL over the documented views, parameters by name (`:name`), bounded.
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table>;
-    /// Addresses in the graph that others than one host reach, and whose name was never looked up or before `older_than`:
+    /// Addresses of the network `global` in the graph whose name was never looked up or before `older_than`:
     /// at most `limit`, the never asked ones first. Reads all addresses: ask once in a while for many, not often for few.
     fn addresses_to_look_up(&mut self, limit: usize, older_than: Timestamp) -> Result<Vec<IpAddr>>;
     /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.

@@ -10,5 +10,6 @@ mod process;
 mod questions;
 mod rule_choice;
 mod site;
+mod surroundings;
 mod verdicts;
 mod writer;

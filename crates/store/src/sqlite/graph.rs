@@ -2,8 +2,8 @@
 
 use super::claims::{self, Claimant};
 use super::transaction::SqliteTransaction;
-use crate::{Result, ServiceUse, StoreError};
-use model::graph::NodeKind;
+use crate::{MAX_NODE_EDGES, NodeEdge, Result, ServiceUse, StoreError};
+use model::graph::{EdgeKind, NodeKind};
 use model::{Designation, GraphFacts, Timestamp};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -107,6 +107,40 @@ pub fn services(
         (owner, limit),
         |row| Ok(ServiceUse { process: row.get(0)?, port: row.get(1)?, client: row.get(2)? }),
     )
+}
+
+/// See [`crate::Transaction::edges_at`].
+pub fn edges_at(
+    transaction: &SqliteTransaction<'_>,
+    kind: NodeKind,
+    key: &str,
+    edge: EdgeKind,
+) -> Result<Vec<NodeEdge>> {
+    let limit = i64::try_from(MAX_NODE_EDGES).unwrap_or(i64::MAX);
+    let rows = transaction.all(
+        "SELECT n.designation, o.properties, e.instance, 1, o.kind, o.key, e.since
+         FROM node x JOIN edge e ON e.source = x.id AND e.kind = ?3 JOIN node o ON o.id = e.target
+         JOIN host_name n ON n.id = e.host WHERE x.key = ?2 AND x.kind = ?1
+         UNION ALL
+         SELECT n.designation, o.properties, e.instance, 0, o.kind, o.key, e.since
+         FROM node x JOIN edge e ON e.target = x.id AND e.kind = ?3 JOIN node o ON o.id = e.source
+         JOIN host_name n ON n.id = e.host WHERE x.key = ?2 AND x.kind = ?1
+         LIMIT ?4",
+        (kind.as_str(), key, edge.as_str(), limit),
+        |row| {
+            let rest = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, rest))
+        },
+    )?;
+    let edges = rows.into_iter().map(|(host, properties, rest)| {
+        let (instance, is_outgoing, other_kind, other_key, since): (_, _, String, String, _) = rest;
+        let host = Designation::new(&host).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        let other_properties = serde_json::from_str(&properties)
+            .map_err(|e| StoreError::Corrupt(format!("the properties of the {other_kind} {other_key}: {e}")))?;
+        let since = Timestamp(since);
+        Ok(NodeEdge { host, instance, is_outgoing, other_kind, other_key, other_properties, since })
+    });
+    edges.collect()
 }
 
 /// Writes the nodes of the facts and returns the edges by number, and the number of the host's own node unless nothing at

@@ -4,9 +4,10 @@ use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
 use super::{failure, graph, names};
 use crate::{
-    DocumentRow, HostRow, MemberRow, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError, Transaction,
+    DocumentRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError, Transaction,
 };
 use model::envelope::MAX_DOCUMENT_BYTES;
+use model::graph::{EdgeKind, NodeKind};
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use rusqlite::types::ToSql;
@@ -320,6 +321,10 @@ impl Transaction for SqliteTransaction<'_> {
         let packed =
             self.one("SELECT body FROM document WHERE hash = ?1", [hash.0], |row| row.get::<_, Vec<u8>>(0))?;
         packed.map(|bytes| unpack(&bytes).map_err(StoreError::Corrupt)).transpose()
+    }
+
+    fn edges_at(&mut self, kind: NodeKind, key: &str, edge: EdgeKind) -> Result<Vec<NodeEdge>> {
+        graph::edges_at(self, kind, key, edge)
     }
 
     fn replace_graph(
