@@ -10,6 +10,7 @@ mod host;
 mod idle;
 mod parse;
 pub mod reference;
+pub mod rtnetlink;
 mod run;
 pub mod systemd;
 
