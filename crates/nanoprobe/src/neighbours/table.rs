@@ -166,11 +166,12 @@ impl Table {
         let old = std::mem::replace(&mut self.links, links);
         for (name, old) in &old {
             let new = self.links.get(name);
+            let is_replaced = new.is_none_or(|new| new.index != old.index);
             if !new.is_some_and(|new| is_unbroken(old, new)) {
                 self.switches.remove(name);
                 self.changed_at_once(now, Kind::Switch, name);
             }
-            if new.is_none_or(|new| new.index != old.index) {
+            if is_replaced {
                 self.pairs.remove(name);
                 self.changed_at_once(now, Kind::Addresses, name);
             }
