@@ -24,6 +24,16 @@ const ADVERTISED: [&str; 16] = [
     "1000BASE-T full",
 ];
 
+/// Types of 802.3bt.
+const EXTENDED_TYPES: [&str; 6] = [
+    "type 3 PSE",
+    "type 4 PSE",
+    "type 3 single-signature PD",
+    "type 3 dual-signature PD",
+    "type 4 single-signature PD",
+    "type 4 dual-signature PD",
+];
+
 /// `Some(false)`: of no subtype that is known here; `None`: malformed.
 pub fn read(subtype: u8, mut bytes: Bytes<'_>, told: &mut Told) -> Option<bool> {
     match subtype {
@@ -117,7 +127,9 @@ fn power(mut bytes: Bytes<'_>) -> Option<Value> {
         if (1..=8).contains(&extended) {
             put("extended_class", extended.into());
         }
-        put("power_type", (setup >> 1 & 7).into());
+        if let Some(kind) = EXTENDED_TYPES.get(usize::from(setup >> 1 & 7)) {
+            put("type", (*kind).into());
+        }
     }
     Some(Value::Object(fields))
 }
