@@ -75,6 +75,7 @@ mod tests {
         assert_eq!(told[..8], [1, 2, 4, 8, 16, 32, 64, 124], "{told:?}");
         assert_eq!(told.len(), 15, "{told:?}");
         let later = Duration::from_secs(1000);
+        pace.told(Duration::from_secs(605));
         pace.changed(later);
         assert_eq!(pace.due(), Some(later + SETTLE));
     }

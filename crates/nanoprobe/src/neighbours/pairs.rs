@@ -2,7 +2,7 @@
 
 use super::advertisements::OVERFLOW_TOLD;
 use discovery::link::{MacAddress, Sighting};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const CHECKS: u32 = 16;
 #[derive(Debug)]
 pub struct Pairs {
     known: BTreeMap<IpAddr, Pair>,
+    /// The same, in the order in which they leave for others.
+    order: BTreeSet<Rank>,
     /// How long a pair stays without being heard.
     forget: Duration,
     check_at: Option<Duration>,
@@ -33,9 +35,18 @@ struct Pair {
     is_established: bool,
 }
 
+/// Whether it is established, when it expires, whose it is.
+type Rank = (bool, Duration, IpAddr);
+
+impl Pair {
+    fn rank(&self, ip: IpAddr) -> Rank {
+        (self.is_established, self.expires, ip)
+    }
+}
+
 impl Pairs {
     pub fn new(forget: Duration) -> Self {
-        Self { known: BTreeMap::new(), forget, check_at: None, overflow_until: None }
+        Self { known: BTreeMap::new(), order: BTreeSet::new(), forget, check_at: None, overflow_until: None }
     }
 
     /// Takes what was heard `age` ago. Returns whether the document is another one now.
@@ -45,28 +56,28 @@ impl Pairs {
             return false;
         }
         let Sighting { ip, mac } = sighting;
-        if let Some(known) = self.known.get_mut(&ip) {
-            // An entry of the kernel's table may be older than what was heard since.
-            if known.mac != mac && known.expires > expires {
-                return false;
+        let new = Pair { mac, since: now, expires, is_established: false };
+        if let Some(known) = self.known.get(&ip).copied() {
+            if known.mac != mac {
+                // An entry of the kernel's table may be older than what was heard since.
+                let is_newer = expires >= known.expires;
+                if is_newer {
+                    self.insert(ip, new);
+                }
+                return is_newer;
             }
-            let is_changed = known.mac != mac;
-            if is_changed {
-                *known = Pair { mac, since: now, expires, is_established: false };
-            } else {
-                known.expires = known.expires.max(expires);
-                known.is_established |= now >= known.since + ESTABLISHED;
-            }
-            return is_changed;
+            let expires = known.expires.max(expires);
+            let is_established = known.is_established || now >= known.since + ESTABLISHED;
+            self.insert(ip, Pair { expires, is_established, ..known });
+            return false;
         }
         if self.known.len() >= MAX {
             self.overflow_until = Some(now + OVERFLOW_TOLD);
-            let leaves = self.known.iter().min_by_key(|(_, pair)| (pair.is_established, pair.expires));
-            if let Some(leaves) = leaves.map(|(ip, _)| *ip) {
+            if let Some((.., leaves)) = self.order.pop_first() {
                 self.known.remove(&leaves);
             }
         }
-        self.insert(Pair { mac, since: now, expires, is_established: false }, ip);
+        self.insert(ip, new);
         true
     }
 
@@ -75,7 +86,7 @@ impl Pairs {
         if self.known.len() < MAX {
             let pair =
                 Pair { mac: sighting.mac, since: now, expires: now + self.forget, is_established: true };
-            self.insert(pair, sighting.ip);
+            self.insert(sighting.ip, pair);
         }
     }
 
@@ -90,7 +101,7 @@ impl Pairs {
             return is_changed;
         }
         let before = self.known.len();
-        self.known.retain(|_, pair| pair.expires > now);
+        self.retain(|pair| pair.expires > now);
         let first = self.known.values().map(|pair| pair.expires).min();
         self.check_at = first.map(|first| first.max(now + self.forget / CHECKS));
         is_changed || self.known.len() < before
@@ -112,6 +123,7 @@ impl Pairs {
         for pair in self.known.values_mut() {
             pair.expires = (pair.expires + forget).saturating_sub(old);
         }
+        self.retain(|_| true);
         self.check_at = self.known.values().map(|pair| pair.expires).min();
     }
 
@@ -134,8 +146,16 @@ impl Pairs {
         })
     }
 
-    fn insert(&mut self, pair: Pair, ip: IpAddr) {
+    fn insert(&mut self, ip: IpAddr, pair: Pair) {
         self.check_at = Some(self.check_at.map_or(pair.expires, |at| at.min(pair.expires)));
-        self.known.insert(ip, pair);
+        self.order.insert(pair.rank(ip));
+        if let Some(old) = self.known.insert(ip, pair).filter(|old| old.rank(ip) != pair.rank(ip)) {
+            self.order.remove(&old.rank(ip));
+        }
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Pair) -> bool) {
+        self.known.retain(|_, pair| stays(pair));
+        self.order = self.known.iter().map(|(ip, pair)| pair.rank(*ip)).collect();
     }
 }
