@@ -14,7 +14,7 @@ mod sighting;
 mod text;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use document::{LINK_TYPE, NEIGHBOURS_TYPE, captured_document, document, neighbours_document};
 pub use sighting::{Sighting, sighting};

@@ -3,7 +3,7 @@
 use super::bytes::Bytes;
 use super::{Told, text};
 use serde_json::{Map, Value, json};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 /// What is sent names itself 1 or 2; receivers have always taken a little more.
 const VERSIONS: std::ops::RangeInclusive<u8> = 1..=4;
@@ -249,6 +249,7 @@ fn object(value: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::link::testing::{Cdp, ipv4_addresses};
+    use std::net::Ipv6Addr;
 
     fn told(packet: &Cdp) -> Told {
         read(&packet.bytes(), false).unwrap()

@@ -299,10 +299,10 @@ proptest! {
         chassis in prop::array::uniform6(any::<u8>()),
         port_name in "[a-zA-Z0-9/.: ]{0,40}[a-z0-9]",
         name in "\\PC{0,60}",
-        ttl_seconds: u16,
-        (supported, enabled): (u16, u16),
+        ttl_seconds in any::<u16>(),
+        (supported, enabled) in any::<(u16, u16)>(),
         vlans in prop::collection::vec((1u16..4095, "[a-z]{1,32}"), 0..20),
-        pvid: u16,
+        pvid in any::<u16>(),
     ) {
         let mut unit = Lldp::new(&[&[4][..], &chassis].concat(), &[b"\x05", port_name.as_bytes()].concat(), ttl_seconds)
             .element(5, name.as_bytes())

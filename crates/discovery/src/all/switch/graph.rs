@@ -78,8 +78,7 @@ fn management(facts: &mut GraphFacts, key: &str, id: &str, neighbour: &Map<Strin
         match neighbour.get(name) {
             Some(Value::String(address)) => addresses.push(address),
             Some(Value::Array(list)) => {
-                let text = |entry: &'_ Value| -> Option<&str> { entry.as_str().or(entry.get("address")?.as_str()) };
-                addresses.extend(list.iter().filter_map(|entry| text(entry)));
+                addresses.extend(list.iter().filter_map(|entry| entry.get("address").unwrap_or(entry).as_str()));
             }
             _ => {}
         }
