@@ -8,18 +8,18 @@ use crate::ingest::document::{Content, Incoming};
 use crate::ingest::register::{self, Applicant, KeyDecision, Registration};
 use crate::ingest::report::{self, Outcome};
 use crate::ingest::verdict::{self, Decision};
-use crate::ingest::{self, Change, Context, Produced, Sender, evaluation};
+use crate::ingest::{self, Change, Context, Produced, Sender, evaluation, surroundings};
 use crate::knowledge::SharedKnowledge;
 use crate::notify;
 use crate::notify::dispatch::Record;
 use model::{Designation, Event, PublicKey, Timestamp};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{MemberRow, OutboxRow, Store, StoreError, Transaction};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 /// Requests that one commit takes at most.
@@ -69,6 +69,13 @@ pub enum Work {
     },
     /// The CMA is no longer cut off.
     ConnectedAgain,
+    /// Names of addresses from reverse DNS (`None`: it has none), and how old the others may be.
+    Names {
+        found: Vec<(IpAddr, Option<String>)>,
+        forget_before: Timestamp,
+    },
+    /// What ingestion put off is due: see [`Produced::look_at`].
+    Look,
     /// Answered after a commit: tells that the writer works.
     Ping,
 }
@@ -138,6 +145,10 @@ pub struct Outlets {
     pub newest_event: watch::Sender<i64>,
     /// What the heartbeats have to know. Not bounded: whoever reads it also waits for this thread, and must not hold it.
     pub changes: mpsc::UnboundedSender<Change>,
+    /// When [`Work::Look`] is due.
+    pub look_at: mpsc::UnboundedSender<Timestamp>,
+    /// Told when documents about addresses were stored.
+    pub addresses: Arc<Notify>,
     /// Called with keys that became or stopped being a host's own, to keep the key files in step.
     pub key_files: Box<dyn FnMut(&Produced) + Send>,
 }
@@ -282,6 +293,12 @@ impl Committer {
             for change in produced.changes {
                 let _ = self.outlets.changes.send(change);
             }
+            if produced.has_addresses {
+                self.outlets.addresses.notify_one();
+            }
+            if let Some(due) = produced.look_at {
+                let _ = self.outlets.look_at.send(due);
+            }
             for line in &produced.log {
                 if line.warning {
                     tracing::warn!("{}", line.text)
@@ -414,6 +431,17 @@ fn perform(
         }
         Work::ConnectedAgain => {
             verdict::connected_again(tx, context)?;
+            Done::Written
+        }
+        Work::Names { found, forget_before } => {
+            for (address, name) in found {
+                tx.put_reverse_name(*address, name.as_deref(), context.now)?;
+            }
+            tx.forget_reverse_names(*forget_before)?;
+            Done::Written
+        }
+        Work::Look => {
+            surroundings::look(tx, context)?;
             Done::Written
         }
         Work::Ping => Done::Written,

@@ -13,6 +13,7 @@ pub struct Health {
 struct State {
     store: Option<String>,
     others: BTreeMap<String, String>,
+    notes: BTreeMap<String, String>,
 }
 
 impl Health {
@@ -35,6 +36,16 @@ impl Health {
             Some(problem) => state.others.insert(topic.to_owned(), problem),
             None => state.others.remove(topic),
         };
+    }
+
+    /// What is worth knowing about a topic without being wrong.
+    pub fn note(&self, topic: &str, note: String) {
+        self.lock().notes.insert(topic.to_owned(), note);
+    }
+
+    /// All of these, by topic.
+    pub fn notes(&self) -> BTreeMap<String, String> {
+        self.lock().notes.clone()
     }
 
     /// Everything that is wrong, the store first.
@@ -64,5 +75,9 @@ mod tests {
         assert!(health.set_store_problem(None));
         health.set("syslog", None);
         assert!(health.problems().is_empty());
+        health.note("vendors", "none".into());
+        health.note("vendors", "some".into());
+        assert_eq!(health.notes(), BTreeMap::from([("vendors".into(), "some".into())]));
+        assert!(health.problems().is_empty(), "a note is no problem");
     }
 }

@@ -3,7 +3,8 @@
 //! Its modules in the order of a fact's journey: [`inbox`] takes messages from nanoprobes, [`commit`] has one thread
 //! write them in groups, [`ingest`] decides what each changes, [`notify`] tells people. Beside it: [`knowledge`]
 //! (configuration and rules), [`reevaluate`] (when those change), [`hosts`] (who is connected), [`calls`] (who is not,
-//! and has an old configuration), [`liveness`] (who is alive), [`health`] (what is wrong here), [`readers`], [`api`] (the local socket) and [`web`].
+//! and has an old configuration), [`liveness`] (who is alive), [`listeners`]
+//! (who listens for its subnet), [`looks`] (what was put off), [`reverse_dns`] and [`vendors`] (names of addresses), [`health`] (what is wrong here), [`readers`], [`api`] (the local socket) and [`web`].
 //! [`settings`], [`account`] and [`startup`] bring it all up.
 
 pub mod account;
@@ -15,10 +16,14 @@ pub mod hosts;
 pub mod inbox;
 pub mod ingest;
 pub mod knowledge;
+pub mod listeners;
 pub mod liveness;
+pub mod looks;
 pub mod notify;
 pub mod readers;
 pub mod reevaluate;
+pub mod reverse_dns;
 pub mod settings;
 pub mod startup;
+pub mod vendors;
 pub mod web;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `keeping` | what is committed before anybody is told |
 //! | `outgoing` | lists of partners and questions to hosts that are not connected: they are called |
+//! | `listening` | who listens for its whole subnet is told on the same way |
 //! | `reach` | the CMA's own attempt to reach a host |
 //! | `own` | the CMA's own heartbeats with a host that nobody else can watch |
 //! | `restore` | what the rings were before this start |
@@ -14,6 +15,7 @@
 //! host to watch the loop sleeps.
 
 mod keeping;
+mod listening;
 mod outgoing;
 mod own;
 mod reach;
@@ -28,6 +30,7 @@ use crate::hosts::Hosts;
 use crate::ingest::Change;
 use crate::ingest::verdict::Decision;
 use crate::knowledge::SharedKnowledge;
+use crate::listeners::Listeners;
 use ::liveness::center::{Cause, Center, Output, Reached, Verdict};
 use ::liveness::observer::Tried;
 use keeping::{Request, Step, Tells, UnderWay};
@@ -185,6 +188,7 @@ pub struct Task {
     stop: watch::Receiver<bool>,
     contacts: HashMap<Designation, Contact>,
     outgoing: Outgoing,
+    listeners: Listeners,
     step: Step,
     requests: VecDeque<Request>,
     under_way: Option<UnderWay>,
@@ -206,7 +210,7 @@ impl Task {
     ) -> Self {
         let start = Instant::now();
         let config = parts.knowledge.get().config.heartbeats.clone();
-        let Restored { members, contacts, left, given_up, outages, cut_off } = restored;
+        let Restored { members, contacts, left, given_up, outages, cut_off, listeners } = restored;
         let center = Center::restore(&config, parts.secret, Duration::ZERO, members);
         let (results, finished) = mpsc::unbounded_channel();
         let mut task = Self {
@@ -225,6 +229,7 @@ impl Task {
             stop: parts.stop,
             contacts,
             outgoing: Outgoing::default(),
+            listeners,
             step: Step::default(),
             requests: VecDeque::new(),
             under_way: None,
@@ -320,8 +325,9 @@ impl Task {
 
     fn changed(&mut self, change: Change) {
         let now = self.start.elapsed();
+        self.listening_changed(&change);
         match change {
-            Change::Registered { host, key, session, watch, address } => {
+            Change::Registered { host, key, session, watch, address, listen: _ } => {
                 self.contacts.insert(host.clone(), Contact { address, key });
                 self.doubted.remove(&host);
                 self.heard_of(&host);
@@ -340,6 +346,9 @@ impl Task {
                 let returning = self.returning.entry(outage).or_insert(Returning { first: now, last: now });
                 returning.last = now;
             }
+            Change::Interfaces { .. } => {}
+            // The rings know it already, and a host that is dead is told nothing.
+            Change::Died(host) => self.outgoing.forget_listen(&host),
         }
     }
 
@@ -347,8 +356,10 @@ impl Task {
     fn deliver(&mut self, now: Duration, host: &Designation) {
         for message in self.outgoing.entered(now, host) {
             // A connection that takes nothing is as good as none; the host is told when it registers again.
-            if let Err(FromCma::Watch(watch)) = self.hosts.push(host, message) {
-                self.outgoing.tell(now, host, watch);
+            match message {
+                FromCma::Watch(watch) => self.tell(now, host.clone(), watch),
+                FromCma::Listen(listen) => self.tell_listen(now, host, listen),
+                other => drop(self.hosts.push(host, other)),
             }
         }
     }
@@ -430,6 +441,7 @@ impl Task {
             }
         }
         self.watch_ourselves(now);
+        self.appoint(now);
         self.submit(now);
     }
 

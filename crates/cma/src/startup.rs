@@ -11,7 +11,7 @@ use crate::liveness::{self, Restored};
 use crate::notify::run::Delivery;
 use crate::readers::{Readers, newest_event};
 use crate::settings::{Arguments, SettingError, Settings};
-use crate::{account, calls, reevaluate, web};
+use crate::{account, calls, looks, reevaluate, reverse_dns, vendors, web};
 use daemon::pidfile::{PidFile, PidFileError};
 use daemon::signals::{Signal, Signals};
 use daemon::{local_socket, logging};
@@ -30,7 +30,7 @@ use std::time::Duration;
 use store::sqlite::SqliteStore;
 use store::{HostRow, Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use wire::endpoint::{BindError, CloseReason, Endpoint, EndpointConfig, EndpointError};
 use wire::keys::{KeyDirectory, KeyError, KeyId, KeyPair, Pinned};
 
@@ -126,13 +126,15 @@ async fn serve(
     let members = reader.members()?;
     drop(reader);
     let given = calls::given(store.begin()?.as_mut(), &known)?;
-    let restored = Restored::read(store.begin()?.as_mut(), &known, members)?;
+    let restored = Restored::read(store.begin()?.as_mut(), &known, members, &knowledge.get())?;
     let state = site.state().join("cma");
     let secret = wire::heartbeat::kept_secret(&state.join("keys"))?;
     let (stop, stopping) = watch::channel(false);
     let (event_sender, event_receiver) = watch::channel(last_event);
     let (outbox, rows) = mpsc::unbounded_channel();
     let (changes, change_receiver) = mpsc::unbounded_channel();
+    let (look_at, looks_asked) = mpsc::unbounded_channel();
+    let addresses = Arc::new(Notify::new());
     let mut signals =
         Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
 
@@ -165,6 +167,8 @@ async fn serve(
             outbox,
             newest_event: event_sender,
             changes,
+            look_at,
+            addresses: addresses.clone(),
             key_files: Box::new(move |produced| key_files.follow(produced)),
         },
         pinned: known
@@ -218,6 +222,19 @@ async fn serve(
         let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
         tokio::spawn(web::serve(listener, writer.clone(), health.clone(), stopped));
     }
+    let own_vendors = settings.config.oui.clone();
+    let problems = health.clone();
+    tokio::task::spawn_blocking(move || vendors::tell_store(&own_vendors, &problems));
+    tokio::spawn(reverse_dns::run(reverse_dns::Parts {
+        writer: writer.clone(),
+        readers: readers.clone(),
+        knowledge: knowledge.clone(),
+        by_default: site.root() == Path::new("/"),
+        news: addresses,
+        stop: stopping.clone(),
+        resolver: reverse_dns::ask_system,
+    }));
+    tokio::spawn(looks::run(writer.clone(), looks_asked, stopping.clone()));
     tokio::spawn(reevaluate::run(
         writer.clone(),
         readers.clone(),

@@ -298,6 +298,9 @@ pub struct CmaConfig {
     /// Network name → host name patterns with `*`, for sites that use the same private addresses for different machines;
     /// hosts that match none are in `global`.
     pub networks: BTreeMap<String, Vec<String>>,
+    pub dns: DnsConfig,
+    /// Start of a MAC address (`56-84-7a`) → vendor, before what the system's list says.
+    pub oui: BTreeMap<String, String>,
     pub notify: NotifyConfig,
 }
 
@@ -340,6 +343,16 @@ impl RulesConfig {
     pub fn set_of(&self, domain: &str) -> &str {
         self.by_domain.get(domain).or_else(|| self.by_domain.get("global")).map_or("BASE", String::as_str)
     }
+}
+
+/// Names of addresses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsConfig {
+    /// Whether the CMA asks for the names of the addresses that it knows, each once a day. Not said: a CMA of the whole
+    /// system does, and one that has a root of its own (`--root`) does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reverse: Option<bool>,
 }
 
 /// Alerts.
@@ -519,6 +532,7 @@ mod tests {
         assert_eq!(cma.domain_of("lab-1"), "lab");
         assert_eq!(cma.discovery.settle_milliseconds, DiscoveryConfig::default().settle_milliseconds);
         assert_eq!(cma.heartbeats, HeartbeatConfig::default());
+        assert_eq!((cma.dns.reverse, cma.oui["56-84-7a"].as_str()), (Some(true), "linux bridge"));
         let nanoprobe: NanoprobeConfig = parse_toml("nanoprobe.toml", nanoprobe).unwrap();
         assert_eq!(nanoprobe.queue_bytes, NanoprobeConfig::default().queue_bytes);
     }

@@ -10,9 +10,11 @@
 pub mod query;
 pub mod sqlite;
 
+use model::graph::{EdgeKind, NodeKind};
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use serde_json::Value;
+use std::net::IpAddr;
 
 /// A host as registered.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +105,21 @@ pub struct ServiceUse {
     pub client: Option<String>,
 }
 
+/// What somebody says about a node of the graph: an edge as seen from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeEdge {
+    /// Whose document says so, and which of them.
+    pub host: Designation,
+    pub instance: String,
+    /// It starts at the node, or else leads to it.
+    pub is_outgoing: bool,
+    /// The other end, with [`model::graph::NodeKind::as_str`].
+    pub other_kind: String,
+    pub other_key: String,
+    pub other_properties: Value,
+    pub since: Timestamp,
+}
+
 /// One alert to deliver: an event for a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxRow {
@@ -157,6 +174,9 @@ pub enum StoreError {
     Limit(String),
 }
 
+/// Edges of one node that [`Transaction::edges_at`] looks at: more than any address has owners.
+pub const MAX_NODE_EDGES: usize = 1000;
+
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A database that can be written by one thread and read by others meanwhile.
@@ -196,7 +216,8 @@ pub trait Transaction {
     fn remove_document(&mut self, host: &Designation, instance: &str, now: Timestamp) -> Result<()>;
     fn body(&mut self, hash: &DocumentHash) -> Result<Option<String>>;
 
-    /// Makes `facts` all that (host, instance) says about the graph: writes the difference only.
+    /// Makes `facts` all that (host, instance) says about the graph: writes the difference only. What it no longer says
+    /// goes, edges and properties; of a property that several say differently, the newest `now` counts.
     fn replace_graph(
         &mut self,
         host: &Designation,
@@ -204,6 +225,10 @@ pub trait Transaction {
         facts: &GraphFacts,
         now: Timestamp,
     ) -> Result<()>;
+
+    /// All edges of one kind that touch a node, in either direction; none when there is no such node. At most
+    /// [`MAX_NODE_EDGES`].
+    fn edges_at(&mut self, kind: NodeKind, key: &str, edge: EdgeKind) -> Result<Vec<NodeEdge>>;
 
     /// Current results of the rules that read this instance.
     fn rule_results(&mut self, host: &Designation, instance: &str) -> Result<Vec<RuleResultRow>>;
@@ -222,6 +247,12 @@ pub trait Transaction {
         rule_ids: &[&str],
         now: Timestamp,
     ) -> Result<()>;
+
+    /// Keeps the name that reverse DNS has for an address at `now`; `None`: it has none.
+    fn put_reverse_name(&mut self, address: IpAddr, name: Option<&str>, now: Timestamp) -> Result<()>;
+    /// Forgets names looked up before `older_than`. Addresses that are still there are looked up again in time
+    /// ([`Reader::addresses_to_look_up`]), so what is that old belongs to addresses that are gone.
+    fn forget_reverse_names(&mut self, older_than: Timestamp) -> Result<()>;
 
     /// Appends an event with one outbox row for each channel; returns its sequence.
     fn append_event(&mut self, event: &Event, channels: &[&str]) -> Result<i64>;
@@ -277,6 +308,9 @@ pub trait Reader: Send {
     ) -> Result<Option<RuleResultRow>>;
     /// Read-only SQL over the documented views, parameters by name (`:name`), bounded.
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table>;
+    /// Addresses of the network `global` in the graph whose name was never looked up or before `older_than`:
+    /// at most `limit`, the never asked ones first. Reads all addresses: ask once in a while for many, not often for few.
+    fn addresses_to_look_up(&mut self, limit: usize, older_than: Timestamp) -> Result<Vec<IpAddr>>;
     /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.
     fn health(&mut self) -> Result<(u64, u64)>;
 }

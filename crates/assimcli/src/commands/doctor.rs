@@ -164,6 +164,8 @@ fn running(context: &Context) -> Vec<Check> {
     )];
     let entries = |name: &str| status[name].as_array().cloned().unwrap_or_default();
     checks.extend(entries("problems").iter().map(|problem| bad("cma", sentence(problem))));
+    let notes = status["notes"].as_object().into_iter().flatten();
+    checks.extend(notes.map(|(topic, note)| good("cma", format!("{topic}: {}", text(note)))));
     let waiting = status["outbox"].as_u64().unwrap_or(0);
     checks.push(if waiting > 1000 {
         bad(

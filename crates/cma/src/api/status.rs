@@ -47,5 +47,6 @@ pub async fn status(site: Shared) -> Answer {
         "hosts": hosts,
         "connected": site.hosts.count(),
         "problems": problems,
+        "notes": site.health.notes(),
     })))
 }

@@ -19,7 +19,7 @@ pub fn about_host(context: &mut Context<'_>, kind: EventType, host: &HostRow, ex
     }
 }
 
-/// An event about something that is no host of ours: a switch, a subnet, the CMA itself.
+/// An event about something that is no host of ours: a switch, a subnet, an address, the CMA itself.
 pub fn about_system(context: &mut Context<'_>, kind: EventType, object: Value, extrainfo: Value) -> Event {
     let map = |value| match value {
         Value::Object(map) => map,

@@ -1,26 +1,34 @@
 //! What a message from a nanoprobe changes: pure over a store transaction, with the time handed in.
 //!
 //! In the order in which a host meets it: [`register`] admits a host and pins its key, [`document`] opens a report,
-//! [`report`] stores it and brings graph, [`evaluation`] and events up to date, [`places`] finds the subnet it stands in,
+//! [`report`] stores it and brings graph, [`evaluation`] and events up to date, [`places`] finds the switch or subnet that it
+//! stands at, [`surroundings`] tells what changed around it (`links`, `neighbours`, `duplicates`, `flapping`),
 //! `starts` notices that two hosts have the same key,
 //! [`verdict`] gives it up when nobody hears it any more. Nothing in here is durable or
 //! visible before the writer thread commits; what has to happen afterwards is collected in [`Produced`].
 
+mod allowance;
 mod checksums;
 pub mod document;
+mod duplicates;
 pub mod evaluation;
 pub mod events;
+mod flapping;
+mod links;
 mod monitors;
+mod neighbours;
 pub mod places;
 pub mod register;
 pub mod report;
 mod starts;
+pub mod surroundings;
 pub mod verdict;
 
 use crate::knowledge::Knowledge;
+use crate::listeners::Interfaces;
 use liveness::rings::Place;
 use model::liveness::Session;
-use model::message::Incarnation;
+use model::message::{Incarnation, Listen};
 use model::{Designation, Event, PublicKey, Timestamp};
 use std::net::SocketAddr;
 use store::{Result, StoreError, Transaction};
@@ -44,15 +52,19 @@ pub struct Produced {
     /// Events with their sequences.
     pub events: Vec<(i64, Event)>,
     pub log: Vec<LogLine>,
-    /// For those who watch over who is alive.
+    /// For those who watch over who is alive, and over who listens.
     pub changes: Vec<Change>,
+    /// When [`surroundings::look`] has something to do, at the earliest.
+    pub look_at: Option<Timestamp>,
+    /// The graph may have addresses that it had not.
+    pub has_addresses: bool,
     /// Keys that now belong to a host, to be written as files.
     pub pinned: Vec<(Designation, PublicKey)>,
     /// Keys that no longer do.
     pub unpinned: Vec<(Designation, PublicKey)>,
 }
 
-/// What a commit changed for the heartbeats, told after it and in the order of commits.
+/// What a commit changed for the heartbeats and for who listens, told after it and in the order of commits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A host registered, with the session of its nanoprobe and the generation of partners it works with.
@@ -62,12 +74,21 @@ pub enum Change {
         session: Option<Session>,
         watch: Option<u64>,
         address: SocketAddr,
+        /// What it listens for.
+        listen: Option<Listen>,
     },
-    /// Its subnet became known, or another.
+    /// Its switch or subnet became known, or another.
     Place {
         host: Designation,
         place: Place,
     },
+    /// Which subnets it has.
+    Interfaces {
+        host: Designation,
+        interfaces: Interfaces,
+    },
+    /// It was given up.
+    Died(Designation),
     /// It said goodbye.
     Left(Designation),
     Removed(Designation),
@@ -101,6 +122,11 @@ impl Context<'_> {
 
     pub(crate) fn warn(&mut self, text: String) {
         self.produced.log.push(LogLine { warning: true, text, detail: String::new() });
+    }
+
+    /// Has [`surroundings::look`] called then, or earlier.
+    pub(crate) fn look_at(&mut self, due: Timestamp) {
+        self.produced.look_at = self.produced.look_at.into_iter().chain([due]).min();
     }
 
     /// Appends an event with its outbox rows.

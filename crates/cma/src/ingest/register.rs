@@ -4,8 +4,8 @@
 //! how two hosts with one name, a re-installed host and an impostor become visible.
 
 use super::events::about_host;
-use super::{Change, Context, Sender, places, starts, verdict};
-use model::message::{Configure, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
+use super::{Change, Context, Sender, duplicates, links, places, starts, verdict};
+use model::message::{Configure, Listen, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
 use model::text::{printable, shortened};
 use model::{Designation, DocumentHash, EventType, PublicKey, Timestamp};
 use serde_json::json;
@@ -19,6 +19,10 @@ pub const KEY_MISMATCH: &str = "key mismatch";
 
 /// A third, fourth ... key under one designation is news only so long after the one before.
 const ANOTHER_MISMATCH_AFTER: Duration = Duration::from_secs(60);
+
+/// Interfaces of a host that listening is spoken of, and characters of their names.
+const MAX_INTERFACES: usize = 256;
+const MAX_INTERFACE_NAME: usize = 64;
 
 /// Answer to a registration.
 #[derive(Debug, Clone, PartialEq)]
@@ -175,7 +179,11 @@ fn admit(
         session: message.session,
         watch: message.watch,
         address,
+        listen: message.listen.as_ref().map(bounded),
     });
+    if !was_up {
+        duplicates::look_again(tx, context)?;
+    }
     if is_new || places::ip_of(&old_address) != Some(address.ip()) {
         places::find(tx, context, designation, address.ip())?;
     }
@@ -194,6 +202,16 @@ fn admit(
         context.inform(format!("{designation} is up, registered from {}", applicant.remote));
     }
     Ok(host)
+}
+
+/// What a nanoprobe says that it listens for; a real one has few interfaces.
+fn bounded(listen: &Listen) -> Listen {
+    let names = listen.interfaces.iter().take(MAX_INTERFACES);
+    let mut interfaces: Vec<String> =
+        names.map(|name| shortened(&printable(name), MAX_INTERFACE_NAME).into_owned()).collect();
+    interfaces.sort();
+    interfaces.dedup();
+    Listen { interfaces }
 }
 
 /// Where the nanoprobe listens: the port it says, unless it has none.
@@ -259,6 +277,7 @@ pub fn goodbye(
     tx.put_host(&host)?;
     verdict::forget(tx, &host.designation)?;
     context.produced.changes.push(Change::Left(host.designation.clone()));
+    duplicates::look_again(tx, context)?;
     let event = about_host(context, EventType::Down, &host, json!({}));
     context.emit(tx, event)?;
     context.inform(format!("{} is down: {}", host.designation, host.reason));
@@ -304,8 +323,15 @@ pub fn remove(
     designation: &Designation,
 ) -> Result<bool> {
     let Some(host) = tx.host(designation)? else { return Ok(false) };
+    let only_seen_here = links::seen_only_by(tx, context, designation)?;
+    let instances: Vec<String> = tx.documents(designation)?.into_iter().map(|row| row.instance).collect();
     tx.remove_host(designation, context.now)?;
     super::report::forget_rejections(tx, designation)?;
+    links::forget(tx, designation)?;
+    for instance in instances {
+        super::neighbours::ended(tx, designation, &instance)?;
+    }
+    duplicates::look_again(tx, context)?;
     verdict::forget(tx, designation)?;
     starts::forget(tx, designation)?;
     context.produced.changes.push(Change::Removed(designation.clone()));
@@ -314,5 +340,6 @@ pub fn remove(
         about_host(context, EventType::Delete, &host, json!({"reason": "removed by an administrator"}));
     context.emit(tx, event)?;
     context.inform(format!("{designation} was removed"));
+    links::gone_with(tx, context, &host, only_seen_here)?;
     Ok(true)
 }

@@ -2,9 +2,11 @@
 
 use super::document::{Content, Incoming};
 use super::events::about_host;
-use super::{Context, Sender, checksums, concerns_all, evaluation, places};
+use super::surroundings::{self, Before};
+use super::{Context, Sender, checksums, concerns_all, duplicates, evaluation, places};
 use crate::knowledge::Knowledge;
 use model::envelope::Envelope;
+use model::graph::NodeKind;
 use model::{Designation, EventType, GraphFacts};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -132,16 +134,25 @@ fn store_document(
         since,
         until: None,
     };
+    let facts = understood(context, designation, &row, envelope);
+    let before = match &facts {
+        Some(facts) => Before::look(tx, context, host, old.as_ref(), envelope, facts)?,
+        None => None,
+    };
     tx.put_document(designation, &row, text)?;
-    put_graph(tx, context, host, &row, envelope)?;
+    if let Some(facts) = &facts {
+        let is_known = replace_graph(tx, context, host, &row, envelope, facts)?;
+        if let Some(before) = before.filter(|_| is_known) {
+            before.tell(tx, context, host, incoming, facts)?;
+        }
+    }
     checksums::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
     super::monitors::changed(tx, context, host, incoming, old.as_ref(), envelope)?;
     evaluation::document(tx, context, host, &row, envelope)?;
     Ok(None)
 }
 
-/// Brings the graph up to date with a document. Facts that do not fit it (a defect of the discovery) cost the graph only,
-/// not the document and its rules.
+/// Brings the graph up to date with a document that was stored before, without events: what it means is said otherwise now.
 pub(super) fn put_graph(
     tx: &mut dyn Transaction,
     context: &mut Context<'_>,
@@ -149,23 +160,65 @@ pub(super) fn put_graph(
     row: &DocumentRow,
     envelope: &Envelope,
 ) -> Result<()> {
-    let designation = &host.designation;
-    let reason = match meaning(context.knowledge, designation, envelope) {
-        Ok(facts) => {
-            let put = tx.savepoint(&mut |tx| tx.replace_graph(designation, &row.instance, &facts, row.since));
-            match put {
-                Ok(()) => {
-                    places::follow(context, host, envelope, &facts);
-                    return Ok(());
-                }
-                Err(error) if concerns_all(&error) => return Err(error),
-                Err(error) => error.to_string(),
-            }
-        }
-        Err(reason) => reason,
-    };
-    context.warn(format!("{designation}: {} does not reach the graph: {reason}", row.instance));
+    if let Some(facts) = understood(context, &host.designation, row, envelope) {
+        replace_graph(tx, context, host, row, envelope, &facts)?;
+        duplicates::look_again(tx, context)?;
+    }
     Ok(())
+}
+
+/// Facts that do not fit the graph (a defect of the discovery) cost the graph only, not the document and its rules.
+/// Returns whether it has them.
+fn replace_graph(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    row: &DocumentRow,
+    envelope: &Envelope,
+    facts: &GraphFacts,
+) -> Result<bool> {
+    let designation = &host.designation;
+    let put = tx.savepoint(&mut |tx| tx.replace_graph(designation, &row.instance, facts, row.since));
+    match put {
+        Ok(()) => {
+            context.produced.has_addresses |=
+                facts.edges.iter().any(|edge| edge.target.kind == NodeKind::IpaddrNode);
+            places::follow(tx, context, host, row, Some((envelope, facts)))?;
+            Ok(true)
+        }
+        Err(error) if concerns_all(&error) => Err(error),
+        Err(error) => {
+            context.warn(format!("{designation}: {} does not reach the graph: {error}", row.instance));
+            Ok(false)
+        }
+    }
+}
+
+fn understood(
+    context: &mut Context<'_>,
+    designation: &Designation,
+    row: &DocumentRow,
+    envelope: &Envelope,
+) -> Option<GraphFacts> {
+    meaning(context.knowledge, designation, envelope)
+        .map_err(|reason| {
+            context.warn(format!("{designation}: {} does not reach the graph: {reason}", row.instance))
+        })
+        .ok()
+}
+
+/// A stored document and what it means for the graph; `None` where it cannot be read any more.
+pub(super) fn stored_meaning(
+    tx: &mut dyn Transaction,
+    knowledge: &Knowledge,
+    designation: &Designation,
+    row: &DocumentRow,
+) -> Result<Option<(Envelope, GraphFacts)>> {
+    let envelope = tx.body(&row.hash)?.and_then(|text| serde_json::from_str::<Envelope>(&text).ok());
+    Ok(envelope.and_then(|envelope| {
+        let facts = meaning(knowledge, designation, &envelope).ok()?;
+        Some((envelope, facts))
+    }))
 }
 
 /// What a document means for the graph, in the network of its host. A discovery that panics loses its own facts only.
@@ -184,6 +237,16 @@ pub(super) fn meaning(
     Ok(facts.in_network(knowledge.config.network_of(designation.as_str())))
 }
 
+/// What a host says of its interfaces and addresses.
+pub fn network_of(
+    tx: &mut dyn Transaction,
+    knowledge: &Knowledge,
+    designation: &Designation,
+) -> Result<Option<GraphFacts>> {
+    let Some(row) = tx.document(designation, places::NETCONFIG)? else { return Ok(None) };
+    Ok(stored_meaning(tx, knowledge, designation, &row)?.map(|(_, facts)| facts))
+}
+
 fn remove_instance(
     tx: &mut dyn Transaction,
     context: &mut Context<'_>,
@@ -194,8 +257,11 @@ fn remove_instance(
     let until = context.now.max(old.since.plus(Duration::from_micros(1)));
     evaluation::instance_is_gone(tx, context, host, &old, incoming)?;
     super::monitors::is_gone(tx, context, host, &old)?;
+    let said = stored_meaning(tx, context.knowledge, &host.designation, &old)?;
     tx.replace_graph(&host.designation, &incoming.instance, &GraphFacts::default(), until)?;
     tx.remove_document(&host.designation, &incoming.instance, until)?;
+    let said = said.map(|(_, facts)| facts).unwrap_or_default();
+    surroundings::gone(tx, context, host, incoming, &old, &said)?;
     context.inform(format!("{}: {} is gone", host.designation, incoming.instance));
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! another. Everything is safe to be done twice: a host that is dead already dies no second time.
 
 use super::events::{about_host, about_system};
-use super::{Change, Context};
+use super::{Change, Context, duplicates};
 use liveness::center::{Cause, Verdict};
 use liveness::rings::Place;
 use model::{Designation, EventType, Timestamp};
@@ -82,6 +82,10 @@ pub fn verdict(
         host.status_since = context.now;
         tx.put_host(host)?;
         forget(tx, &host.designation)?;
+        context.produced.changes.push(Change::Died(host.designation.clone()));
+    }
+    if !dead.is_empty() {
+        duplicates::look_again(tx, context)?;
     }
     match (&verdict.cause, dead.as_slice()) {
         (_, []) => {}

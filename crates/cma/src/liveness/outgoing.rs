@@ -5,7 +5,7 @@
 
 use model::Designation;
 use model::liveness::{Ask, Watch};
-use model::message::FromCma;
+use model::message::{FromCma, Listen};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
@@ -28,12 +28,15 @@ pub struct Outgoing {
     due: BTreeSet<(Duration, Designation)>,
     under_way: HashSet<Designation>,
     next_call: Duration,
+    /// Could not be told where to listen.
+    unreached: Vec<Designation>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     watch: Option<Watch>,
     ask: Option<(Ask, Duration)>,
+    listen: Option<Listen>,
     due: Duration,
     calls: usize,
 }
@@ -42,6 +45,23 @@ impl Outgoing {
     /// A list of partners for a host that is not connected.
     pub fn tell(&mut self, now: Duration, host: &Designation, watch: Watch) {
         self.wait(now + GRACE, host).watch = Some(watch);
+    }
+
+    /// Where a host that is not connected is to listen.
+    pub fn tell_listen(&mut self, now: Duration, host: &Designation, listen: Listen) {
+        self.wait(now + GRACE, host).listen = Some(listen);
+    }
+
+    /// The host was told something newer.
+    pub fn forget_listen(&mut self, host: &Designation) {
+        if let Some(waiting) = self.waiting.get_mut(host) {
+            waiting.listen = None;
+        }
+    }
+
+    /// Hosts that were called in vain to be told where to listen, since this was last asked.
+    pub fn take_unreached(&mut self) -> Vec<Designation> {
+        std::mem::take(&mut self.unreached)
     }
 
     /// A question for a host that is not connected.
@@ -58,7 +78,8 @@ impl Outgoing {
     pub fn entered(&mut self, now: Duration, host: &Designation) -> Vec<FromCma> {
         let Some(waiting) = self.remove(host) else { return Vec::new() };
         let ask = waiting.ask.filter(|(_, until)| now <= *until).map(|(ask, _)| FromCma::Ask(ask));
-        waiting.watch.map(FromCma::Watch).into_iter().chain(ask).collect()
+        let listen = waiting.listen.map(FromCma::Listen);
+        waiting.watch.map(FromCma::Watch).into_iter().chain(ask).chain(listen).collect()
     }
 
     /// A host left, or was removed.
@@ -79,7 +100,9 @@ impl Outgoing {
                     self.due.insert((waiting.due, host.clone()));
                 }
                 None => {
-                    self.waiting.remove(&host);
+                    if self.waiting.remove(&host).is_some_and(|waiting| waiting.listen.is_some()) {
+                        self.unreached.push(host);
+                    }
                     continue;
                 }
             }
@@ -176,6 +199,29 @@ mod tests {
         }
         assert_eq!(calls, [300, 5_300, 25_300]);
         assert_eq!(outgoing.waiting.len(), 0);
+        assert_eq!(outgoing.take_unreached(), [], "a list of partners concerns the host alone");
+    }
+
+    #[test]
+    fn where_to_listen_waits_with_the_rest_and_somebody_else_is_told_when_it_does_not_arrive() {
+        let mut outgoing = Outgoing::default();
+        let listen = |name: &str| Listen { interfaces: vec![name.to_owned()] };
+        outgoing.tell(at(0), &name("a"), watch(1));
+        outgoing.tell_listen(at(10), &name("a"), listen("eth0"));
+        outgoing.tell_listen(at(20), &name("a"), listen("eth1"));
+        let told = outgoing.entered(at(100), &name("a"));
+        assert_eq!(told, [FromCma::Watch(watch(1)), FromCma::Listen(listen("eth1"))]);
+        outgoing.tell_listen(at(200), &name("a"), listen("eth0"));
+        outgoing.forget_listen(&name("a"));
+        assert_eq!(outgoing.entered(at(300), &name("a")), []);
+        outgoing.tell_listen(at(400), &name("b"), listen("eth0"));
+        while let Some(due) = outgoing.poll_timeout() {
+            if let Some(host) = outgoing.poll_call(due) {
+                outgoing.called(&host);
+            }
+        }
+        assert_eq!(outgoing.take_unreached(), [name("b")]);
+        assert_eq!(outgoing.take_unreached(), []);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the rings were before this start, and what has to be put right because the CMA stopped in the middle of something.
 
-use super::Contact;
+use super::{Contact, listening};
 use crate::ingest::{places, verdict};
+use crate::knowledge::Knowledge;
+use crate::listeners::Listeners;
 use liveness::center::Member;
 use model::Designation;
 use model::liveness::Session;
@@ -20,6 +22,7 @@ pub struct Restored {
     /// Hosts came back from these and nobody was told.
     pub(super) outages: Vec<String>,
     pub(super) cut_off: bool,
+    pub(super) listeners: Listeners,
 }
 
 impl Restored {
@@ -27,7 +30,12 @@ impl Restored {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn read(tx: &mut dyn Transaction, hosts: &[HostRow], members: Vec<MemberRow>) -> Result<Self> {
+    pub fn read(
+        tx: &mut dyn Transaction,
+        hosts: &[HostRow],
+        members: Vec<MemberRow>,
+        knowledge: &Knowledge,
+    ) -> Result<Self> {
         let by_name: HashMap<&Designation, &HostRow> =
             hosts.iter().map(|host| (&host.designation, host)).collect();
         let is_up =
@@ -50,6 +58,7 @@ impl Restored {
             contacts: contacts.collect(),
             left,
             given_up,
+            listeners: Listeners::restore(listening::known(tx, hosts, knowledge)?),
             outages: verdict::outages_to_tell(tx)?,
             cut_off: verdict::is_cut_off(tx)?,
             members: members.into_iter().map(member).collect(),
@@ -73,6 +82,7 @@ fn member(row: MemberRow) -> Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::config::CmaConfig;
     use model::{PublicKey, Timestamp};
     use store::Store;
 
@@ -120,7 +130,8 @@ mod tests {
         ];
         let mut store = store::sqlite::SqliteStore::open(std::path::Path::new(":memory:")).unwrap();
         let mut tx = store.begin().unwrap();
-        let restored = Restored::read(tx.as_mut(), &hosts, members).unwrap();
+        let knowledge = Knowledge::for_tests(CmaConfig::default());
+        let restored = Restored::read(tx.as_mut(), &hosts, members, &knowledge).unwrap();
         let names = |list: &[Designation]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names(&restored.left), ["said-goodbye", "removed"]);
         assert_eq!(names(&restored.given_up), ["given-up"]);

@@ -9,5 +9,6 @@ mod monitors;
 mod process;
 mod rule_choice;
 mod site;
+mod surroundings;
 mod verdicts;
 mod writer;

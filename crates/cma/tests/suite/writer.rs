@@ -65,6 +65,7 @@ fn rig(path: &Path) -> Rig {
     let (outbox_sender, outbox) = mpsc::unbounded_channel();
     let (event_sender, newest) = watch::channel(0);
     let (changes, _) = mpsc::unbounded_channel();
+    let (look_at, _) = mpsc::unbounded_channel();
     let health = Arc::new(Health::default());
     let committer = Committer {
         store: Box::new(store),
@@ -74,6 +75,8 @@ fn rig(path: &Path) -> Rig {
             outbox: outbox_sender,
             newest_event: event_sender,
             changes,
+            look_at,
+            addresses: Arc::default(),
             key_files: Box::new(|_| {}),
         },
         pinned: HashMap::new(),

@@ -2,16 +2,18 @@
 
 use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
-use super::{failure, graph};
+use super::{failure, graph, names};
 use crate::{
-    DocumentRow, HostRow, MemberRow, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError, Transaction,
+    DocumentRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError, Transaction,
 };
 use model::envelope::MAX_DOCUMENT_BYTES;
+use model::graph::{EdgeKind, NodeKind};
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 /// Level 3 is where zstd stops being free; documents are small and mostly text.
 const COMPRESSION: i32 = 3;
@@ -203,7 +205,7 @@ impl Transaction for SqliteTransaction<'_> {
         let Some(id) = self.known_host(designation)? else {
             return Ok(());
         };
-        graph::forget_host(self, id, designation)?;
+        graph::forget_host(self, id, designation, now)?;
         self.end("document_period", "host = ?2", &[&now.0, &id])?;
         self.end("rule_period", "host = ?2", &[&now.0, &id])?;
         self.run("DELETE FROM host WHERE id = ?1", [id])?;
@@ -321,6 +323,10 @@ impl Transaction for SqliteTransaction<'_> {
         packed.map(|bytes| unpack(&bytes).map_err(StoreError::Corrupt)).transpose()
     }
 
+    fn edges_at(&mut self, kind: NodeKind, key: &str, edge: EdgeKind) -> Result<Vec<NodeEdge>> {
+        graph::edges_at(self, kind, key, edge)
+    }
+
     fn replace_graph(
         &mut self,
         host: &Designation,
@@ -395,6 +401,14 @@ impl Transaction for SqliteTransaction<'_> {
             }
         }
         Ok(())
+    }
+
+    fn put_reverse_name(&mut self, address: IpAddr, name: Option<&str>, now: Timestamp) -> Result<()> {
+        names::put(self, address, name, now)
+    }
+
+    fn forget_reverse_names(&mut self, older_than: Timestamp) -> Result<()> {
+        names::forget(self, older_than)
     }
 
     fn append_event(&mut self, event: &Event, channels: &[&str]) -> Result<i64> {
