@@ -4,6 +4,7 @@
 mod disk;
 mod first_runs;
 mod monitor;
+mod neighbours;
 pub mod network;
 pub mod partners;
 mod report;
@@ -13,7 +14,9 @@ pub mod tasks;
 use crate::collector::{Collector, Finished, Found, Work};
 use crate::discover;
 use crate::executables;
+use crate::memory::Memory;
 use crate::monitoring::{Monitoring, document};
+use crate::neighbours::{Neighbours, is_ours};
 use crate::queue::Queue;
 use crate::scheduler::{Limits, Scheduler, Slow};
 use crate::settings::Settings;
@@ -24,7 +27,6 @@ use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
 use first_runs::FirstRuns;
 use model::config::AgentConfig;
-use model::liveness::Session;
 use model::message::Incarnation;
 use model::paths::SitePaths;
 use model::{PublicKey, Timestamp};
@@ -105,6 +107,8 @@ pub struct Agent {
     files: Option<FileChanges>,
     netlink: Option<NetworkChanges>,
     monitoring: Monitoring,
+    memory: Memory,
+    neighbours: Neighbours,
     queue: Queue,
     /// Under which the delivery core works.
     known_incarnation: Incarnation,
@@ -132,7 +136,7 @@ impl Agent {
         let (result_sender, results) = unbounded_channel();
         let (event_sender, events) = unbounded_channel();
         let (trial_sender, trials) = unbounded_channel();
-        let partners = Partners::new(Duration::ZERO, session(seed), endpoint.clone(), trial_sender);
+        let partners = Partners::new(Duration::ZERO, partners::session(seed), endpoint.clone(), trial_sender);
         let sender = sender(&settings, &queue, Duration::ZERO, seed);
         let config = AgentConfig::default();
         let mut agent = Self {
@@ -140,6 +144,8 @@ impl Agent {
             first_runs: FirstRuns::open(site.nanoprobe_state().join("first_runs")),
             collector: Collector::new(host_root.clone(), result_sender).with_state(site.discovery_state()),
             monitoring: Monitoring::new(&site, &host_root, &settings.designation, Duration::ZERO),
+            memory: Memory::default(),
+            neighbours: Neighbours::new(settings.designation.as_str()),
             links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,
@@ -195,6 +201,7 @@ impl Agent {
                     signal = self.signals.next() => if self.signalled(signal) { break 'working },
                     Some(finished) = self.results.recv() => self.finished(finished),
                     Some(report) = self.monitoring.next() => self.monitored(report),
+                    Some(effect) = self.neighbours.next() => self.neighbours_changed(effect),
                     Some(event) = self.events.recv() => self.network_event(event),
                     Some(datagram) = self.inbox.datagrams.recv() => heartbeats_only = self.datagram(&datagram),
                     Some(connection) = self.inbox.connections.recv() => self.called(&connection),
@@ -255,6 +262,7 @@ impl Agent {
             self.look_after(now);
         }
         self.deliver(now);
+        self.memory.advance(now);
     }
 
     fn next_wakeup(&self) -> Option<Duration> {
@@ -262,10 +270,17 @@ impl Agent {
         let runs =
             if self.stopping { None } else { self.scheduler.next_wakeup(now, |name| self.can_run(name)) };
         let checks = if self.stopping { None } else { self.monitoring.next_wakeup() };
-        [runs, checks, self.sender.poll_timeout(), self.retry_disk_at, Some(self.rescan_at)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            runs,
+            checks,
+            self.memory.poll_timeout(),
+            self.sender.poll_timeout(),
+            self.retry_disk_at,
+            Some(self.rescan_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn can_run(&self, instance: &str) -> bool {
@@ -321,6 +336,7 @@ impl Agent {
             return;
         }
         self.had_its_turn(&finished.instance);
+        self.memory.worked(now);
         let Some(task) = self.tasks.get(&finished.instance) else { return };
         tracing::debug!(
             instance = finished.instance,
@@ -472,15 +488,14 @@ impl Agent {
             let again = files.set(EXECUTABLES, interest);
             self.look_again(&again, now);
         }
-        let seen = Timestamp::now();
         for instance in self.queue.instances() {
-            if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) {
+            if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) && !is_ours(&instance) {
                 tracing::info!(instance, "a discovery is gone from this host");
-                let offered = self.written(|queue| queue.gone(&instance, seen));
-                self.queued(&instance, offered);
+                self.gone(&instance);
             }
         }
         self.configure_monitoring(now);
+        self.configure_neighbours();
     }
 
     /// Has files and the network watched, if that is wanted and the system can.
@@ -560,17 +575,6 @@ fn random_seed() -> u64 {
     // Without a random source hosts are still spread by their clocks and process numbers.
     getrandom::u64()
         .unwrap_or_else(|_| Timestamp::now().0.cast_unsigned() ^ u64::from(std::process::id()) << 32)
-}
-
-/// Of this life of the process.
-fn session(seed: u64) -> Session {
-    let mut session = [0; 16];
-    if getrandom::fill(&mut session).is_err() {
-        // It has to differ from that of earlier lives; nothing rests on its being secret.
-        session[..8].copy_from_slice(&seed.to_be_bytes());
-        session[8..].copy_from_slice(&Timestamp::now().0.to_be_bytes());
-    }
-    Session(session)
 }
 
 async fn next_file_change(files: &mut Option<FileChanges>) -> io::Result<crate::triggers::files::Noticed> {

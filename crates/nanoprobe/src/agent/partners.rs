@@ -2,6 +2,7 @@
 //! them where they belong, tries what the core wants tried, and keeps what it has to tell until the CMA can hear it.
 
 use liveness::observer::{Beat, Observer, Output, Tried};
+use model::Timestamp;
 use model::liveness::{Ask, Heard, HostNumber, Observation, Session, Watch};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -277,6 +278,17 @@ impl Partners {
             let _ = results.send(Trial { about: to, tried });
         });
     }
+}
+
+/// The session of this life of the process.
+pub(super) fn session(seed: u64) -> Session {
+    let mut session = [0; 16];
+    if getrandom::fill(&mut session).is_err() {
+        // It has to differ from that of earlier lives; nothing rests on its being secret.
+        session[..8].copy_from_slice(&seed.to_be_bytes());
+        session[8..].copy_from_slice(&Timestamp::now().0.to_be_bytes());
+    }
+    Session(session)
 }
 
 /// An address that packets to one host can be sent to.

@@ -5,6 +5,7 @@ use super::partners::Trial;
 use super::{Agent, DISK_RETRY, STOP_UNKNOWN, disk, sender};
 use crate::collector::{self, Document};
 use crate::monitoring::document;
+use crate::neighbours::is_ours;
 use crate::queue::{Change, Offered, Queue};
 use model::message::{Ack, Configure, FromCma, Goodbye, PROTOCOL_VERSION, Refused, Register, ToCma, Welcome};
 use model::{DocumentHash, Timestamp};
@@ -58,6 +59,12 @@ impl Agent {
         }
         let change = Change { instance: instance.into(), hash, body, seen };
         let offered = self.written(|queue| queue.offer(change));
+        self.queued(instance, offered);
+    }
+
+    /// There is no such document any more.
+    pub(super) fn gone(&mut self, instance: &str) {
+        let offered = self.written(|queue| queue.gone(instance, Timestamp::now()));
         self.queued(instance, offered);
     }
 
@@ -229,7 +236,7 @@ impl Agent {
                 FromCma::Configure(configure) => self.configure(now, configure),
                 FromCma::Watch(watch) => self.partners.handle_watch(now, watch),
                 FromCma::Ask(ask) => self.partners.handle_ask(now, ask),
-                FromCma::Listen(_) => {}
+                FromCma::Listen(listen) => self.neighbours.listen(listen),
             },
         }
     }
@@ -285,6 +292,8 @@ impl Agent {
     fn find_again(&mut self, instance: &str, now: Duration) {
         if document::is_ours(instance) {
             self.monitoring.wanted(instance, now);
+        } else if is_ours(instance) {
+            self.neighbours.wanted(instance);
         } else {
             self.scheduler.trigger(instance, now);
         }
@@ -356,7 +365,7 @@ impl Agent {
             documents: self.queue.documents(),
             session: Some(session),
             watch,
-            listen: None,
+            listen: self.neighbours.standing(),
         }
     }
 
