@@ -45,6 +45,20 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
+    /// Every kind, in the order in which they are declared.
+    pub const ALL: [NodeKind; 10] = [
+        Self::Drone,
+        Self::SystemNode,
+        Self::ChildSystem,
+        Self::NicNode,
+        Self::LinkAddress,
+        Self::IpaddrNode,
+        Self::Package,
+        Self::ProcessNode,
+        Self::IpTcpPortNode,
+        Self::MonitorAction,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Drone => "Drone",
@@ -99,6 +113,21 @@ pub enum EdgeKind {
 }
 
 impl EdgeKind {
+    /// Every kind, in the order in which they are declared.
+    pub const ALL: [EdgeKind; 11] = [
+        Self::NicOwner,
+        Self::IpOwner,
+        Self::LinkAddr,
+        Self::WiredTo,
+        Self::ParentSys,
+        Self::Installed,
+        Self::Hosting,
+        Self::TcpService,
+        Self::TcpClient,
+        Self::BaseIp,
+        Self::Monitoring,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NicOwner => "nicowner",
@@ -155,6 +184,20 @@ mod tests {
 
     fn node(kind: NodeKind, key: &str) -> NodeFact {
         NodeFact { kind, key: key.into(), properties: Map::new() }
+    }
+
+    #[test]
+    fn no_kind_is_left_out() {
+        // Kinds count from 0 in the order of their declaration: a new one at the end is missed by the first line, one
+        // between others by the second.
+        assert_eq!(NodeKind::ALL.last().map(|kind| *kind as usize + 1), Some(NodeKind::ALL.len()));
+        assert!(NodeKind::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
+        assert_eq!(NodeKind::MonitorAction as usize + 1, NodeKind::ALL.len(), "name the last kind here");
+        assert!(EdgeKind::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
+        assert_eq!(EdgeKind::Monitoring as usize + 1, EdgeKind::ALL.len(), "name the last kind here");
+        let names: std::collections::BTreeSet<&str> =
+            NodeKind::ALL.map(NodeKind::as_str).into_iter().chain(EdgeKind::ALL.map(EdgeKind::as_str)).collect();
+        assert_eq!(names.len(), NodeKind::ALL.len() + EdgeKind::ALL.len());
     }
 
     #[test]

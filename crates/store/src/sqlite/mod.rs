@@ -2,11 +2,13 @@
 //! survives a kill and a power cut.
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
-//! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `reader`, `sql` (queries
-//! typed by people, bounded), `functions` (what SQL can call).
+//! people query), `transaction` (documents, results, events), `graph` (nodes and edges, and who says what of a node),
+//! `names` (reverse DNS), `reader`, `sql` (queries typed by people, bounded), `functions` and `address` (what SQL can call).
 
+mod address;
 pub(crate) mod functions;
 mod graph;
+mod names;
 mod open;
 mod reader;
 mod rows;
@@ -20,6 +22,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+pub use address::{Vendors, set_vendors};
 pub use schema::SCHEMA_VERSION;
 pub use views::{View, documentation, documentation_text};
 
