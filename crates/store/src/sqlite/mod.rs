@@ -3,7 +3,8 @@
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
 //! people query), `transaction` (documents, results, events), `graph` (nodes and edges, and who says what of a node),
-//! `names` (reverse DNS), `reader`, `sql` (queries typed by people, bounded), `functions` and `address` (what SQL can call).
+//! `names` (reverse DNS), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
+//! and `address` (what SQL can call).
 
 mod address;
 pub(crate) mod functions;
@@ -16,6 +17,7 @@ mod schema;
 mod sql;
 mod transaction;
 mod views;
+mod walk;
 
 use crate::{Reader, Result, Store, StoreError, Transaction};
 use rusqlite::{Connection, ErrorCode, ffi};
