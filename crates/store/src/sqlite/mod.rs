@@ -2,11 +2,12 @@
 //! survives a kill and a power cut.
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
-//! people query), `transaction` (documents, results, events), `graph` (nodes and edges, and who says what of a node),
+//! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `claims` (who says what of a node),
 //! `names` (reverse DNS), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
 //! and `address` (what SQL can call).
 
 mod address;
+mod claims;
 pub(crate) mod functions;
 mod graph;
 mod names;

@@ -106,7 +106,8 @@ const V3_CLAIMS: &str = "
 -- the only claimant, whose claim the properties are (changed: since when); -1 = several, each with a row in claim.
 ALTER TABLE node ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE claimant(
-  id INTEGER PRIMARY KEY, host INTEGER NOT NULL REFERENCES host_name, instance TEXT NOT NULL, UNIQUE(host, instance)
+  id INTEGER PRIMARY KEY AUTOINCREMENT, host INTEGER NOT NULL REFERENCES host_name, instance TEXT NOT NULL,
+  UNIQUE(host, instance)
 ) STRICT;
 CREATE TABLE claim(
   node INTEGER NOT NULL REFERENCES node, claimant INTEGER NOT NULL, since INTEGER NOT NULL, properties TEXT NOT NULL,

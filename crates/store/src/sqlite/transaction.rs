@@ -204,7 +204,7 @@ impl Transaction for SqliteTransaction<'_> {
         let Some(id) = self.known_host(designation)? else {
             return Ok(());
         };
-        graph::forget_host(self, id, designation)?;
+        graph::forget_host(self, id, designation, now)?;
         self.end("document_period", "host = ?2", &[&now.0, &id])?;
         self.end("rule_period", "host = ?2", &[&now.0, &id])?;
         self.run("DELETE FROM host WHERE id = ?1", [id])?;
