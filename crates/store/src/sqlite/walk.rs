@@ -41,11 +41,25 @@ pub fn find(connection: &Connection, kind: Option<&str>, key: &str) -> Result<Ve
 /// See [`crate::Reader::graph_of_kind`].
 pub fn of_kind(connection: &Connection, kind: &str, limit: usize) -> Result<Vec<GraphNode>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    read_nodes(
-        connection,
-        "SELECT id, kind, key, properties FROM node WHERE kind = ?1 ORDER BY key LIMIT ?2",
-        (kind, limit),
-    )
+    // Partial indexes are used where the kind is part of the statement; hosts are found by their names.
+    match kind {
+        "Drone" => read_nodes(
+            connection,
+            "SELECT n.id, n.kind, n.key, n.properties FROM host_name h
+             CROSS JOIN node n ON n.key = h.designation AND n.kind = 'Drone' ORDER BY h.designation LIMIT ?1",
+            [limit],
+        ),
+        "SystemNode" | "ChildSystem" | "LinkAddress" | "IPaddrNode" => read_nodes(
+            connection,
+            &format!("SELECT id, kind, key, properties FROM node WHERE kind = '{kind}' ORDER BY key LIMIT ?1"),
+            [limit],
+        ),
+        _ => read_nodes(
+            connection,
+            "SELECT id, kind, key, properties FROM node WHERE kind = ?1 ORDER BY key LIMIT ?2",
+            (kind, limit),
+        ),
+    }
 }
 
 /// See [`crate::Reader::graph_edges`].

@@ -13,8 +13,8 @@ mod history;
 mod isolation;
 mod names;
 mod statements;
-mod walk;
 mod views;
+mod walk;
 
 use model::{Designation, DocumentHash, Timestamp};
 use serde_json::{Value, json};
