@@ -3,6 +3,9 @@
 #[path = "../examples/graph/load.rs"]
 mod load;
 
+use cma::questions::impact::{Bounds, impact};
+use cma::questions::names::resolve;
+use cma::questions::{Stored, Walker};
 use model::Timestamp;
 use serde_json::{Value, json};
 use sim::documents::{DocumentSite, Kind, Neighbour};
@@ -44,6 +47,7 @@ fn answers_about_a_site_follow_from_its_making() {
     assert_eq!(up, (0..HOSTS).map(|host| site.name(host)).collect());
     dependencies(&site, &store);
     network(&site, &store);
+    what_stops(&site, &store);
     containers(&site, &mut store);
     a_stranger_more(&site, &mut store, &path);
 }
@@ -84,6 +88,31 @@ fn network(site: &DocumentSite, store: &SqliteStore) {
         format!("{} eth0 sw-r{:04} {}", site.name(host), site.place(host).0, site.port(host))
     });
     assert_eq!(ports, made.collect());
+}
+
+/// Who uses a host is one dependency from it, and who is plugged into a switch goes down with it.
+fn what_stops(site: &DocumentSite, store: &SqliteStore) {
+    let mut reader = store.reader().unwrap();
+    let mut hosts_at = |subject: &str, depth: usize| -> BTreeSet<String> {
+        let mut stored = Stored(reader.as_mut());
+        let mut walker = Walker::new(&mut stored);
+        let subject = resolve(&mut walker, subject, &[]).unwrap();
+        let answer = impact(&mut walker, &subject, Bounds { hops: 5, rows: 10_000 }).unwrap();
+        assert_eq!((answer.more, answer.farther), (0, 0));
+        answer.rows.into_iter().filter(|row| row.depth == depth).map(|row| row.host).collect()
+    };
+    for host in [3, 21, 24, 27] {
+        let users = (0..site.hosts())
+            .filter(|user| site.dependencies(*user).iter().any(|used| used.server == host))
+            .map(|user| site.name(user));
+        let users: BTreeSet<String> = users.collect();
+        assert!(users.len() > 2, "{users:?}");
+        assert_eq!(hosts_at(&site.name(host), 1), users, "{}", site.name(host));
+    }
+    // Who has only that cable stops; the rack is all that is behind it.
+    let rack: BTreeSet<String> = site.in_rack(5).map(|host| site.name(host)).collect();
+    assert_eq!(hosts_at(&site.chassis(5), 0), rack);
+    assert!(hosts_at(&site.name(38), 1).is_empty(), "nobody uses a web server");
 }
 
 /// One node for each container, whichever document speaks of it, until none does.
