@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{MemberRow, OutboxRow, Store, StoreError, Transaction};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -30,6 +30,10 @@ const GROUP_BYTES: usize = 8 * 1024 * 1024;
 pub const QUEUE_REQUESTS: usize = 1024;
 /// First and longest pause while the store cannot be written.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// How often the database is looked after, and after how many requests at the latest: a site that is set up grows fast.
+const OPTIMIZE_INTERVAL: Duration = Duration::from_secs(3600);
+const OPTIMIZE_REQUESTS: usize = 20_000;
 
 /// What is to be written.
 #[derive(Debug)]
@@ -173,6 +177,8 @@ struct Finished {
 impl Committer {
     /// Serves the queue until all senders are gone.
     pub fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut optimized = Instant::now();
+        let mut requests = 0;
         while let Some(first) = queue.blocking_recv() {
             let mut bytes = size(&first);
             let mut group = vec![first];
@@ -181,8 +187,15 @@ impl Committer {
                 bytes += size(&next);
                 group.push(next);
             }
+            requests += group.len();
             if !self.commit_until_done(group, &queue) {
                 return;
+            }
+            if requests >= OPTIMIZE_REQUESTS || optimized.elapsed() >= OPTIMIZE_INTERVAL {
+                if let Err(error) = self.store.optimize() {
+                    tracing::warn!(%error, "the database could not be looked after; queries may be slow");
+                }
+                (requests, optimized) = (0, Instant::now());
             }
         }
     }

@@ -16,7 +16,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(600);
 /// Pause before another try when the store did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// The setting that names the knowledge that all current results come from.
-const SETTING: &str = "knowledge last evaluated";
+pub const SETTING: &str = "knowledge last evaluated";
 
 /// Follows the knowledge and brings all results up to date whenever it differs from what they were made with.
 pub async fn run(

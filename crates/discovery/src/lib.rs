@@ -4,11 +4,13 @@
 //! graph, and its tests. The folder is scanned when the crate is built; there is no list to edit. A collector
 //! reads through [`Host`], so the same code looks at the running system, at an image and at a test's fixture.
 
+mod child_system;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
 mod idle;
 pub mod link;
+mod own_addresses;
 mod parse;
 pub mod reference;
 pub mod rtnetlink;

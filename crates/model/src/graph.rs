@@ -15,7 +15,7 @@ pub const GLOBAL: &str = "@global";
 
 /// Counted up whenever a discovery says something else about the graph for the same document: the CMA then makes the graph
 /// anew from the documents it has.
-pub const MEANING: u32 = 2;
+pub const MEANING: u32 = 3;
 
 /// Kinds of nodes. The names are those that events, queries and drawings use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,8 +26,8 @@ pub enum NodeKind {
     SystemNode,
     /// A container or virtual machine on a host; key = `<designation>/<proxy>`, such as `web1/docker/<id>`.
     ChildSystem,
-    /// A network interface of a host or a port of a switch; key = `<designation>/<interface name>` or
-    /// `<context>/<chassis id>/<port id>`.
+    /// A network interface of a host, a port of a switch, or a container in one of its networks; key =
+    /// `<designation>/<interface name>`, `<context>/<chassis id>/<port id>` or `<child>/<network>`.
     NicNode,
     /// A link-layer address; key = `<context>/<address>`, lower case with dashes. Interfaces of one host may share one,
     /// and neighbours without a nanoprobe are known by nothing else.
@@ -87,7 +87,7 @@ pub struct NodeFact {
 /// Kinds of edges, with the direction of reference/graph.md §4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EdgeKind {
-    /// Drone → NICNode, SystemNode → NICNode
+    /// Drone → NICNode, SystemNode → NICNode, ChildSystem → NICNode
     NicOwner,
     /// NICNode → IPaddrNode by the host itself, LinkAddress → IPaddrNode by a neighbour
     IpOwner,
@@ -101,7 +101,7 @@ pub enum EdgeKind {
     Installed,
     /// Drone → ProcessNode, Drone → MonitorAction, Drone → ChildSystem, ChildSystem → ProcessNode
     Hosting,
-    /// ProcessNode → IPtcpportNode: offers this service
+    /// ProcessNode → IPtcpportNode: offers this service; ChildSystem → IPtcpportNode: a port that its host publishes for it
     TcpService,
     /// ProcessNode → IPtcpportNode: uses this service. The reference has this one the other way round; here a service
     /// lives as long as somebody says that it offers or uses it.

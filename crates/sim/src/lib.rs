@@ -8,12 +8,14 @@
 //! | [`scenario`] | directed histories by name |
 //! | [`power_on`] | a whole site gets its power back |
 //! | [`cores`] | the code under test, or a faulty one in its place |
+//! | [`documents`] | a whole site as documents, for the graph: no liveness in it |
 //! | [`network`], [`peers`], [`machine`], [`queue`], [`random`] | the parts of a world |
 //!
 //! One seed decides everything: the same seed gives the same [`world::World::trace`].
 
 pub mod chaos;
 pub mod cores;
+pub mod documents;
 pub mod ledger;
 pub mod machine;
 pub mod network;

@@ -219,6 +219,10 @@ pub trait Store: Send {
     fn begin(&mut self) -> Result<Box<dyn Transaction + '_>>;
     /// A further connection that sees what is committed and can never write.
     fn reader(&self) -> Result<Box<dyn Reader>>;
+    /// Looks after the database between transactions: what chooses query plans, for instance. Some milliseconds.
+    fn optimize(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes, and the reads that writes depend on. Dropping it without `commit` rolls everything back.

@@ -283,3 +283,30 @@ fn many_reports_from_many_hosts_all_arrive() {
     // The first report (1) passes; of the 39 others each turns the rule: two events for two channels.
     assert_eq!(rows, u64::from(HOSTS) * (2 + (REPORTS - 1) * 4));
 }
+
+#[test]
+fn a_database_that_grows_is_looked_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let rig = rig(&path);
+    let tables_with_statistics = || -> i64 {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let count = |sql: &str| connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        match count("SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'") {
+            0 => 0,
+            _ => count("SELECT count(DISTINCT tbl) FROM sqlite_stat1"),
+        }
+    };
+    runtime().block_on(async {
+        rig.register("a", PublicKey([1; 32])).await;
+        assert_eq!(tables_with_statistics(), 0, "not for every commit");
+        let mut answers = vec![];
+        for _ in 0..20_000 {
+            answers.push(rig.writer.submit(Work::Ping, None).await.unwrap());
+        }
+        for answer in answers {
+            assert_eq!(answer.await.unwrap(), Done::Written);
+        }
+        wait_for("statistics", 60, || (tables_with_statistics() > 0).then_some(()));
+    });
+}

@@ -1,25 +1,29 @@
-//! Docker and its running containers, from the API of the daemon (Docker Engine API, `GET /version`, `/info`, `/containers/json`,
-//! `/containers/<id>/json`) over its socket.
+//! Docker and its running containers, from the API of the daemon (Docker Engine API, `GET /version`, `/info`, `/networks`,
+//! `/containers/json`, `/containers/<id>/json`) over its socket.
 //!
-//! `data` is `{"info": {...}, "containers": {"<id>": {...}}}`. `info` is what the daemon says about itself, with `version`, `build`,
+//! `data` is `{"info": {...}, "networks": {"<name>": {"Driver", "Scope"}}, "containers": {"<id>": {...}}}`. `info` is what the daemon says about itself, with `version`, `build`,
 //! `StorageProperties` and `Registry`; a container is what `docker inspect` shows of it. Left out are values that change by
 //! themselves (process numbers, times, counters, results of health checks) and the values of environment variables, of
 //! which only the names stay; secrets in command lines and labels are `***`.
 //!
+//! The extra `addresses` are those of the host, as in tcpdiscovery: a port published on `0.0.0.0` is reached there.
+//!
 //! A daemon that does not run is not woken: without its pid file nobody is asked. Containers belong to the running system: a
 //! file tree has none.
 //! ```json
-//! {"containers":{"4f1c...":{"Config":{"Env":["PATH"],"Image":"nginx:1.25"},"Name":"/web"}},"info":{"version":"24.0.7"}}
+//! {"containers":{"4f1c...":{"Config":{"Env":["PATH"],"Image":"nginx:1.25"},"Name":"/web"}},"info":{"version":"24.0.7"},
+//!  "networks":{"bridge":{"Driver":"bridge","Scope":"local"}}}
 //! ```
 
+#[path = "docker/graph.rs"]
+mod graph;
 #[path = "docker/http.rs"]
 mod http;
 
+use crate::own_addresses;
 use crate::parse::mask_secrets;
 use crate::parse::presence::not_there;
-use crate::{
-    Collected, Discovery, Host, Instance, Kind, Parameters, Schedule, Trigger, documentation, no_graph,
-};
+use crate::{Collected, Discovery, Host, Instance, Kind, Parameters, Schedule, Trigger, documentation};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -33,7 +37,7 @@ pub static DISCOVERY: Discovery = Discovery {
     // Containers that are made or removed show in the directory; those started or stopped with the next repeat.
     trigger: Trigger::Files,
     collect,
-    graph: no_graph,
+    graph: graph::graph,
 };
 
 const SOCKET: &str = "/run/docker.sock";
@@ -41,6 +45,7 @@ const PID_FILES: [&str; 2] = ["/run/docker.pid", "/var/run/docker.pid"];
 const CONTAINERS: &str = "/var/lib/docker/containers";
 /// More containers are left out.
 const MAX_CONTAINERS: usize = 500;
+const MAX_NETWORKS: usize = 500;
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// For all questions together.
 const TIME: Duration = Duration::from_secs(30);
@@ -81,10 +86,14 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         // Anybody could answer at a socket that is not root's.
         Ok(found) if runs && found.kind == Kind::Socket && found.uid == 0 => {
             let deadline = Instant::now() + TIME;
-            document(|path| {
+            let mut collected = document(|path| {
                 let bytes = http::get(SOCKET, path, deadline, MAX_ANSWER_BYTES)?;
                 serde_json::from_slice(&bytes).map_err(|_| "the answer is no JSON".to_owned())
-            })
+            });
+            // Looked at by way of another `Host`: what it reads is not worth watching for the sake of containers.
+            let addresses = own_addresses::collect(&Host::running());
+            collected.extras.insert(own_addresses::EXTRA.into(), addresses.into());
+            collected
         }
         _ => not_there("Docker does not run here: there is no /run/docker.pid with /run/docker.sock"),
     }
@@ -113,6 +122,7 @@ fn document(ask: impl Fn(&str) -> Result<Value, String>) -> Collected {
         return collected;
     }
     let info = info(&version, get("/info", &mut collected.errors));
+    let networks = networks(&get("/networks", &mut collected.errors));
     let listed = get("/containers/json", &mut collected.errors);
     let mut containers = Map::new();
     let ids = listed.as_array().into_iter().flatten().filter_map(|container| container["Id"].as_str());
@@ -128,8 +138,17 @@ fn document(ask: impl Fn(&str) -> Result<Value, String>) -> Collected {
             containers.insert(id.to_owned(), container(found));
         }
     }
-    collected.data = json!({ "info": info, "containers": containers });
+    collected.data = json!({ "info": info, "networks": networks, "containers": containers });
     collected
+}
+
+/// What tells where an address of a network means something; containers have the rest.
+fn networks(listed: &Value) -> Map<String, Value> {
+    let networks = listed.as_array().into_iter().flatten().take(MAX_NETWORKS).filter_map(|network| {
+        let name = network["Name"].as_str()?.to_owned();
+        Some((name, json!({ "Driver": network["Driver"], "Scope": network["Scope"] })))
+    });
+    networks.collect()
 }
 
 fn info(version: &Value, info: Value) -> Value {
@@ -203,6 +222,7 @@ mod tests {
                 "/info" => json!({"NFd": 23, "SystemTime": "now", "Driver": "overlay2", "Containers": 4,
                     "DriverStatus": [["Backing Filesystem", "extfs"], "junk"], "IndexServerAddress": "https://r/v1/",
                     "HttpProxy": "http://u:geheim@proxy/"}),
+                "/networks" => json!([{"Name": "bridge", "Driver": "bridge", "Scope": "local", "Created": "t"}, {"Id": 7}, 8]),
                 "/containers/json" => json!([{"Id": id}, {"Id": "../../evil"}, {"Id": other}, 7]),
                 path if path.contains(&id) => {
                     json!({"Name": "/web", "State": {"Status": "running", "Pid": 7, "StartedAt": "t"},
@@ -216,6 +236,7 @@ mod tests {
         let expected = json!({
             "info": {"Driver": "overlay2", "StorageProperties": {"Backing Filesystem": "extfs"}, "Registry": "https://r/v1/",
                 "HttpProxy": "http://u:***@proxy/", "version": "24.0.7", "build": "311b9ff"},
+            "networks": {"bridge": {"Driver": "bridge", "Scope": "local"}},
             "containers": {id: {"Name": "/web", "State": {"Status": "running"}, "Args": ["--password", "***", "-v"],
                 "Config": {"Env": ["PATH", "DB_PASSWORD", "X"], "Labels": {"admin.token": "***", "a": "b"},
                 "Cmd": ["app", "--secret=***"]}}},
@@ -230,8 +251,8 @@ mod tests {
         assert!(collected.errors.len() == 1 && collected.errors[0].contains("timed out"));
         let partial =
             document(|path| if path == "/version" { Ok(json!({"Version": "1"})) } else { Err("no".into()) });
-        assert_eq!(partial.data, json!({"info": {"version": "1"}, "containers": {}}));
-        assert_eq!(partial.errors.len(), 2);
+        assert_eq!(partial.data, json!({"info": {"version": "1"}, "networks": {}, "containers": {}}));
+        assert_eq!(partial.errors.len(), 3);
     }
 
     #[test]

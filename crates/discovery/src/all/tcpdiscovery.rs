@@ -13,6 +13,7 @@
 //! | `user` | name of the user `uid` in /etc/passwd, where it has one and the process is of the host |
 //! | `unit` | systemd unit that the process belongs to: `ssh.service`, `session-3.scope`, `user@1000.service` |
 //! | `proxy` | `local/local`, or the container: `docker/<id>`, `podman/<id>`, `kubernetes/<id>`, `lxc/<name>`, ... |
+//! | `host_network` | `true` for a container that has no network of its own but that of the host |
 //! | `netns` | name (ip-netns(8)) or number of the network namespace when it is neither the host's nor a container's |
 //! | `listenaddrs` | `"0.0.0.0:22":"tcp"`, `":::22":"tcp6"`, `"0.0.0.0:123":"udp"`; both protocols at one address: `"tcp,udp"` |
 //! | `clientaddrs` | `"<address>:<port>":"tcp"` of services that it uses |
@@ -51,7 +52,7 @@ pub mod sockets;
 #[path = "tcpdiscovery/units.rs"]
 mod units;
 
-use crate::parse;
+use crate::{own_addresses, parse};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
 use memory::Memory;
 use processes::Proc;
@@ -250,7 +251,8 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     };
     let mut collected = Collected::new(Value::Object(data));
     collected.errors = errors;
-    collected.extras = Map::from_iter([("addresses".to_owned(), Value::Object(graph::own_addresses(host)))]);
+    collected.extras =
+        Map::from_iter([(own_addresses::EXTRA.to_owned(), Value::Object(own_addresses::collect(host)))]);
     collected
 }
 

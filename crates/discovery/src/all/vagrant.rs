@@ -8,10 +8,13 @@
 //!  "info":{"version":"2.3.4"}}
 //! ```
 
+use crate::child_system;
 use crate::parse::presence::not_there;
 use crate::parse::{Errors, glob};
-use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation, no_graph};
-use model::text::printable;
+use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
+use model::Envelope;
+use model::graph::GraphFacts;
+use model::text::{printable, shortened};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -24,7 +27,7 @@ pub static DISCOVERY: Discovery = Discovery {
     schedule: Schedule { repeat_seconds: 300, ..Schedule::DEFAULT },
     trigger: Trigger::Files,
     collect,
-    graph: no_graph,
+    graph,
 };
 
 const INDEX: &str = ".vagrant.d/data/machine-index/index";
@@ -85,6 +88,22 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
     };
     collected.errors = errors.into_list();
     collected
+}
+
+/// Machines are children of the host. What runs inside cannot be seen from here, and neither can their addresses.
+fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
+    let mut facts = GraphFacts::default();
+    for (id, machine) in envelope.data["containers"].as_object().into_iter().flatten() {
+        let fields = ["name", "provider", "directory", "user", "group"].into_iter().filter_map(|field| {
+            let text = shortened(&printable(machine[field].as_str()?), 300).into_owned();
+            Some((field.to_owned(), Value::from(text)))
+        });
+        // Those that are not running are no part of the document.
+        let mut properties: Map<String, Value> = fields.collect();
+        properties.insert("state".into(), "running".into());
+        facts.edges.extend(child_system::edges(host, &format!("vagrant/{id}"), properties));
+    }
+    facts
 }
 
 /// `.../vagrant-2.3.4` or `.../vagrant-2.3.4.gemspec`
@@ -174,6 +193,41 @@ mod tests {
             (&json!("default"), &json!("virtualbox"), &json!("/srv/lab"))
         );
         assert!(machine["user"].is_string() && machine["group"].is_string());
+    }
+
+    #[test]
+    fn machines_are_children_of_the_host() {
+        let data = json!({"info": {}, "containers": {"9c5d": {"name": "db\u{1b}[2J", "provider": "libvirt", "directory": 7}, "b": 8}});
+        let envelope = Envelope {
+            discovertype: "vagrant".into(),
+            description: String::new(),
+            host: String::new(),
+            source: String::new(),
+            instance: "_init_vagrant".into(),
+            proxy: "local/local".into(),
+            data,
+            errors: Vec::new(),
+            extras: Map::new(),
+        };
+        let facts = graph("joes", &envelope);
+        let told: Vec<(&str, &str, &str)> = facts
+            .edges
+            .iter()
+            .map(|edge| (edge.source.1.as_str(), edge.kind.as_str(), edge.target.key.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("joes", "hosting", "joes/vagrant/9c5d"),
+                ("joes/vagrant/9c5d", "parentsys", "joes"),
+                ("joes", "hosting", "joes/vagrant/b"),
+                ("joes/vagrant/b", "parentsys", "joes"),
+            ]
+        );
+        let properties = &facts.edges[0].target.properties;
+        assert_eq!((&properties["kind"], &properties["id"]), (&json!("vagrant"), &json!("9c5d")));
+        assert!(!properties["name"].as_str().unwrap().contains('\u{1b}') && !properties.contains_key("directory"));
+        assert_eq!(graph("joes", &Envelope { data: json!({"NODATA": "x"}), ..envelope }), GraphFacts::default());
     }
 
     #[test]

@@ -96,7 +96,8 @@ pub fn services(
     let Some(owner) = transaction.known_host(host)? else { return Ok(Vec::new()) };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     transaction.all(
-        "SELECT DISTINCT coalesce(p.properties ->> '$.pathname', p.properties ->> '$.processname', p.key) AS process,
+        "SELECT DISTINCT coalesce(p.properties ->> '$.pathname', p.properties ->> '$.processname',
+             p.properties ->> '$.name', p.key) AS process,
            t.properties ->> '$.port' AS port, n.designation AS client
          FROM edge s JOIN node p ON p.id = s.source JOIN node t ON t.id = s.target
          LEFT JOIN edge c ON c.target = s.target AND c.kind = 'tcpclient' AND c.host <> s.host

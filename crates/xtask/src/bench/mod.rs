@@ -4,6 +4,7 @@
 mod audit;
 mod checksums;
 mod footprint;
+mod graph;
 mod ingest;
 mod liveness;
 mod pass;
@@ -43,6 +44,9 @@ pub struct Options {
     /// Hosts of the simulated site that is switched on; 0 leaves that out
     #[arg(long, default_value_t = 100_000)]
     simulated_hosts: usize,
+    /// Hosts of the made-up site whose graph is loaded and asked
+    #[arg(long, default_value_t = 10_000)]
+    hosts: usize,
     /// Documents sent by simulated agents
     #[arg(long, default_value_t = 30_000)]
     documents: usize,
@@ -62,6 +66,8 @@ enum What {
     Audit,
     /// From the death of a nanoprobe to the start of the notification script; heartbeats under loss and at rest
     Liveness,
+    /// The graph of a large site: loading it, asking it, a month of history
+    Graph,
     /// Checksums of the system's programs and libraries, beside sha256sum
     Checksums,
 }
@@ -106,6 +112,9 @@ pub fn run(options: &Options) -> Outcome {
     }
     if wanted(What::Ingest) {
         ingest::measure(&programs, options.documents)?;
+    }
+    if wanted(What::Graph) {
+        graph::measure(&programs, options.hosts)?;
     }
     if wanted(What::Footprint) {
         footprint::measure(&programs, options.minutes)?;

@@ -133,6 +133,9 @@ fn described(
         entry.extend(users.get(&uids[0]).map(|name| ("user".to_owned(), name.as_str().into())));
         entry.extend(units::of(&process.cgroup).map(|unit| ("unit".to_owned(), unit.into())));
     }
+    if proxy.is_some() && process.namespace == 0 {
+        entry.insert("host_network".into(), true.into());
+    }
     let has_namespace = process.namespace != 0 && proxy.is_none();
     let namespace = names.get(&process.namespace).cloned().unwrap_or_else(|| process.namespace.to_string());
     if has_namespace {

@@ -1,57 +1,33 @@
 //! What the document means for the graph: processes, the services they offer, and those they use.
 //!
 //! A service is a node `<context>/<port>_<protocol>_<address>`, the same whether its host or one of its clients speaks of
-//! it, so a dependency shows as soon as both have reported. The context of addresses is that of netconfig.
+//! it, so a dependency shows as soon as both have reported. The context of addresses is that of netconfig. Processes in a
+//! container hang under the container, which hangs under the host.
 
-use crate::all::netconfig;
-use crate::{Host, Parameters};
+use crate::child_system;
+use crate::own_addresses::OwnAddresses;
 use model::Envelope;
-use model::graph::{EdgeFact, EdgeKind, GLOBAL, GraphFacts, NodeFact, NodeKind};
+use model::graph::{EdgeFact, EdgeKind, GraphFacts, NodeFact, NodeKind};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// The addresses of the host with the length of their network, and whether they mean the same at other hosts:
-/// `"10.0.0.7/24":"global"`, else `"host"`.
-pub fn own_addresses(host: &Host) -> Map<String, Value> {
-    let collected = (netconfig::DISCOVERY.collect)(host, &Parameters::new());
-    let envelope = Envelope {
-        discovertype: netconfig::DISCOVERY.name.into(),
-        description: String::new(),
-        host: String::new(),
-        source: String::new(),
-        instance: String::new(),
-        proxy: String::new(),
-        data: collected.data,
-        errors: Vec::new(),
-        extras: Map::new(),
-    };
-    let facts = (netconfig::DISCOVERY.graph)("host", &envelope);
-    let addresses =
-        facts.edges.iter().filter(|edge| edge.target.kind == NodeKind::IpaddrNode).filter_map(|edge| {
-            let (context, ip) = edge.target.key.split_once('/')?;
-            let ip: IpAddr = ip.parse().ok()?;
-            let length = edge.target.properties.get("cidrmask")?;
-            let context = if context == GLOBAL { "global" } else { "host" };
-            (!ip.is_loopback()).then(|| (format!("{ip}/{length}"), Value::from(context)))
-        });
-    addresses.collect()
-}
-
 pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
-    let mut facts = Facts { host, own: own(&envelope.extras), edges: Vec::new(), seen: BTreeSet::new() };
+    let own = OwnAddresses::of(&envelope.extras);
+    let mut facts = Facts { host, own, edges: Vec::new(), seen: BTreeSet::new() };
     let Some(entries) = envelope.data.as_object() else { return GraphFacts::default() };
-    // `::` takes IPv4 too, unless somebody else has the same port there.
+    // `::` takes IPv4 too, unless somebody else in the same network namespace has the same port there.
     let four: BTreeSet<&str> = entries
         .values()
+        .filter(|entry| is_in_hosts_network(entry))
         .flat_map(|entry| addresses(entry, "listenaddrs"))
         .filter_map(|(address, _)| address.strip_prefix("0.0.0.0:"))
         .collect();
     let mut roles = BTreeSet::from(["drone", "host"]);
     for (name, entry) in entries.iter().filter(|(_, entry)| entry.is_object()) {
         let process = format!("{host}/{name}");
-        let proxy = entry["proxy"].as_str().unwrap_or("local/local");
-        let is_local = proxy == "local/local" && entry.get("netns").is_none();
+        let proxy = entry["proxy"].as_str().unwrap_or(LOCAL);
+        let is_local = is_in_hosts_network(entry);
         let mut own_roles = Vec::new();
         for (role, fields) in [
             ("server", ["listenaddrs", "loopback_listenaddrs"]),
@@ -69,8 +45,9 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         properties.insert("processname".into(), name.as_str().into());
         properties.extend(entry.get("exe").map(|exe| ("pathname".to_owned(), exe.clone())));
         properties.insert("roles".into(), own_roles.into());
+        let holder = if proxy == LOCAL { (NodeKind::Drone, host.to_owned()) } else { facts.child(proxy) };
         facts.edge(
-            (NodeKind::Drone, host.to_owned()),
+            holder,
             EdgeKind::Hosting,
             (NodeKind::ProcessNode, process.clone()),
             properties,
@@ -83,7 +60,7 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
                         facts.service(&process, EdgeKind::TcpService, &inside, ip, port, protocol);
                         continue;
                     }
-                    for (context, ip) in facts.reached(ip, !four.contains(port.to_string().as_str())) {
+                    for (context, ip) in facts.own.reached(host, ip, !four.contains(port.to_string().as_str())) {
                         facts.service(&process, EdgeKind::TcpService, &context, ip, port, protocol);
                     }
                 }
@@ -92,7 +69,7 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         for field in ["clientaddrs", "loopback_clientaddrs"] {
             for (address, protocols) in addresses(entry, field) {
                 for (ip, port, protocol) in services(address, protocols) {
-                    let context = facts.context_of(ip, &inside);
+                    let context = facts.own.context_of(host, ip, &inside);
                     facts.service(&process, EdgeKind::TcpClient, &context, ip, port, protocol);
                 }
             }
@@ -106,9 +83,12 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
     }
 }
 
+/// `proxy` of what runs on the host itself.
+const LOCAL: &str = "local/local";
+
 struct Facts<'a> {
     host: &'a str,
-    own: BTreeMap<IpAddr, (u8, bool)>,
+    own: OwnAddresses,
     edges: Vec<EdgeFact>,
     seen: BTreeSet<(String, &'static str, String)>,
 }
@@ -125,6 +105,21 @@ impl Facts<'_> {
             let target = NodeFact { kind: target.0, key: target.1, properties };
             self.edges.push(EdgeFact { source, kind, target });
         }
+    }
+
+    /// The container, said once however many processes are in it. Its engine's own discovery knows more of it.
+    fn child(&mut self, proxy: &str) -> (NodeKind, String) {
+        let mut properties = Map::new();
+        // These engines have no other name for it.
+        if let Some((_, name)) = proxy.split_once('/').filter(|(engine, _)| matches!(*engine, "lxc" | "nspawn")) {
+            properties.insert("name".into(), name.into());
+        }
+        for edge in child_system::edges(self.host, proxy, properties) {
+            if self.seen.insert((edge.source.1.clone(), edge.kind.as_str(), edge.target.key.clone())) {
+                self.edges.push(edge);
+            }
+        }
+        (NodeKind::ChildSystem, child_system::key(self.host, proxy))
     }
 
     fn service(
@@ -149,36 +144,12 @@ impl Facts<'_> {
             self.edge(node, EdgeKind::BaseIp, (NodeKind::IpaddrNode, format!("{context}/{ip}")), properties);
         }
     }
+}
 
-    /// The addresses at which something that listens at `ip` is reached, with their contexts.
-    fn reached(&self, ip: IpAddr, six_takes_four: bool) -> Vec<(String, IpAddr)> {
-        if !ip.is_unspecified() {
-            return vec![(self.context_of(ip, self.host), ip)];
-        }
-        let fits = |own: &IpAddr| own.is_ipv4() == ip.is_ipv4() || (ip.is_ipv6() && six_takes_four);
-        let own = self.own.keys().filter(|own| fits(own));
-        own.map(|own| (self.context_of(*own, self.host), *own)).collect()
-    }
-
-    /// `global`, or `inside` for an address that may exist on other hosts too: of this machine only, of a link, or in
-    /// the network of an interface that has no hardware.
-    fn context_of(&self, ip: IpAddr, inside: &str) -> String {
-        let is_link_local = match ip {
-            IpAddr::V4(ip) => ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_unicast_link_local(),
-        };
-        if ip.is_loopback() || ip.is_unspecified() || is_link_local {
-            return inside.to_owned();
-        }
-        let is_hosts = match self.own.get(&ip) {
-            Some((_, is_global)) => !is_global,
-            None => self
-                .own
-                .iter()
-                .any(|(own, (length, is_global))| !is_global && same_network(ip, *own, *length)),
-        };
-        if is_hosts { self.host } else { GLOBAL }.to_owned()
-    }
+/// Whether the sockets of an entry are at addresses of the host: a container may have no network of its own.
+fn is_in_hosts_network(entry: &Value) -> bool {
+    let is_on_host = entry["proxy"].as_str().is_none_or(|proxy| proxy == LOCAL);
+    entry.get("netns").is_none() && (is_on_host || entry["host_network"] == true)
 }
 
 /// What tells a container or namespace from others of the host.
@@ -187,15 +158,6 @@ fn place(entry: &Value, proxy: &str) -> String {
         Some(namespace) => format!("netns/{namespace}"),
         None => proxy.to_owned(),
     }
-}
-
-fn own(extras: &Map<String, Value>) -> BTreeMap<IpAddr, (u8, bool)> {
-    let addresses = extras.get("addresses").and_then(Value::as_object);
-    let parsed = addresses.into_iter().flatten().filter_map(|(address, context)| {
-        let (ip, length) = address.split_once('/')?;
-        Some((ip.parse().ok()?, (length.parse().ok()?, context == "global")))
-    });
-    parsed.collect()
 }
 
 fn addresses<'a>(entry: &'a Value, field: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -209,17 +171,4 @@ fn services<'a>(address: &str, protocols: &'a str) -> impl Iterator<Item = (IpAd
     let protocols = protocols.split(',').map(|protocol| protocol.trim_end_matches('6'));
     let protocols = protocols.filter(|protocol| matches!(*protocol, "tcp" | "udp"));
     parsed.into_iter().flat_map(move |(ip, port)| protocols.clone().map(move |protocol| (ip, port, protocol)))
-}
-
-fn same_network(a: IpAddr, b: IpAddr, length: u8) -> bool {
-    let shift = |bits: u32| bits.saturating_sub(u32::from(length));
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => {
-            (a.to_bits() ^ b.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0
-        }
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            (a.to_bits() ^ b.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0
-        }
-        _ => false,
-    }
 }
