@@ -117,6 +117,40 @@ pub struct OutboxRow {
     pub progress: Vec<String>,
 }
 
+/// A node of the graph, with the number by which edges name it. Numbers hold as long as the node exists: for one walk,
+/// never to be kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphNode {
+    pub id: i64,
+    /// One of [`model::graph::NodeKind`], as text.
+    pub kind: String,
+    pub key: String,
+    /// A JSON object.
+    pub properties: Value,
+}
+
+/// An edge as one (host, instance) states it; the same edge may be stated by several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphEdge {
+    pub source: i64,
+    /// One of [`model::graph::EdgeKind`], as text.
+    pub kind: String,
+    pub target: i64,
+    /// Designation of the host that says so.
+    pub host: String,
+    pub instance: String,
+    /// Since when it says so.
+    pub since: Timestamp,
+}
+
+/// Which edges of a node: those that start there, those that lead there, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Out,
+    In,
+    Both,
+}
+
 /// Rows of a query in the order of its columns.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
@@ -275,6 +309,14 @@ pub trait Reader: Send {
         rule_id: &str,
         at: Timestamp,
     ) -> Result<Option<RuleResultRow>>;
+    /// The nodes with these numbers, each once and in the order of the numbers; those that no longer exist are left out.
+    fn graph_nodes(&mut self, ids: &[i64]) -> Result<Vec<GraphNode>>;
+    /// The nodes with exactly this key, of `kind` or of any.
+    fn graph_find(&mut self, kind: Option<&str>, key: &str) -> Result<Vec<GraphNode>>;
+    /// The first `limit` nodes of a kind, by key.
+    fn graph_of_kind(&mut self, kind: &str, limit: usize) -> Result<Vec<GraphNode>>;
+    /// The edges of any of these nodes in this direction, of these kinds (none: of all), each statement of an edge once.
+    fn graph_edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>>;
     /// Read-only SQL over the documented views, parameters by name (`:name`), bounded.
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table>;
     /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.

@@ -2,8 +2,8 @@
 //! survives a kill and a power cut.
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
-//! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `reader`, `sql` (queries
-//! typed by people, bounded), `functions` (what SQL can call).
+//! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `reader`, `walk` (the graph
+//! step by step), `sql` (queries typed by people, bounded), `functions` (what SQL can call).
 
 pub(crate) mod functions;
 mod graph;
@@ -14,6 +14,7 @@ mod schema;
 mod sql;
 mod transaction;
 mod views;
+mod walk;
 
 use crate::{Reader, Result, Store, StoreError, Transaction};
 use rusqlite::{Connection, ErrorCode, ffi};

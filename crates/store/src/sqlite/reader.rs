@@ -3,9 +3,10 @@
 use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, MEMBER_COLUMNS, RULE_COLUMNS};
 use super::sql::BoundedConnection;
-use super::{failure, open};
+use super::{failure, open, walk};
 use crate::{
-    DocumentRow, HostRow, MemberRow, OutboxRow, Reader, Result, RuleResultRow, SqlLimits, StoreError, Table,
+    Direction, DocumentRow, GraphEdge, GraphNode, HostRow, MemberRow, OutboxRow, Reader, Result,
+    RuleResultRow, SqlLimits, StoreError, Table,
 };
 use model::{Designation, Event, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
@@ -152,6 +153,22 @@ impl Reader for SqliteReader {
                AND r.since <= ?3 AND (r.until IS NULL OR r.until > ?3) ORDER BY r.since DESC, r.id DESC LIMIT 1"
         );
         self.one(&sql, (host.as_str(), rule_id, at.0), rows::rule_result)
+    }
+
+    fn graph_nodes(&mut self, ids: &[i64]) -> Result<Vec<GraphNode>> {
+        walk::nodes(&self.connection, ids)
+    }
+
+    fn graph_find(&mut self, kind: Option<&str>, key: &str) -> Result<Vec<GraphNode>> {
+        walk::find(&self.connection, kind, key)
+    }
+
+    fn graph_of_kind(&mut self, kind: &str, limit: usize) -> Result<Vec<GraphNode>> {
+        walk::of_kind(&self.connection, kind, limit)
+    }
+
+    fn graph_edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>> {
+        walk::edges(&self.connection, ids, direction, kinds)
     }
 
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table> {

@@ -10,6 +10,7 @@ mod graph;
 mod history;
 mod isolation;
 mod statements;
+mod walk;
 
 use model::{Designation, DocumentHash, Timestamp};
 use serde_json::{Value, json};
@@ -45,6 +46,9 @@ pub fn run(factory: Factory<'_>) {
         ("properties", graph::the_newest_claim_wins_and_other_properties_stay),
         ("services", graph::services_are_told_with_who_uses_them),
         ("loose edges", graph::an_edge_from_nowhere_is_refused),
+        ("nodes of the graph", walk::nodes_are_found_by_number_key_and_kind),
+        ("edges of the graph", walk::edges_are_read_in_both_directions_and_by_kind),
+        ("many nodes of the graph", walk::more_nodes_than_one_statement_takes),
         ("views", statements::every_view_answers_with_its_documented_columns),
         ("parameters", statements::parameters_are_bound_by_name),
         ("guards", statements::nothing_but_reading_is_possible),

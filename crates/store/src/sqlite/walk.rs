@@ -1,0 +1,145 @@
+//! Reading the graph step by step: the edges of many nodes at once, then the nodes at their other ends.
+//!
+//! Who follows paths asks level by level, so that a walk of five hops over thousands of nodes is a dozen statements and
+//! no recursion inside the database. The numbers of a level are handed over as one JSON array: the text of the statement
+//! stays the same, so it is prepared once.
+
+use super::failure;
+use crate::{Direction, GraphEdge, GraphNode, Result, StoreError};
+use model::Timestamp;
+use rusqlite::{Connection, Params, Row};
+use serde_json::Value;
+use std::collections::HashSet;
+
+/// Numbers in one statement; keeps the array of a level below some hundred kilobytes.
+const CHUNK: usize = 10_000;
+
+// CROSS JOIN pins the order: from the numbers through an index, never from a scan of all edges.
+const NODES: &str = "SELECT n.id, n.kind, n.key, n.properties
+  FROM json_each(?1) i CROSS JOIN node n ON n.id = i.value";
+const EDGE_COLUMNS: &str = "e.source, e.kind, e.target, h.designation, e.instance, e.since";
+
+/// See [`crate::Reader::graph_nodes`].
+pub fn nodes(connection: &Connection, ids: &[i64]) -> Result<Vec<GraphNode>> {
+    let ids = distinct(ids);
+    let mut found = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(CHUNK) {
+        found.extend(read_nodes(connection, NODES, [array(chunk)])?);
+    }
+    Ok(found)
+}
+
+/// See [`crate::Reader::graph_find`].
+pub fn find(connection: &Connection, kind: Option<&str>, key: &str) -> Result<Vec<GraphNode>> {
+    read_nodes(
+        connection,
+        "SELECT id, kind, key, properties FROM node WHERE key = ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY kind",
+        (key, kind),
+    )
+}
+
+/// See [`crate::Reader::graph_of_kind`].
+pub fn of_kind(connection: &Connection, kind: &str, limit: usize) -> Result<Vec<GraphNode>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    read_nodes(
+        connection,
+        "SELECT id, kind, key, properties FROM node WHERE kind = ?1 ORDER BY key LIMIT ?2",
+        (kind, limit),
+    )
+}
+
+/// See [`crate::Reader::graph_edges`].
+pub fn edges(
+    connection: &Connection,
+    ids: &[i64],
+    direction: Direction,
+    kinds: &[&str],
+) -> Result<Vec<GraphEdge>> {
+    let ids = distinct(ids);
+    let mut found = Vec::new();
+    if matches!(direction, Direction::Out | Direction::Both) {
+        read_edges(connection, "edge_forward", "source", &ids, kinds, &mut found)?;
+    }
+    if matches!(direction, Direction::In | Direction::Both) {
+        let known = found.len();
+        read_edges(connection, "edge_reverse", "target", &ids, kinds, &mut found)?;
+        if direction == Direction::Both {
+            // An edge between two of the nodes came with its source already.
+            let asked: HashSet<i64> = ids.iter().copied().collect();
+            let mut place = 0;
+            found.retain(|edge| {
+                place += 1;
+                place <= known || !asked.contains(&edge.source)
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn read_edges(
+    connection: &Connection,
+    index: &str,
+    end: &str,
+    ids: &[i64],
+    kinds: &[&str],
+    found: &mut Vec<GraphEdge>,
+) -> Result<()> {
+    let of_kinds = if kinds.is_empty() { "" } else { "AND e.kind IN (SELECT value FROM json_each(?2))" };
+    let sql = format!(
+        "SELECT {EDGE_COLUMNS} FROM json_each(?1) i
+         CROSS JOIN edge e INDEXED BY {index} ON e.{end} = i.value {of_kinds}
+         CROSS JOIN host_name h ON h.id = e.host"
+    );
+    let mut statement = connection.prepare_cached(&sql).map_err(failure)?;
+    let kinds = Value::from(kinds).to_string();
+    for chunk in ids.chunks(CHUNK) {
+        let numbers = array(chunk);
+        let parameters: &[&dyn rusqlite::ToSql] =
+            if of_kinds.is_empty() { &[&numbers] } else { &[&numbers, &kinds] };
+        let rows = statement.query_map(parameters, edge).map_err(failure)?;
+        for row in rows {
+            found.push(row.map_err(failure)?);
+        }
+    }
+    Ok(())
+}
+
+fn read_nodes(connection: &Connection, sql: &str, parameters: impl Params) -> Result<Vec<GraphNode>> {
+    let mut statement = connection.prepare_cached(sql).map_err(failure)?;
+    let mut rows = statement.query(parameters).map_err(failure)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failure)? {
+        let (kind, key): (String, String) =
+            row.get(1).and_then(|kind| Ok((kind, row.get(2)?))).map_err(failure)?;
+        let text = row.get_ref(3).map_err(failure)?.as_str();
+        let properties = text
+            .map_err(|e| e.to_string())
+            .and_then(|text| serde_json::from_str(text).map_err(|e| e.to_string()))
+            .map_err(|e| StoreError::Corrupt(format!("the properties of the {kind} {key}: {e}")))?;
+        found.push(GraphNode { id: row.get(0).map_err(failure)?, kind, key, properties });
+    }
+    Ok(found)
+}
+
+fn edge(row: &Row<'_>) -> rusqlite::Result<GraphEdge> {
+    Ok(GraphEdge {
+        source: row.get(0)?,
+        kind: row.get(1)?,
+        target: row.get(2)?,
+        host: row.get(3)?,
+        instance: row.get(4)?,
+        since: Timestamp(row.get(5)?),
+    })
+}
+
+/// Each number once, in order: the rows of the database are then read in the order in which they lie there.
+fn distinct(ids: &[i64]) -> Vec<i64> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn array(ids: &[i64]) -> String {
+    Value::from(ids).to_string()
+}
