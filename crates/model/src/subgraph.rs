@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 /// graph: the CMA computes it from the members of the rings.
 pub const RING_NEXT: &str = "ringnext";
 
+/// The ring over all places, of one host from each: [`Relationship::ring`] then says this.
+pub const RING_OF_RINGS: &str = "all places";
+
 /// Nodes, and all relationships of the kinds asked for between them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Subgraph {

@@ -1,0 +1,239 @@
+//! SVG, laid out here: no other program, font or script is needed to look at it.
+
+mod canvas;
+mod layout;
+mod rings;
+mod text;
+
+use crate::drawing::Drawing;
+use crate::looks::{BLUE, Found, GREEN, GREY, INK, Line, NAVY, ORANGE, PINK, QUIET, RED, YELLOW};
+use crate::sheet::{Card, End, LinkKind, Mark, Sheet};
+use crate::Kind;
+use canvas::{Anchor, Canvas, Stroke};
+use layout::{
+    CARD_PAD, LABEL, Layout, MARGIN, MARK_WIDTH, PANEL_TITLE, Point, ROW, ROW_GAP, ROW_HEIGHT, Rect, SECTION_TITLE, SUBTITLE,
+    SUBTITLE_HEIGHT, TITLE, TITLE_HEIGHT,
+};
+use model::graph::NodeKind;
+use text::Font;
+
+const HEADING: Font = Font::bold(16.0);
+const LEGEND: Font = Font::plain(10.5);
+/// Least width of a picture, so that the heading and the legend have room.
+const MIN_WIDTH: f64 = 560.0;
+/// Colours of links, by whom they lead to.
+const LINK_COLORS: [&str; 7] = ["#1d5fbf", "#b3541e", "#2c7a4b", "#8b2fa8", "#a8324a", "#4a5a78", "#0f7c86"];
+const PAPER: &str = "#ffffff";
+
+/// The picture.
+pub fn svg(drawing: &Drawing) -> String {
+    let mut canvas = Canvas::default();
+    let heading = if drawing.is_cut { format!("{} (a part: there are more)", drawing.heading) } else { drawing.heading.clone() };
+    let (width, height) = if drawing.kind == Kind::Rings {
+        rings::paint(&mut canvas, drawing, MARGIN + 26.0)
+    } else {
+        let sheet = Sheet::new(drawing);
+        let layout = layout::layout(&sheet);
+        paint(&mut canvas, &sheet, &layout);
+        (layout.width, layout.height)
+    };
+    let width = width.max(MIN_WIDTH);
+    canvas.text((MARGIN, MARGIN + 14.0), Anchor::Start, HEADING, INK, &HEADING.fitted(&heading, width - 2.0 * MARGIN));
+    let bottom = legend(&mut canvas, drawing.kind, width, height);
+    canvas.finish(width, bottom, &heading)
+}
+
+fn paint(canvas: &mut Canvas, sheet: &Sheet, layout: &Layout) {
+    for (panel, place) in sheet.panels.iter().zip(&layout.panels) {
+        canvas.rect(place.rect, 8.0, "#f4f6f9", Stroke::solid("#c3ccd6", 1.0));
+        let room = place.rect.x + place.rect.width - 12.0 - place.title_x;
+        let at = (place.title_x, place.rect.y + 24.0);
+        let title = match panel.kind {
+            crate::GroupKind::Switch => format!("Switch {}", panel.title),
+            _ => panel.title.clone(),
+        };
+        let inside = match panel.links_inside {
+            0 => String::new(),
+            count => format!("{count} links inside"),
+        };
+        let note = SUBTITLE.width(&inside);
+        let note_fits = note > 0.0 && PANEL_TITLE.width(&title) + note + 12.0 < room;
+        let title_room = if note_fits { room - note - 12.0 } else { room };
+        canvas.text(at, Anchor::Start, PANEL_TITLE, INK, &PANEL_TITLE.fitted(&title, title_room));
+        if note_fits {
+            canvas.text((place.title_x + room, at.1), Anchor::End, SUBTITLE, QUIET, &inside);
+        }
+    }
+    for section in &layout.sections {
+        canvas.rect(section.rect, 6.0, PAPER, Stroke::solid("#d5dce4", 1.0));
+        if let Some(title) = &section.title {
+            let at = (section.rect.x + 12.0, section.rect.y + 15.0);
+            canvas.text(at, Anchor::Start, SECTION_TITLE, QUIET, &SECTION_TITLE.fitted(title, section.rect.width - 24.0));
+        }
+    }
+    for bus in &layout.buses {
+        canvas.line(bus, Stroke::solid("#7fa3d6", 1.4));
+    }
+    for way in &layout.ways {
+        let link = &sheet.links[way.link];
+        canvas.open(&link.tooltip);
+        canvas.line(&way.points, Stroke::solid(link_color(link.kind, link.to), if sheet.is_bundled { 2.0 } else { 1.4 }));
+        if let Some(tip) = way.points.last().filter(|_| layout::is_directed(link.kind)) {
+            canvas.head(*tip, link_color(link.kind, link.to));
+        }
+        canvas.close();
+    }
+    for (number, (card, rect)) in sheet.cards.iter().zip(&layout.cards).enumerate() {
+        let columns = layout.port_columns.get(&number).copied().unwrap_or(1);
+        paint_card(canvas, card, *rect, columns);
+    }
+    for way in &layout.ways {
+        let link = &sheet.links[way.link];
+        if let Some((at, room)) = way.label
+            && room > 22.0
+            && !link.label.is_empty()
+        {
+            let text = LABEL.fitted(&link.label, room);
+            canvas.label((at.0, at.1 + 3.2), link_color(link.kind, link.to), LABEL, &text);
+        }
+    }
+}
+
+fn link_color(kind: LinkKind, to: End) -> &'static str {
+    match (kind, to) {
+        (LinkKind::Wire, _) => "#5b8bd0",
+        (_, End::Card(number) | End::Panel(number)) => LINK_COLORS[number % LINK_COLORS.len()],
+    }
+}
+
+fn paint_card(canvas: &mut Canvas, card: &Card, rect: Rect, columns: usize) {
+    canvas.open(&card.tooltip);
+    let width = match (card.kind, card.look.is_bold) {
+        (NodeKind::Drone | NodeKind::SystemNode, true) => 2.2,
+        _ => 1.2,
+    };
+    let stroke = Stroke { color: card.look.outline, width, line: card.look.line };
+    canvas.rect(rect, if card.kind == NodeKind::SystemNode { 2.0 } else { 6.0 }, card.look.fill.unwrap_or(PAPER), stroke);
+    let (left, room) = (rect.x + CARD_PAD, rect.width - 2.0 * CARD_PAD);
+    let mut y = rect.y + CARD_PAD + 10.0;
+    canvas.text((left, y), Anchor::Start, TITLE, INK, &TITLE.fitted(&card.title, room));
+    y += TITLE_HEIGHT - 4.0;
+    for line in &card.subtitle {
+        canvas.text((left, y), Anchor::Start, SUBTITLE, QUIET, &SUBTITLE.fitted(line, room));
+        y += SUBTITLE_HEIGHT;
+    }
+    y += 4.0;
+    let columns = columns.max(1);
+    let per_column = card.rows.len().div_ceil(columns).max(1);
+    let column_width = rect.width / columns as f64;
+    for (index, row) in card.rows.iter().enumerate() {
+        let x = rect.x + (index / per_column) as f64 * column_width + CARD_PAD;
+        let base = y + (index % per_column) as f64 * ROW_HEIGHT;
+        let room = column_width - 2.0 * CARD_PAD - MARK_WIDTH;
+        paint_mark(canvas, row.mark, (x + 4.0, base - 3.6));
+        // The name first; what stands beside it gets at least a third.
+        let aside_room = (room - ROW.width(&row.text) - ROW_GAP).max(room / 3.0);
+        let aside = ROW.fitted(&row.aside, aside_room);
+        let taken = if aside.is_empty() { 0.0 } else { ROW.width(&aside) + ROW_GAP };
+        canvas.text((x + MARK_WIDTH, base), Anchor::Start, ROW, INK, &ROW.fitted(&row.text, room - taken));
+        if !aside.is_empty() {
+            canvas.text((x + MARK_WIDTH + room, base), Anchor::End, ROW, QUIET, &aside);
+        }
+    }
+    canvas.close();
+}
+
+fn paint_mark(canvas: &mut Canvas, mark: Mark, at: Point) {
+    let (x, y) = at;
+    match mark {
+        Mark::None => {}
+        Mark::Interface { is_up } => {
+            let line = if is_up { Line::Solid } else { Line::Dotted };
+            let rect = Rect { x: x - 3.5, y: y - 3.5, width: 7.0, height: 7.0 };
+            canvas.rect(rect, 1.0, if is_up { "#c9dbf5" } else { PAPER }, Stroke { color: NAVY, width: 1.0, line });
+        }
+        Mark::Container => {
+            for (dx, dy) in [(1.0, -1.5), (-1.5, 1.0)] {
+                let rect = Rect { x: x - 3.0 + dx, y: y - 3.0 + dy, width: 6.0, height: 6.0 };
+                canvas.rect(rect, 1.0, GREY, Stroke::solid(QUIET, 1.0));
+            }
+        }
+        Mark::Service { is_monitored: true } => canvas.circle(at, 3.5, BLUE, Stroke::solid(BLUE, 1.0)),
+        Mark::Service { is_monitored: false } => {
+            canvas.circle(at, 3.5, PAPER, Stroke { color: BLUE, width: 1.2, line: Line::Solid });
+        }
+        Mark::Monitor(found) => {
+            let fill = if found == Found::Inactive { PAPER } else { found.color() };
+            canvas.circle(at, 3.8, fill, Stroke::solid(found.color(), 1.2));
+        }
+        Mark::Uses => canvas.line(&[(x - 4.0, y), (x + 4.0, y)], Stroke::solid(QUIET, 1.4)),
+    }
+}
+
+/// What a sample in the legend looks like.
+enum Sample {
+    Card { outline: &'static str, fill: &'static str, line: Line },
+    Mark(Mark),
+    Link(&'static str),
+    Ring(&'static str),
+}
+
+/// Explains what the picture uses; returns where it ends.
+fn legend(canvas: &mut Canvas, kind: Kind, width: f64, top: f64) -> f64 {
+    let host = |outline| Sample::Card { outline, fill: PAPER, line: Line::Solid };
+    let mut entries = vec![
+        (host(GREEN), "host: no security risk"),
+        (host(YELLOW), "1 to 10 points"),
+        (host(ORANGE), "11 to 20"),
+        (host(RED), "more"),
+        (Sample::Card { outline: INK, fill: GREY, line: Line::Dashed }, "shut down"),
+        (Sample::Card { outline: INK, fill: PINK, line: Line::Dashed }, "dead"),
+    ];
+    if matches!(kind, Kind::Network | Kind::Everything) {
+        entries.push((Sample::Mark(Mark::Interface { is_up: true }), "interface or port"));
+        entries.push((Sample::Mark(Mark::Interface { is_up: false }), "without carrier"));
+        entries.push((Sample::Link("#7fa3d6"), "cable"));
+        entries.push((Sample::Card { outline: QUIET, fill: PAPER, line: Line::Dashed }, "neighbour without a nanoprobe"));
+    }
+    if kind != Kind::Rings {
+        entries.push((Sample::Mark(Mark::Container), "container"));
+    }
+    if matches!(kind, Kind::Service | Kind::Everything) {
+        entries.push((Sample::Mark(Mark::Service { is_monitored: true }), "service, monitored"));
+        entries.push((Sample::Mark(Mark::Service { is_monitored: false }), "service, unmonitored"));
+        entries.push((Sample::Link(LINK_COLORS[0]), "uses, toward the service"));
+        entries.push((Sample::Mark(Mark::Uses), "uses"));
+    }
+    if matches!(kind, Kind::Monitoring | Kind::Everything) {
+        entries.push((Sample::Mark(Mark::Monitor(Found::Up)), "monitor: up"));
+        entries.push((Sample::Mark(Mark::Monitor(Found::Warn)), "warning"));
+        entries.push((Sample::Mark(Mark::Monitor(Found::Down)), "down"));
+        entries.push((Sample::Mark(Mark::Monitor(Found::Inactive)), "not run"));
+    }
+    if kind == Kind::Monitoring {
+        entries.push((Sample::Mark(Mark::Service { is_monitored: false }), "service, unmonitored"));
+    }
+    if kind == Kind::Rings {
+        entries.extend(rings::explained().into_iter().map(|(sample, words)| (Sample::Ring(sample), words)));
+    }
+    let (mut x, mut y) = (MARGIN, top + 10.0);
+    for (sample, words) in entries {
+        let needed = 26.0 + LEGEND.width(words) + 18.0;
+        if x + needed > width - MARGIN && x > MARGIN {
+            (x, y) = (MARGIN, y + 20.0);
+        }
+        let at = (x + 10.0, y - 3.8);
+        match sample {
+            Sample::Card { outline, fill, line } => {
+                let rect = Rect { x, y: at.1 - 6.0, width: 20.0, height: 12.0 };
+                canvas.rect(rect, 3.0, fill, Stroke { color: outline, width: 2.0, line });
+            }
+            Sample::Mark(mark) => paint_mark(canvas, mark, at),
+            Sample::Link(color) => canvas.line(&[(x, at.1), (x + 20.0, at.1)], Stroke::solid(color, 1.8)),
+            Sample::Ring(what) => rings::sample(canvas, what, at),
+        }
+        canvas.text((x + 26.0, y), Anchor::Start, LEGEND, INK, words);
+        x += needed;
+    }
+    y + MARGIN
+}
