@@ -45,6 +45,20 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
+    /// Every kind, in the order in which they are declared. A new one belongs here too: people can ask for no other.
+    pub const ALL: [NodeKind; 10] = [
+        Self::Drone,
+        Self::SystemNode,
+        Self::ChildSystem,
+        Self::NicNode,
+        Self::LinkAddress,
+        Self::IpaddrNode,
+        Self::Package,
+        Self::ProcessNode,
+        Self::IpTcpPortNode,
+        Self::MonitorAction,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Drone => "Drone",
@@ -99,6 +113,21 @@ pub enum EdgeKind {
 }
 
 impl EdgeKind {
+    /// Every kind, in the order in which they are declared. A new one belongs here too: people can ask for no other.
+    pub const ALL: [EdgeKind; 11] = [
+        Self::NicOwner,
+        Self::IpOwner,
+        Self::LinkAddr,
+        Self::WiredTo,
+        Self::ParentSys,
+        Self::Installed,
+        Self::Hosting,
+        Self::TcpService,
+        Self::TcpClient,
+        Self::BaseIp,
+        Self::Monitoring,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NicOwner => "nicowner",
@@ -155,6 +184,16 @@ mod tests {
 
     fn node(kind: NodeKind, key: &str) -> NodeFact {
         NodeFact { kind, key: key.into(), properties: Map::new() }
+    }
+
+    #[test]
+    fn kinds_are_listed_in_their_order_and_have_names_of_their_own() {
+        assert!(NodeKind::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
+        assert!(EdgeKind::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
+        let nodes = NodeKind::ALL.map(NodeKind::as_str);
+        let edges = EdgeKind::ALL.map(EdgeKind::as_str);
+        let names: std::collections::BTreeSet<&str> = nodes.into_iter().chain(edges).collect();
+        assert_eq!(names.len(), nodes.len() + edges.len());
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod sqlite;
 use model::message::Incarnation;
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use serde_json::Value;
+use std::net::IpAddr;
 
 /// A host as registered.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,7 +231,8 @@ pub trait Transaction {
     fn remove_document(&mut self, host: &Designation, instance: &str, now: Timestamp) -> Result<()>;
     fn body(&mut self, hash: &DocumentHash) -> Result<Option<String>>;
 
-    /// Makes `facts` all that (host, instance) says about the graph: writes the difference only.
+    /// Makes `facts` all that (host, instance) says about the graph: writes the difference only. What it no longer says
+    /// goes, edges and properties; of a property that several say differently, the newest `now` counts.
     fn replace_graph(
         &mut self,
         host: &Designation,
@@ -256,6 +258,12 @@ pub trait Transaction {
         rule_ids: &[&str],
         now: Timestamp,
     ) -> Result<()>;
+
+    /// Keeps the name that reverse DNS has for an address at `now`; `None`: it has none.
+    fn put_reverse_name(&mut self, address: IpAddr, name: Option<&str>, now: Timestamp) -> Result<()>;
+    /// Forgets names looked up before `older_than`. Addresses that are still there are looked up again in time
+    /// ([`Reader::addresses_to_look_up`]), so what is that old belongs to addresses that are gone.
+    fn forget_reverse_names(&mut self, older_than: Timestamp) -> Result<()>;
 
     /// Appends an event with one outbox row for each channel; returns its sequence.
     fn append_event(&mut self, event: &Event, channels: &[&str]) -> Result<i64>;
@@ -319,6 +327,9 @@ pub trait Reader: Send {
     fn graph_edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>>;
     /// Read-only SQL over the documented views, parameters by name (`:name`), bounded.
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table>;
+    /// Addresses in the graph that others than one host reach, and whose name was never looked up or before `older_than`:
+    /// at most `limit`, the never asked ones first. Reads all addresses: ask once in a while for many, not often for few.
+    fn addresses_to_look_up(&mut self, limit: usize, older_than: Timestamp) -> Result<Vec<IpAddr>>;
     /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.
     fn health(&mut self) -> Result<(u64, u64)>;
 }

@@ -3,6 +3,7 @@
 
 use crate::sqlite::functions::compile;
 use model::Designation;
+use model::graph::{EdgeKind, NodeKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::IpAddr;
@@ -21,8 +22,14 @@ pub enum ParameterType {
     Ipaddr,
     /// 6 or 8 bytes with `:` or `-`; normalised to lower case with `-`.
     Macaddr,
-    /// Normalised to lower case.
+    /// Designation of a host; normalised to lower case.
     Hostname,
+    /// Name in the domain name system (RFC 1123); normalised to lower case without the last dot.
+    Dnsname,
+    /// Kind of a node of the graph, such as `Drone`; capital and small letters are the same.
+    Nodetype,
+    /// Kind of an edge of the graph, such as `hosting`; capital and small letters are the same.
+    Reltype,
     Regex,
     /// One of `values`.
     Enum,
@@ -135,6 +142,9 @@ impl Parameter {
             ParameterType::Hostname => Designation::new(text.trim())
                 .map(|name| Value::from(name.as_str()))
                 .map_err(|e| e.to_string()),
+            ParameterType::Dnsname => dnsname(text.trim()).map(Value::from),
+            ParameterType::Nodetype => known("kind of node", &text, NodeKind::ALL.map(NodeKind::as_str)),
+            ParameterType::Reltype => known("kind of edge", &text, EdgeKind::ALL.map(EdgeKind::as_str)),
             ParameterType::Regex => compile(&text).map(|_| Value::from(text)),
             ParameterType::Enum => match self.values.contains(&text) {
                 true => Ok(Value::from(text)),
@@ -149,6 +159,27 @@ impl Parameter {
             (_, Some(max)) if number > max => Err(format!("{number} is above {max}")),
             _ => Ok(()),
         }
+    }
+}
+
+/// The name of `names` that `text` means.
+fn known<const N: usize>(what: &str, text: &str, names: [&str; N]) -> Result<Value, String> {
+    let found = names.iter().find(|name| name.eq_ignore_ascii_case(text.trim()));
+    found.map(|name| Value::from(*name)).ok_or_else(|| format!("{text:?} is no {what}; there are: {}", names.join(", ")))
+}
+
+fn dnsname(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    // Underscores are not for hosts, but are there in names all the same.
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    match name.len() <= 253 && name.split('.').all(is_label) {
+        true => Ok(name),
+        false => Err(format!("not a DNS name: {text:?}")),
     }
 }
 
@@ -188,11 +219,16 @@ mod tests {
             ("macaddr", "", json!("00:16:3E:00:00:01"), json!("00-16-3e-00-00-01")),
             ("macaddr", "", json!("00-16-3e-00-00-01-aa-bb"), json!("00-16-3e-00-00-01-aa-bb")),
             ("hostname", "", json!("Web1.Example"), json!("web1.example")),
+            ("dnsname", "", json!("WWW.Example.org."), json!("www.example.org")),
+            ("nodetype", "", json!("drone"), json!("Drone")),
+            ("reltype", "", json!("TcpService"), json!("tcpservice")),
             ("regex", "", json!("^a+$"), json!("^a+$")),
             ("enum", "values = [\"a\", \"b\"]", json!("b"), json!("b")),
             ("list", "of = \"hostname\"", json!("A, b"), json!(["a", "b"])),
             ("list", "of = \"int\"", json!([1, "2"]), json!([1, 2])),
             ("list", "of = \"string\"", json!(""), json!([])),
+            ("list", "of = \"nodetype\"", json!("NICNode,ipaddrnode"), json!(["NICNode", "IPaddrNode"])),
+            ("list", "of = \"reltype\"", json!(["wiredto"]), json!(["wiredto"])),
         ] {
             assert_eq!(parameter(kind, more).normalise(&given), Ok(expected), "{kind} {given}");
         }
@@ -214,6 +250,15 @@ mod tests {
             ("macaddr", "", json!("00:16-3e:00:00:01")),
             ("macaddr", "", json!("00:16:3e:00:00:+1")),
             ("hostname", "", json!("a b")),
+            ("dnsname", "", json!("")),
+            ("dnsname", "", json!("a..b")),
+            ("dnsname", "", json!("-a.example")),
+            ("dnsname", "", json!("a b.example")),
+            ("dnsname", "", json!("a.".repeat(127) + "b")),
+            ("dnsname", "", json!("x".repeat(64))),
+            ("nodetype", "", json!("Drones")),
+            ("reltype", "", json!("")),
+            ("list", "of = \"nodetype\"", json!("Drone,,")),
             ("regex", "", json!("(")),
             ("enum", "values = [\"a\"]", json!("b")),
             ("list", "of = \"int\"", json!("1,x")),

@@ -3,6 +3,7 @@
 //! `instr`, `replace` and the trims replace the built-in ones: those are quadratic for hostile arguments, and a
 //! time limit cannot stop SQLite inside a function.
 
+use super::address;
 use model::Timestamp;
 use model::envelope::MAX_DOCUMENT_BYTES;
 use regex::{Regex, RegexBuilder};
@@ -18,7 +19,7 @@ pub const MAX_VALUE_BYTES: usize = MAX_DOCUMENT_BYTES + 64 * 1024;
 const REGEX_BYTES: usize = 1024 * 1024;
 const PATTERN_BYTES: usize = 1000;
 
-/// Makes `utc_text`, `document_text`, `regexp` and the replaced functions known to `connection`.
+/// Makes `utc_text`, `document_text`, `regexp`, those of [`address`] and the replaced functions known to `connection`.
 pub fn register(connection: &Connection) -> Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
@@ -30,6 +31,7 @@ pub fn register(connection: &Connection) -> Result<()> {
         ValueRef::Blob(body) => unpack(body).map(Some).map_err(|e| user(&format!("document_text: {e}"))),
         _ => Err(user("document_text takes the body of a document")),
     })?;
+    address::register(connection, flags)?;
     connection.create_scalar_function("regexp", 2, flags, regexp)?;
     connection.create_scalar_function("instr", 2, flags, instr)?;
     connection.create_scalar_function("replace", 3, flags, replace)?;

@@ -1,5 +1,6 @@
 //! Nodes and edges: the difference between what a (host, instance) said and what it says now.
 
+use super::claims::{self, Claimant};
 use super::transaction::SqliteTransaction;
 use crate::{Result, ServiceUse, StoreError};
 use model::graph::NodeKind;
@@ -19,43 +20,71 @@ pub fn replace(
     now: Timestamp,
 ) -> Result<()> {
     let owner = transaction.host_id(host)?;
-    if !facts.host_properties.is_empty() || !facts.edges.is_empty() {
-        put_node(transaction, NodeKind::Drone, host.as_str(), &facts.host_properties, now)?;
-    }
-    let wanted = put_nodes(transaction, host, facts, now)?;
+    let transaction = &*transaction;
+    let mut claimant = Claimant::new(transaction, owner, instance, now)?;
     let present = edges_of(transaction, owner, instance)?;
+    let (wanted, own) = put_nodes(&mut claimant, host, facts)?;
     for (source, kind, target) in wanted.difference(&present) {
         transaction.run(
             "INSERT INTO edge(host, instance, source, kind, target, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             (owner, instance, source, kind, target, now.0),
         )?;
     }
-    let mut orphans = BTreeSet::new();
+    let mut gone = BTreeSet::new();
     for (source, kind, target) in present.difference(&wanted) {
         transaction.run(
             "DELETE FROM edge WHERE host = ?1 AND instance = ?2 AND source = ?3 AND kind = ?4 AND target = ?5",
             (owner, instance, source, kind, target),
         )?;
-        orphans.extend([*source, *target]);
+        gone.extend([*source, *target]);
     }
-    remove_orphans(transaction, &orphans)
+    claims::remove_orphans(transaction, &gone)?;
+    for (source, _, target) in &wanted {
+        gone.remove(source);
+        gone.remove(target);
+    }
+    // Of its host an instance may say something without an edge.
+    match own {
+        Some(id) => drop(gone.remove(&id)),
+        None => gone.extend(drone(transaction, host)?.map(|(id, _)| id)),
+    }
+    for id in gone {
+        claimant.withdraw(id)?;
+    }
+    if own.is_none() { claimant.leave() } else { Ok(()) }
 }
 
 /// Removes all that `host` said, and its own node when nobody else speaks of it.
-pub fn forget_host(transaction: &mut SqliteTransaction<'_>, owner: i64, host: &Designation) -> Result<()> {
-    let touched = transaction.all(
-        "SELECT source FROM edge WHERE host = ?1 UNION SELECT target FROM edge WHERE host = ?1",
-        [owner],
-        |row| row.get::<_, i64>(0),
-    )?;
+pub fn forget_host(
+    transaction: &mut SqliteTransaction<'_>,
+    owner: i64,
+    host: &Designation,
+    now: Timestamp,
+) -> Result<()> {
+    let transaction = &*transaction;
+    let touched: BTreeSet<i64> = transaction
+        .all(
+            "SELECT source FROM edge WHERE host = ?1 UNION SELECT target FROM edge WHERE host = ?1",
+            [owner],
+            |row| row.get(0),
+        )?
+        .into_iter()
+        .collect();
     transaction.run("DELETE FROM edge WHERE host = ?1", [owner])?;
-    remove_orphans(transaction, &touched.into_iter().collect())?;
-    transaction.run(
-        "DELETE FROM node WHERE kind = ?1 AND key = ?2
-         AND NOT EXISTS (SELECT 1 FROM edge WHERE target = node.id OR source = node.id)",
-        (NodeKind::Drone.as_str(), host.as_str()),
-    )?;
-    Ok(())
+    claims::remove_orphans(transaction, &touched)?;
+    let own = drone(transaction, host)?;
+    let still_claimed = claims::claimed_of(transaction, touched.into_iter().chain(own.map(|(id, _)| id)))?;
+    let instances = transaction
+        .all("SELECT instance FROM claimant WHERE host = ?1", [owner], |row| row.get::<_, String>(0))?;
+    for instance in instances {
+        let mut claimant = Claimant::new(transaction, owner, &instance, now)?;
+        for id in &still_claimed {
+            claimant.withdraw(*id)?;
+        }
+        claimant.leave()?;
+    }
+    let Some((id, is_touched)) = own else { return Ok(()) };
+    if is_touched { Ok(()) } else { claims::remove(transaction, id) }
 }
 
 /// See [`crate::Transaction::services`].
@@ -80,26 +109,29 @@ pub fn services(
     )
 }
 
-/// Writes the nodes of the facts and returns the edges by number.
+/// Writes the nodes of the facts and returns the edges by number, and the number of the host's own node unless nothing at
+/// all is said. Another node that no edge touches is left out.
 fn put_nodes(
-    transaction: &mut SqliteTransaction<'_>,
+    claimant: &mut Claimant<'_, '_>,
     host: &Designation,
     facts: &GraphFacts,
-    now: Timestamp,
-) -> Result<BTreeSet<Edge>> {
+) -> Result<(BTreeSet<Edge>, Option<i64>)> {
     // Several edges may lead to a node; its claims are merged first so that it is written once.
     let mut nodes: BTreeMap<(NodeKind, &str), Map<String, Value>> = BTreeMap::new();
-    for node in facts.sources.iter().chain(facts.edges.iter().map(|edge| &edge.target)) {
+    if !facts.host_properties.is_empty() || !facts.edges.is_empty() {
+        nodes.insert((NodeKind::Drone, host.as_str()), facts.host_properties.clone());
+    }
+    let starts: BTreeSet<(NodeKind, &str)> =
+        facts.edges.iter().map(|edge| (edge.source.0, edge.source.1.as_str())).collect();
+    let targets = facts.edges.iter().map(|edge| &edge.target);
+    let sources = facts.sources.iter().filter(|node| starts.contains(&(node.kind, node.key.as_str())));
+    for node in sources.chain(targets) {
         let properties = nodes.entry((node.kind, node.key.as_str())).or_default();
         properties.extend(node.properties.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
     let mut numbers: HashMap<(NodeKind, &str), i64> = HashMap::new();
     for ((kind, key), properties) in &nodes {
-        numbers.insert((*kind, *key), put_node(transaction, *kind, key, properties, now)?);
-    }
-    let own = (NodeKind::Drone, host.as_str());
-    if !facts.edges.is_empty() && !numbers.contains_key(&own) {
-        numbers.insert(own, put_node(transaction, NodeKind::Drone, host.as_str(), &Map::new(), now)?);
+        numbers.insert((*kind, *key), claimant.put(*kind, key, properties)?);
     }
     let mut edges = BTreeSet::new();
     for edge in &facts.edges {
@@ -116,7 +148,7 @@ fn put_nodes(
         };
         edges.insert((source, edge.kind.as_str().to_owned(), target));
     }
-    Ok(edges)
+    Ok((edges, numbers.get(&(NodeKind::Drone, host.as_str())).copied()))
 }
 
 fn edges_of(transaction: &SqliteTransaction<'_>, owner: i64, instance: &str) -> Result<BTreeSet<Edge>> {
@@ -128,53 +160,12 @@ fn edges_of(transaction: &SqliteTransaction<'_>, owner: i64, instance: &str) -> 
     Ok(edges.into_iter().collect())
 }
 
-/// The number of a node; `properties` win over what is known, other properties stay.
-fn put_node(
-    transaction: &SqliteTransaction<'_>,
-    kind: NodeKind,
-    key: &str,
-    properties: &Map<String, Value>,
-    now: Timestamp,
-) -> Result<i64> {
-    let known = transaction.one(
-        "SELECT id, properties FROM node WHERE kind = ?1 AND key = ?2",
-        (kind.as_str(), key),
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)),
-    )?;
-    let Some((id, text)) = known else {
-        transaction.run(
-            "INSERT INTO node(kind, key, properties, changed) VALUES (?1, ?2, ?3, ?4)",
-            (kind.as_str(), key, object_text(properties), now.0),
-        )?;
-        return Ok(transaction.connection.last_insert_rowid());
-    };
-    if properties.is_empty() {
-        return Ok(id);
-    }
-    let mut merged: Map<String, Value> = serde_json::from_str(&text)
-        .map_err(|e| StoreError::Corrupt(format!("the properties of the {} {key}: {e}", kind.as_str())))?;
-    merged.extend(properties.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let merged = object_text(&merged);
-    if merged != text {
-        transaction
-            .run("UPDATE node SET properties = ?2, changed = ?3 WHERE id = ?1", (id, merged, now.0))?;
-    }
-    Ok(id)
-}
-
-fn object_text(properties: &Map<String, Value>) -> String {
-    // Maps keyed by text always serialise; sorted keys make equal objects equal texts.
-    serde_json::to_string(properties).unwrap_or_else(|_| "{}".into())
-}
-
-/// Removes those of `candidates` that no edge touches any more. Hosts stay.
-fn remove_orphans(transaction: &SqliteTransaction<'_>, candidates: &BTreeSet<i64>) -> Result<()> {
-    for id in candidates {
-        transaction.run(
-            "DELETE FROM node WHERE id = ?1 AND kind <> 'Drone'
-             AND NOT EXISTS (SELECT 1 FROM edge WHERE target = ?1) AND NOT EXISTS (SELECT 1 FROM edge WHERE source = ?1)",
-            [id],
-        )?;
-    }
-    Ok(())
+/// The host's own node, and whether an edge touches it.
+fn drone(transaction: &SqliteTransaction<'_>, host: &Designation) -> Result<Option<(i64, bool)>> {
+    transaction.one(
+        "SELECT id, EXISTS (SELECT 1 FROM edge WHERE source = node.id) OR EXISTS (SELECT 1 FROM edge WHERE target = node.id)
+         FROM node WHERE kind = ?1 AND key = ?2",
+        (NodeKind::Drone.as_str(), host.as_str()),
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
 }

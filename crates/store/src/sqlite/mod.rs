@@ -2,11 +2,15 @@
 //! survives a kill and a power cut.
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
-//! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `reader`, `walk` (the graph
-//! step by step), `sql` (queries typed by people, bounded), `functions` (what SQL can call).
+//! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `claims` (who says what of a node),
+//! `names` (reverse DNS), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
+//! and `address` (what SQL can call).
 
+mod address;
+mod claims;
 pub(crate) mod functions;
 mod graph;
+mod names;
 mod open;
 mod reader;
 mod rows;
@@ -21,6 +25,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+pub use address::{Vendors, set_vendors};
 pub use schema::SCHEMA_VERSION;
 pub use views::{View, documentation, documentation_text};
 

@@ -3,7 +3,7 @@
 use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, MEMBER_COLUMNS, RULE_COLUMNS};
 use super::sql::BoundedConnection;
-use super::{failure, open, walk};
+use super::{failure, names, open, walk};
 use crate::{
     Direction, DocumentRow, GraphEdge, GraphNode, HostRow, MemberRow, OutboxRow, Reader, Result,
     RuleResultRow, SqlLimits, StoreError, Table,
@@ -12,6 +12,7 @@ use model::{Designation, Event, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 use serde_json::Value;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 pub struct SqliteReader {
@@ -177,6 +178,10 @@ impl Reader for SqliteReader {
             none => none.insert(BoundedConnection::open(&self.path)?),
         };
         typed.query(statement, parameters, limits)
+    }
+
+    fn addresses_to_look_up(&mut self, limit: usize, older_than: Timestamp) -> Result<Vec<IpAddr>> {
+        names::to_look_up(&self.connection, limit, older_than).map_err(failure)
     }
 
     fn health(&mut self) -> Result<(u64, u64)> {

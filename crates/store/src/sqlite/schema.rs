@@ -15,7 +15,7 @@ pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 const APPLICATION_ID: i64 = 0x4153_494d;
 
 /// Step `n` leads from version `n` to `n + 1`. A released step never changes; a new one is added at the end.
-const MIGRATIONS: &[&str] = &[V1, V2_MEMBERS];
+const MIGRATIONS: &[&str] = &[V1, V2_MEMBERS, V3_CLAIMS];
 
 const V1: &str = "
 -- A host keeps its number for ever: history outlives the registration.
@@ -99,6 +99,32 @@ CREATE TABLE heartbeat_member(
   host INTEGER PRIMARY KEY REFERENCES host_name, number INTEGER NOT NULL UNIQUE, session BLOB, place TEXT NOT NULL,
   position INTEGER NOT NULL, generation INTEGER NOT NULL, address TEXT NOT NULL, present INTEGER NOT NULL
 ) STRICT;
+";
+
+const V3_CLAIMS: &str = "
+-- Who says what of a node; docs/decisions/0009-claims.md. claimed: 0 = nobody says more than the key does; else the number of
+-- the only claimant, whose claim the properties are (changed: since when); -1 = several, each with a row in claim.
+ALTER TABLE node ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE claimant(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, host INTEGER NOT NULL REFERENCES host_name, instance TEXT NOT NULL,
+  UNIQUE(host, instance)
+) STRICT;
+CREATE TABLE claim(
+  node INTEGER NOT NULL REFERENCES node, claimant INTEGER NOT NULL, since INTEGER NOT NULL, properties TEXT NOT NULL,
+  PRIMARY KEY(node, claimant)
+) STRICT, WITHOUT ROWID;
+
+-- Names from reverse DNS; a null name: there is none.
+CREATE TABLE reverse_name(address TEXT NOT NULL PRIMARY KEY, name TEXT, looked_up INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE INDEX node_link_address ON node(properties ->> '$.macaddr') WHERE kind = 'LinkAddress';
+CREATE INDEX node_service ON node(properties ->> '$.ipaddr') WHERE kind = 'IPtcpportNode';
+CREATE INDEX node_system ON node(key) WHERE kind = 'SystemNode';
+CREATE INDEX node_child ON node(key) WHERE kind = 'ChildSystem';
+-- Of these kinds a site is asked for all, and a host for its own; other edges of a host are many.
+CREATE INDEX edge_service ON edge(host) WHERE kind = 'tcpservice';
+CREATE INDEX edge_client ON edge(host) WHERE kind = 'tcpclient';
+CREATE INDEX edge_cable ON edge(host) WHERE kind = 'wiredto';
 ";
 
 /// Refuses a database of another program or of a newer version of this one, before anything is written.

@@ -2,7 +2,7 @@
 
 use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
-use super::{failure, graph};
+use super::{failure, graph, names};
 use crate::{
     DocumentRow, HostRow, MemberRow, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError, Transaction,
 };
@@ -12,6 +12,7 @@ use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 /// Level 3 is where zstd stops being free; documents are small and mostly text.
 const COMPRESSION: i32 = 3;
@@ -203,7 +204,7 @@ impl Transaction for SqliteTransaction<'_> {
         let Some(id) = self.known_host(designation)? else {
             return Ok(());
         };
-        graph::forget_host(self, id, designation)?;
+        graph::forget_host(self, id, designation, now)?;
         self.end("document_period", "host = ?2", &[&now.0, &id])?;
         self.end("rule_period", "host = ?2", &[&now.0, &id])?;
         self.run("DELETE FROM host WHERE id = ?1", [id])?;
@@ -395,6 +396,14 @@ impl Transaction for SqliteTransaction<'_> {
             }
         }
         Ok(())
+    }
+
+    fn put_reverse_name(&mut self, address: IpAddr, name: Option<&str>, now: Timestamp) -> Result<()> {
+        names::put(self, address, name, now)
+    }
+
+    fn forget_reverse_names(&mut self, older_than: Timestamp) -> Result<()> {
+        names::forget(self, older_than)
     }
 
     fn append_event(&mut self, event: &Event, channels: &[&str]) -> Result<i64> {
