@@ -8,20 +8,6 @@ use model::graph::NodeKind;
 use model::subgraph::{PlaceInNetwork, RING_OF_RINGS, Subgraph, SubgraphNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// All kinds, to find one by its text.
-const KINDS: [NodeKind; 10] = [
-    NodeKind::Drone,
-    NodeKind::SystemNode,
-    NodeKind::ChildSystem,
-    NodeKind::NicNode,
-    NodeKind::LinkAddress,
-    NodeKind::IpaddrNode,
-    NodeKind::Package,
-    NodeKind::ProcessNode,
-    NodeKind::IpTcpPortNode,
-    NodeKind::MonitorAction,
-];
-
 /// Nodes and groups refer to each other by their positions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawing {
@@ -92,7 +78,7 @@ impl Drawing {
             .nodes
             .iter()
             .filter_map(|node| {
-                let of = KINDS.into_iter().find(|of| of.as_str() == node.kind)?;
+                let of = NodeKind::ALL.into_iter().find(|of| of.as_str() == node.kind)?;
                 // Whom clients talk to is a matter of services, not of the network.
                 let is_here = kind != Kind::Network || of != NodeKind::IpaddrNode || owned.contains(&node.id);
                 (kind.nodes().contains(&of) && is_drawn(of, node) && is_here).then(|| Node {

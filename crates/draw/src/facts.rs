@@ -32,7 +32,10 @@ pub fn name(kind: NodeKind, node: &SubgraphNode) -> String {
     let name = match kind {
         NodeKind::SystemNode => own("SystemName").or_else(|| own("ChassisId")).unwrap_or_else(last),
         NodeKind::NicNode => own("ifname").unwrap_or_else(last),
-        NodeKind::LinkAddress => own("macaddr").unwrap_or_else(last),
+        NodeKind::LinkAddress => {
+            let hostname = node.hostname.as_deref().map(line);
+            hostname.or_else(|| own("macaddr")).unwrap_or_else(last)
+        }
         NodeKind::IpaddrNode => own("ipaddr").unwrap_or_else(last),
         NodeKind::IpTcpPortNode => match (own("ipaddr"), own("port")) {
             (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
@@ -82,7 +85,7 @@ pub fn details(kind: NodeKind, node: &SubgraphNode) -> Vec<String> {
             own("OUI").or_else(|| own("oui")),
             vlan(node).map(|vlan| format!("VLAN {vlan}")),
             named("MTU", "mtu"),
-            own("speed").map(|speed| format!("{speed} Mbit/s")).filter(|_| node.key.starts_with('@').eq(&false)),
+            own("speed").map(|speed| format!("{speed} Mbit/s")),
             named("duplex", "duplex"),
             named("carrier", "carrier"),
         ],
@@ -93,7 +96,9 @@ pub fn details(kind: NodeKind, node: &SubgraphNode) -> Vec<String> {
             vec![named("class", "class"), own("state"), own("reason"), own("output")]
         }
         NodeKind::ChildSystem => vec![own("kind"), own("image"), own("status")],
-        NodeKind::LinkAddress => vec![own("oui").or_else(|| own("OUI"))],
+        NodeKind::LinkAddress => {
+            vec![node.hostname.as_ref().and_then(|_| own("macaddr")), node.vendor.as_deref().map(line)]
+        }
         NodeKind::Package => vec![own("version"), own("arch")],
     };
     lines.truncate(MAX_DETAILS * 4);
@@ -109,11 +114,9 @@ pub fn state(node: &SubgraphNode) -> Option<String> {
     }))
 }
 
-/// The VLANs of a switch port as the switch names them: `20` or `20 staff`.
+/// The VLAN of untagged frames at a switch port.
 pub fn vlan(node: &SubgraphNode) -> Option<String> {
-    let names = ["vlan", "VlanId", "PortVlanId", "port_vlan_id", "NativeVlan", "native_vlan"];
-    let found = names.iter().find_map(|name| property(&node.properties, name));
-    found.or_else(|| node.properties.get("vlans").and_then(list))
+    property(&node.properties, "vlan")
 }
 
 /// The base name of the program; of interpreters what they run.

@@ -51,6 +51,12 @@ pub struct SubgraphNode {
     /// Of a link-layer address: key of the interface that has it. Without it, it is that of a neighbour without a nanoprobe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Of a link-layer address of such a neighbour: who made the interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// Of such a neighbour: its name from reverse DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
 }
 
 /// Where a host stands: by the interface of its primary address, else by the first that tells.

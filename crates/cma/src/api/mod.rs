@@ -9,6 +9,7 @@ mod notify;
 mod queries;
 mod results;
 mod status;
+pub mod subgraph;
 
 pub use listener::Bounded;
 
@@ -77,6 +78,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/sql", post(queries::sql))
         .route("/v1/views", get(queries::views))
         .route("/v1/events", get(events::events))
+        .route("/v1/subgraph", get(subgraph::subgraph))
         .route("/v1/history", get(events::history))
         .route("/v1/results", get(results::results))
         .route("/v1/rules", get(results::rules))
