@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod doctor;
+pub mod draw;
 pub mod events;
 pub mod genkeys;
 pub mod hosts;
