@@ -130,7 +130,7 @@ fn program(node: &SubgraphNode) -> String {
     let interpreter = ["python", "perl", "ruby", "node", "bash", "sh", "php"];
     let bare = base.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let what = match bare {
-        "java" => words.next_back(),
+        "java" => words.last(),
         bare if interpreter.contains(&bare) => words.find(|word| !word.starts_with('-')),
         _ => None,
     };
