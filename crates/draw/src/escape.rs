@@ -57,7 +57,7 @@ pub fn mermaid(text: &str) -> String {
     while let Some(c) = characters.next() {
         // `1. x` and `- x` would begin a list.
         let begins_list = matches!(c, '.' | '-') && characters.peek().is_none_or(|next| *next == ' ');
-        let plain = c.is_alphanumeric() || matches!(c, ' ' | '.' | ':' | '/' | '-' | ',' | '@' | '…' | '·' | '→');
+        let plain = c.is_alphanumeric() || matches!(c, ' ' | '.' | ':' | '/' | '-' | ',' | '@' | '…' | '·' | '→' | '×');
         if c.is_control() {
             out.push('\u{fffd}');
         } else if plain && !begins_list {

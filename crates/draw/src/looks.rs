@@ -32,7 +32,6 @@ pub const GREY: &str = "#e3e6ea";
 pub const PINK: &str = "#ffc9e0";
 pub const BLUE: &str = "#1d5fbf";
 pub const NAVY: &str = "#16306b";
-pub const HOT_PINK: &str = "#d6246e";
 
 const PLAIN: Look = Look { outline: INK, fill: None, line: Line::Solid, is_bold: false, text: INK };
 

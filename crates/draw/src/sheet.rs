@@ -239,7 +239,10 @@ impl Sheet {
             self.cards[card].rows.extend(rows);
         }
         for ((kind, from, to), strands) in between {
-            let label = format!("{} {}", strands.len(), if kind == LinkKind::Wire { "cables" } else { "uses" });
+            let label = match kind {
+                LinkKind::Uses => counted(&strands),
+                _ => format!("{} cables", strands.len()),
+            };
             self.links.push(Link {
                 from: End::Panel(from),
                 to: End::Panel(to),
@@ -368,7 +371,7 @@ impl<'d> Parts<'d> {
         let kind = self.drawing.kind;
         if matches!(kind, Kind::Network | Kind::Everything) {
             for nic in self.inside(host, NodeKind::NicNode) {
-                let port = self.back(nic, "wiredto").next().map(|port| self.port_name(port)).unwrap_or_default();
+                let port = self.back(nic, "wiredto").next().map(|port| self.port_name(host, port)).unwrap_or_default();
                 let own = self.node(nic);
                 let is_up = own.look.line == crate::looks::Line::Solid;
                 let addresses: Vec<&str> =
@@ -413,6 +416,11 @@ impl<'d> Parts<'d> {
                     Some(target) if target.kind == NodeKind::ProcessNode => target.name.clone(),
                     _ => own.name.clone(),
                 };
+                // The mark of the service says already that it is looked after.
+                let is_told = watched.is_some_and(|target| target.kind == NodeKind::ProcessNode);
+                if kind == Kind::Everything && is_told && found(&own.source) == Found::Up {
+                    continue;
+                }
                 let what = match found(&own.source) {
                     Found::Up => class,
                     _ => property(&own.source.properties, "state").unwrap_or(class),
@@ -454,11 +462,14 @@ impl<'d> Parts<'d> {
         rows
     }
 
-    fn port_name(&self, port: usize) -> String {
+    /// The port that an interface of a host is wired to, with the name of the switch unless the host is drawn below it.
+    fn port_name(&self, host: usize, port: usize) -> String {
         let switch = self.drawing.outermost(port);
-        let (port, switch) = (self.node(port), self.node(switch));
-        let vlan = vlan(&port.source).map(|vlan| format!(" · VLAN {vlan}")).unwrap_or_default();
-        if std::ptr::eq(port, switch) { format!("{}{vlan}", port.name) } else { format!("{} {}{vlan}", switch.name, port.name) }
+        let group = self.node(host).group.map(|group| self.drawing.groups[group].parent.unwrap_or(group));
+        match switch == port || (group.is_some() && self.node(switch).group == group) {
+            true => self.node(port).name.clone(),
+            false => format!("{} {}", self.node(switch).name, self.node(port).name),
+        }
     }
 
     fn port_number(&self, port: usize) -> (u64, bool) {
@@ -528,6 +539,19 @@ fn few(words: &BTreeSet<&str>) -> String {
     let shown: Vec<&str> = words.iter().take(MAX_WORDS).copied().collect();
     let rest = words.len() - shown.len();
     if rest > 0 { format!("{}, +{rest}", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// The services that are used most, with how often.
+fn counted(strands: &[Strand]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for strand in strands {
+        *counts.entry(&strand.word).or_default() += 1;
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(word, count)| (std::cmp::Reverse(*count), *word));
+    let words: Vec<String> = counts.iter().take(MAX_WORDS).map(|(word, count)| format!("{word} ×{count}")).collect();
+    let rest = counts.len() - words.len();
+    if rest > 0 { format!("{}, +{rest}", words.join(", ")) } else { words.join(", ") }
 }
 
 fn numbers(ports: &BTreeSet<u64>) -> String {

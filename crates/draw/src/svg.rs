@@ -37,8 +37,8 @@ pub fn svg(drawing: &Drawing) -> String {
         paint(&mut canvas, &sheet, &layout);
         (layout.width, layout.height)
     };
-    let width = width.max(MIN_WIDTH);
-    canvas.text((MARGIN, MARGIN + 14.0), Anchor::Start, HEADING, INK, &HEADING.fitted(&heading, width - 2.0 * MARGIN));
+    let width = width.max(MIN_WIDTH).max(HEADING.width(&heading) + 2.0 * MARGIN);
+    canvas.text((MARGIN, MARGIN + 14.0), Anchor::Start, HEADING, INK, &heading);
     let bottom = legend(&mut canvas, drawing.kind, width, height);
     canvas.finish(width, bottom, &heading)
 }
@@ -48,10 +48,7 @@ fn paint(canvas: &mut Canvas, sheet: &Sheet, layout: &Layout) {
         canvas.rect(place.rect, 8.0, "#f4f6f9", Stroke::solid("#c3ccd6", 1.0));
         let room = place.rect.x + place.rect.width - 12.0 - place.title_x;
         let at = (place.title_x, place.rect.y + 24.0);
-        let title = match panel.kind {
-            crate::GroupKind::Switch => format!("Switch {}", panel.title),
-            _ => panel.title.clone(),
-        };
+        let title = layout::panel_title(panel);
         let inside = match panel.links_inside {
             0 => String::new(),
             count => format!("{count} links inside"),
@@ -166,7 +163,10 @@ fn paint_mark(canvas: &mut Canvas, mark: Mark, at: Point) {
             let fill = if found == Found::Inactive { PAPER } else { found.color() };
             canvas.circle(at, 3.8, fill, Stroke::solid(found.color(), 1.2));
         }
-        Mark::Uses => canvas.line(&[(x - 4.0, y), (x + 4.0, y)], Stroke::solid(QUIET, 1.4)),
+        Mark::Uses => {
+            canvas.line(&[(x - 4.0, y), (x + 3.0, y)], Stroke::solid(QUIET, 1.4));
+            canvas.line(&[(x, y - 3.0), (x + 3.5, y), (x, y + 3.0)], Stroke::solid(QUIET, 1.4));
+        }
     }
 }
 
@@ -201,8 +201,8 @@ fn legend(canvas: &mut Canvas, kind: Kind, width: f64, top: f64) -> f64 {
     if matches!(kind, Kind::Service | Kind::Everything) {
         entries.push((Sample::Mark(Mark::Service { is_monitored: true }), "service, monitored"));
         entries.push((Sample::Mark(Mark::Service { is_monitored: false }), "service, unmonitored"));
-        entries.push((Sample::Link(LINK_COLORS[0]), "uses, toward the service"));
-        entries.push((Sample::Mark(Mark::Uses), "uses"));
+        entries.push((Sample::Link(LINK_COLORS[0]), "uses a service"));
+        entries.push((Sample::Mark(Mark::Uses), "uses what is on"));
     }
     if matches!(kind, Kind::Monitoring | Kind::Everything) {
         entries.push((Sample::Mark(Mark::Monitor(Found::Up)), "monitor: up"));

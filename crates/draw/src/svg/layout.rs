@@ -3,7 +3,8 @@
 //! runs over a text.
 
 use super::text::Font;
-use crate::sheet::{Card, End, LinkKind, Row, Sheet};
+use crate::GroupKind;
+use crate::sheet::{Card, End, LinkKind, Panel, Row, Sheet};
 use model::graph::NodeKind;
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ const PANEL_TITLE_HEIGHT: f64 = 20.0;
 const SECTION_TITLE_HEIGHT: f64 = 17.0;
 const MAX_COLUMNS: usize = 10;
 /// Width over height that pictures should have.
-const ASPECT: f64 = 1.5;
+const ASPECT: f64 = 1.7;
 
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rect {
@@ -123,13 +124,16 @@ pub fn card_height(card: &Card, port_columns: usize) -> f64 {
 
 /// One width for all cards, so that they stand in columns.
 fn card_width(sheet: &Sheet) -> f64 {
-    let row = |row: &Row| MARK_WIDTH + ROW.width(&row.text) + ROW_GAP + ROW.width(&row.aside);
     let wide = sheet.cards.iter().filter(|card| card.kind != NodeKind::SystemNode).map(|card| {
         let lines = card.subtitle.iter().map(|line| SUBTITLE.width(line));
-        let widest = lines.chain(card.rows.iter().map(row)).fold(TITLE.width(&card.title), f64::max);
+        let widest = lines.chain(card.rows.iter().map(row_width)).fold(TITLE.width(&card.title), f64::max);
         widest + 2.0 * CARD_PAD + 2.0
     });
     wide.fold(MIN_CARD, f64::max).min(MAX_CARD)
+}
+
+fn row_width(row: &Row) -> f64 {
+    MARK_WIDTH + ROW.width(&row.text) + ROW_GAP + ROW.width(&row.aside)
 }
 
 struct Plan {
@@ -162,7 +166,7 @@ impl Plan {
             let all: Vec<usize> = panel.sections.iter().flat_map(|section| section.cards.iter().copied()).collect();
             let heights: f64 = all.iter().map(|card| card_height(&sheet.cards[*card], 1) + 24.0).sum();
             let longest = panel.sections.iter().map(|section| section.cards.len()).max().unwrap_or(0);
-            let wanted = (1.25 * heights / (card_width + GAP)).sqrt().round() as usize;
+            let wanted = (2.0 * heights / (card_width + GAP)).sqrt().round() as usize;
             let ports = panel.switch.map_or(0, |card| sheet.cards[card].rows.len());
             let least = if ports > 4 { 2 } else { 1 };
             let wide = wanted.clamp(1, MAX_COLUMNS).min(longest.max(1)).max(least);
@@ -170,7 +174,10 @@ impl Plan {
             let mut height = PAD * 2.0 + PANEL_TITLE_HEIGHT;
             let begin = lines.len();
             if let Some(card) = panel.switch {
-                result.port_columns.insert(card, wide.min(ports.max(1)));
+                let room = wide as f64 * (card_width + GAP) - GAP;
+                let needed = sheet.cards[card].rows.iter().map(row_width).fold(0.0, f64::max) + 2.0 * CARD_PAD;
+                let fitting = (room / needed.max(1.0)) as usize;
+                result.port_columns.insert(card, fitting.min(ports).max(1));
                 lines.push(Line { panel: number, section: None, cards: vec![card], height: 0.0, has_bus: false });
             }
             for (section, cards) in panel.sections.iter().enumerate() {
@@ -282,8 +289,8 @@ impl Plan {
                 let wide = self.columns[*panel] as f64 * (self.card_width + GAP) - GAP;
                 let has_titles = sheet.panels[*panel].sections.iter().any(|section| section.title.is_some());
                 let pad = if has_titles { PAD } else { 0.0 };
-                let title = PANEL_TITLE.width(&sheet.panels[*panel].title) + 90.0;
-                let width = (inner - x + wide + pad * 2.0 + PAD).max(title.min(inner - x + 460.0));
+                let title = PANEL_TITLE.width(&panel_title(&sheet.panels[*panel])).min(MAX_CARD);
+                let width = inner - x + (wide + pad * 2.0).max(title) + PAD;
                 self.result.panels[*panel] =
                     PanelBox { rect: Rect { x, width, ..Rect::default() }, title_x: inner };
                 for line in self.lines.iter().filter(|line| line.panel == *panel) {
@@ -379,7 +386,10 @@ impl Plan {
             let mut bottom = top;
             for panel in panels {
                 let own = &mut self.result.panels[*panel];
-                let mut y = top + PAD + PANEL_TITLE_HEIGHT;
+                let mut y = top + PAD;
+                if !panel_title(&sheet.panels[*panel]).is_empty() {
+                    y += PANEL_TITLE_HEIGHT;
+                }
                 let mut section: Option<(usize, f64)> = None;
                 let titles: Vec<Option<String>> =
                     sheet.panels[*panel].sections.iter().map(|section| section.title.clone()).collect();
@@ -505,6 +515,15 @@ fn pack(sizes: &[(f64, f64)]) -> (Vec<Vec<usize>>, Vec<usize>) {
         }
     }
     (shelves, shelf_of)
+}
+
+/// What stands at the top of a panel; the card of a switch says it itself.
+pub fn panel_title(panel: &Panel) -> String {
+    match (panel.switch, panel.kind) {
+        (Some(_), _) => String::new(),
+        (None, GroupKind::Switch) => format!("Switch {}", panel.title),
+        _ => panel.title.clone(),
+    }
 }
 
 /// Whether a link has a direction that a picture shows.

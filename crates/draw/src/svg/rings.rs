@@ -14,6 +14,8 @@ const TITLE: Font = Font::bold(12.0);
 const COUNT: Font = Font::plain(10.5);
 const MAX_NAME: f64 = 150.0;
 const DOT: f64 = 6.0;
+/// Hosts below each other in the list of those who are in no ring.
+const LIST_ROWS: usize = 25;
 
 /// Hosts in the order in which they watch each other.
 struct Ring {
@@ -21,19 +23,22 @@ struct Ring {
     hosts: Vec<usize>,
 }
 
+/// Hosts that nobody of the others watches.
+const ALONE: &str = "alone, or in no ring";
+
 /// Paints all rings below `top`; returns the width and height of the whole.
 pub fn paint(canvas: &mut Canvas, drawing: &Drawing, top: f64) -> (f64, f64) {
-    let rings = rings(drawing);
-    let sizes: Vec<(f64, f64)> = rings.iter().map(|ring| size(drawing, ring)).collect();
-    let area: f64 = sizes.iter().map(|(_, side)| side * side).sum();
-    let widest = sizes.iter().map(|(_, side)| *side).fold(0.0, f64::max);
-    let limit = (area * 1.6).sqrt().max(widest).max(420.0) + MARGIN;
     let stands: BTreeSet<usize> = drawing
         .edges
         .iter()
         .filter(|edge| edge.ring.as_deref() == Some(RING_OF_RINGS))
         .flat_map(|edge| [edge.source, edge.target])
         .collect();
+    let rings = rings(drawing, &stands);
+    let sizes: Vec<(f64, f64)> = rings.iter().map(|ring| size(drawing, ring)).collect();
+    let area: f64 = sizes.iter().map(|(_, side)| side * side).sum();
+    let widest = sizes.iter().map(|(_, side)| *side).fold(0.0, f64::max);
+    let limit = (area * 1.6).sqrt().max(widest).max(420.0) + MARGIN;
     let (mut x, mut y, mut tallest, mut width) = (MARGIN, top, 0.0_f64, 0.0_f64);
     for (ring, (radius, side)) in rings.iter().zip(sizes) {
         if x + side > limit && x > MARGIN {
@@ -49,11 +54,35 @@ pub fn paint(canvas: &mut Canvas, drawing: &Drawing, top: f64) -> (f64, f64) {
 
 /// Radius, and the side of the square that it needs with its names.
 fn size(drawing: &Drawing, ring: &Ring) -> (f64, f64) {
+    if ring.title == ALONE {
+        let columns = ring.hosts.len().div_ceil(LIST_ROWS) as f64;
+        let rows = ring.hosts.len().min(LIST_ROWS) as f64 + 2.0;
+        let side = (columns * (MAX_NAME + 30.0)).max(rows * 20.0).max(TITLE.width(ALONE) + 20.0);
+        return (side / 2.0 - 14.0, side);
+    }
     let name = |host: &usize| NAME.width(&drawing.nodes[*host].name).min(MAX_NAME);
     let longest = ring.hosts.iter().map(name).fold(0.0, f64::max);
     let title = TITLE.width(&ring.title).min(180.0) / 2.0 + 14.0;
     let radius = (ring.hosts.len() as f64 * 17.0 / TAU).max(title).max(48.0);
     (radius, 2.0 * (radius + DOT + 8.0 + longest) + 8.0)
+}
+
+/// Those who are in no ring, as a list.
+fn paint_list(canvas: &mut Canvas, drawing: &Drawing, ring: &Ring, corner: Point) {
+    canvas.text((corner.0, corner.1), Anchor::Start, TITLE, INK, &ring.title);
+    for (index, host) in ring.hosts.iter().enumerate() {
+        let node = &drawing.nodes[*host];
+        let column = (index / LIST_ROWS) as f64;
+        let at = (corner.0 + DOT + 2.0 + column * (MAX_NAME + 30.0), corner.1 + 20.0 * ((index % LIST_ROWS) as f64 + 1.0));
+        let mut lines = vec![node.name.clone()];
+        lines.extend(node.details.iter().cloned());
+        canvas.open(&lines);
+        let stroke = Stroke { color: node.look.outline, width: 2.5, line: node.look.line };
+        canvas.circle(at, DOT, node.look.fill.unwrap_or("#ffffff"), stroke);
+        let name = NAME.fitted(&node.name, MAX_NAME);
+        canvas.text((at.0 + DOT + 7.0, at.1 + 3.6), Anchor::Start, NAME, INK, &name);
+        canvas.close();
+    }
 }
 
 fn paint_ring(
@@ -64,8 +93,10 @@ fn paint_ring(
     center: Point,
     radius: f64,
 ) {
-    let is_circle = ring.hosts.len() > 1;
-    if is_circle {
+    if ring.title == ALONE {
+        return paint_list(canvas, drawing, ring, (center.0 - radius, center.1 - radius));
+    }
+    if ring.hosts.len() > 1 {
         canvas.circle(center, radius, "none", Stroke::solid("#9aa4b0", 1.5));
     }
     let title = TITLE.fitted(&ring.title, 2.0 * radius - 20.0);
@@ -104,7 +135,7 @@ fn paint_ring(
 }
 
 /// The rings as the relationships tell them, that over all places first; at last, those who are in none.
-fn rings(drawing: &Drawing) -> Vec<Ring> {
+fn rings(drawing: &Drawing, stands: &BTreeSet<usize>) -> Vec<Ring> {
     let mut edges: BTreeMap<&str, Vec<&Edge>> = BTreeMap::new();
     for edge in &drawing.edges {
         if let Some(ring) = &edge.ring {
@@ -119,6 +150,7 @@ fn rings(drawing: &Drawing) -> Vec<Ring> {
         let mut hosts = Vec::new();
         // Of a part of a site only pieces of a ring may be there; each is walked from its beginning.
         let mut starts: Vec<usize> = left.iter().copied().filter(|host| !edges.iter().any(|edge| edge.target == *host)).collect();
+        starts.extend(left.iter().find(|host| stands.contains(host)).filter(|_| starts.is_empty()));
         while let Some(mut host) = starts.pop().or_else(|| left.first().copied()) {
             while left.remove(&host) {
                 hosts.push(host);
@@ -138,7 +170,7 @@ fn rings(drawing: &Drawing) -> Vec<Ring> {
     }
     rings.sort_by_cached_key(|ring| (ring.title != RING_OF_RINGS, crate::drawing::natural(&ring.title)));
     if !alone.is_empty() {
-        rings.push(Ring { title: "alone, or in no ring".into(), hosts: alone.into_iter().collect() });
+        rings.push(Ring { title: ALONE.into(), hosts: alone.into_iter().collect() });
     }
     rings
 }
