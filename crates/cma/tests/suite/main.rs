@@ -9,5 +9,6 @@ mod monitors;
 mod process;
 mod rule_choice;
 mod site;
+mod subgraph;
 mod verdicts;
 mod writer;
