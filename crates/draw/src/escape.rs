@@ -8,9 +8,14 @@ pub const MAX_CHARS: usize = 120;
 
 /// `text` as one harmless line: no control or direction characters, and not longer than [`MAX_CHARS`].
 pub fn line(text: &str) -> String {
+    bounded(text.trim(), MAX_CHARS)
+}
+
+/// The same with another bound, for what is longer and no word for people.
+pub fn bounded(text: &str, max: usize) -> String {
     // Cut first: what makes characters visible makes them longer, and there may be megabytes.
-    let text = shortened(text.trim(), MAX_CHARS).replace('\t', " ");
-    shortened(&printable(&text), MAX_CHARS).into_owned()
+    let text = shortened(text, max).replace('\t', " ");
+    shortened(&printable(&text), max).into_owned()
 }
 
 /// The inside of a double-quoted string of DOT that Graphviz prints as it is: `\N` and the like name the node, and

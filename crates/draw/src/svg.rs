@@ -237,3 +237,101 @@ fn legend(canvas: &mut Canvas, kind: Kind, width: f64, top: f64) -> f64 {
     }
     y + MARGIN
 }
+
+#[cfg(test)]
+#[path = "../tests/suite/made_up.rs"]
+mod made_up;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::subgraph::Subgraph;
+
+    fn laid_out(kind: Kind, subgraph: &Subgraph) -> (Sheet, Layout) {
+        let sheet = Sheet::new(&Drawing::new(kind, subgraph));
+        let layout = layout::layout(&sheet);
+        (sheet, layout)
+    }
+
+    fn overlap(a: Rect, b: Rect) -> bool {
+        a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height
+    }
+
+    fn within(inner: Rect, outer: Rect) -> bool {
+        inner.x >= outer.x
+            && inner.y >= outer.y
+            && inner.x + inner.width <= outer.x + outer.width
+            && inner.y + inner.height <= outer.y + outer.height
+    }
+
+    /// The rectangle that a straight line covers, a hair smaller than it is.
+    fn covered(a: Point, b: Point) -> Rect {
+        let (x, y) = (a.0.min(b.0) + 0.1, a.1.min(b.1) + 0.1);
+        Rect { x, y, width: (a.0 - b.0).abs() - 0.2, height: (a.1 - b.1).abs() - 0.2 }
+    }
+
+    #[test]
+    fn nothing_covers_anything() {
+        for subgraph in [made_up::one(), made_up::ten(), made_up::many(30), made_up::many(100), Subgraph::default()] {
+            for kind in [Kind::Network, Kind::Service, Kind::Monitoring, Kind::Everything] {
+                let (sheet, layout) = laid_out(kind, &subgraph);
+                let page = Rect { x: 0.0, y: 0.0, width: layout.width, height: layout.height };
+                for (number, card) in layout.cards.iter().enumerate() {
+                    assert!(within(*card, layout.panels[sheet.cards[number].panel].rect), "{kind:?} {number}");
+                    assert!(!layout.cards[..number].iter().any(|other| overlap(*card, *other)), "{kind:?} {number}");
+                }
+                for (number, panel) in layout.panels.iter().enumerate() {
+                    assert!(within(panel.rect, page), "{kind:?}");
+                    assert!(!layout.panels[..number].iter().any(|other| overlap(panel.rect, other.rect)), "{kind:?}");
+                }
+                let ways = layout.ways.iter().map(|way| &way.points);
+                for line in ways.chain(&layout.buses) {
+                    for pair in line.windows(2) {
+                        let covered = covered(pair[0], pair[1]);
+                        let inside = |card: &&Rect| {
+                            let inner = Rect { x: card.x + 0.2, y: card.y + 0.2, width: card.width - 0.4, height: card.height - 0.4 };
+                            overlap(Rect { width: covered.width.max(0.01), height: covered.height.max(0.01), ..covered }, inner)
+                        };
+                        assert_eq!(layout.cards.iter().find(inside), None, "{kind:?} {pair:?}");
+                        assert!(within(covered, page), "{kind:?} {pair:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_side_by_side_have_lanes_of_their_own() {
+        let (sheet, layout) = laid_out(Kind::Service, &made_up::ten());
+        assert!(sheet.links.len() > 8 && !sheet.is_bundled, "{}", sheet.links.len());
+        let mut lines: Vec<(usize, Rect)> = Vec::new();
+        for way in &layout.ways {
+            for pair in way.points.windows(2).filter(|pair| (pair[0].0 - pair[1].0).abs() > 1.0) {
+                lines.push((way.link, covered(pair[0], pair[1])));
+            }
+        }
+        for (index, (link, line)) in lines.iter().enumerate() {
+            let on_it = |(other, rect): &&(usize, Rect)| {
+                other != link && (rect.y - line.y).abs() < 4.0 && rect.x < line.x + line.width && line.x < rect.x + rect.width
+            };
+            assert_eq!(lines[..index].iter().find(on_it), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn texts_fit_their_cards() {
+        let mut subgraph = made_up::ten();
+        for node in &mut subgraph.nodes {
+            node.properties.insert("os_description".into(), "An operating system with a very long name indeed, so it is".into());
+        }
+        let (sheet, layout) = laid_out(Kind::Network, &subgraph);
+        for (card, rect) in sheet.cards.iter().zip(&layout.cards) {
+            let room = rect.width - 2.0 * CARD_PAD;
+            assert!(card.subtitle.iter().all(|line| SUBTITLE.width(&SUBTITLE.fitted(line, room)) <= room));
+            assert!(rect.width <= 251.0 || card.kind == NodeKind::SystemNode, "{rect:?}");
+        }
+        let picture = svg(&Drawing::new(Kind::Network, &subgraph));
+        assert!(picture.contains("An operating system with a…") || picture.contains("An operating system with a "), "cut");
+        assert!(!picture.contains(">An operating system with a very long name indeed, so it is</text>"), "cut");
+    }
+}

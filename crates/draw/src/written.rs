@@ -7,6 +7,9 @@ use crate::sheet::{End, LinkKind, Sheet};
 use model::graph::NodeKind;
 use std::fmt::{Arguments, Write};
 
+/// Longest key in GraphML; nobody's is longer but an attacker's.
+const MAX_KEY_CHARS: usize = 1000;
+
 /// For Graphviz: a node for everything, with the shapes and lines of the original's drawings; switches and subnets are
 /// clusters.
 pub fn dot(drawing: &Drawing) -> String {
@@ -195,7 +198,7 @@ pub fn graphml(drawing: &Drawing) -> String {
         let whole = node.inside.map(|whole| drawing.nodes[whole].name.clone());
         for (name, value) in [
             ("kind", node.kind.as_str()),
-            ("key", &node.source.key),
+            ("key", &escape::bounded(&node.source.key, MAX_KEY_CHARS)),
             ("label", &node.name),
             ("details", &node.details.join("\n")),
             ("color", node.look.outline),
@@ -216,7 +219,7 @@ pub fn graphml(drawing: &Drawing) -> String {
             escape::xml(&edge.kind)
         ));
         if let Some(ring) = &edge.ring {
-            out.write(format_args!("<data key=\"e_ring\">{}</data>", escape::xml(ring)));
+            out.write(format_args!("<data key=\"e_ring\">{}</data>", escape::xml(&escape::line(ring))));
         }
         out.write(format_args!("</edge>\n"));
     }
