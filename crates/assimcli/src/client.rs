@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn who_may_not_is_not_told_to_start_another_cma() {
-        let context = Context { paths: SitePaths::new("/tmp/x"), format: Format::Json, output: None };
+        let context = Context { paths: SitePaths::new("/tmp/x"), format: Format::Json };
         let hint = |kind| no_answer(&context, &Error::from(kind)).hint;
         assert!(hint(ErrorKind::PermissionDenied).contains("sudo"));
         assert!(hint(ErrorKind::NotFound).contains("cma --root /tmp/x"));

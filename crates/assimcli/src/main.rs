@@ -129,8 +129,6 @@ impl From<std::io::Error> for Failure {
 pub struct Context {
     pub paths: SitePaths,
     pub format: Format,
-    /// As given with `-o`.
-    pub output: Option<Output>,
 }
 
 fn main() -> ExitCode {
@@ -150,9 +148,8 @@ fn main() -> ExitCode {
     let context = Context {
         paths: SitePaths::new(arguments.root),
         format: format.or(by_language).unwrap_or_else(Format::by_terminal),
-        output: arguments.output,
     };
-    match run(&context, arguments.command) {
+    match run(&context, arguments.output, arguments.command) {
         Ok(Finding::Nothing) => ExitCode::SUCCESS,
         Ok(Finding::Something) => ExitCode::from(2),
         Err(failure) => {
@@ -165,15 +162,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(context: &Context, command: Command) -> Result<Finding, Failure> {
-    if let Some(output) = context.output.filter(|output| output.format().is_none())
+fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Finding, Failure> {
+    if let Some(output) = output.filter(|output| output.format().is_none())
         && !matches!(command, Command::Draw(_))
     {
         return Err(Failure::new(format!("-o {} is for `assimcli draw` only", output.name()))
             .hint("Here it is one of table, json, jsonl, csv and script."));
     }
     match command {
-        Command::Draw(options) => draw::run(context, &options),
+        Command::Draw(options) => draw::run(context, output, &options),
         Command::Query(options) => query::run(context, &options),
         Command::Sql(options) => sql::run(context, &options),
         Command::Genkeys => genkeys::run(context),

@@ -151,7 +151,8 @@ fn put_inside(nodes: &mut [Node], edges: &[Edge]) {
             Some(NodeKind::Drone) => nodes[whole].kind == NodeKind::ChildSystem && nodes[part].kind == NodeKind::ProcessNode,
             Some(_) => false,
         };
-        if is_better && part != whole && outermost(nodes, whole) != part {
+        let is_part = !matches!(nodes[part].kind, NodeKind::Drone | NodeKind::SystemNode);
+        if is_part && is_better && part != whole && outermost(nodes, whole) != part {
             nodes[part].inside = Some(whole);
         }
     }

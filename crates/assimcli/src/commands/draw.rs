@@ -41,7 +41,7 @@ enum What {
     Everything,
 }
 
-pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
+pub fn run(context: &Context, output: Option<Output>, options: &Options) -> Result<Finding, Failure> {
     let kind = match options.what {
         What::Network => Kind::Network,
         What::Service => Kind::Service,
@@ -49,7 +49,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         What::Rings => Kind::Rings,
         What::Everything => Kind::Everything,
     };
-    let language = match context.output {
+    let language = match output {
         None | Some(Output::Dot) => Language::Dot,
         Some(Output::Svg) => Language::Svg,
         Some(Output::Mermaid) => Language::Mermaid,
