@@ -5,7 +5,10 @@ mod commands;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
-use commands::{doctor, draw, events, genkeys, hosts, notify, query, rules, score, sql};
+use commands::{
+    changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, notify, path, query, rules, score,
+    sql,
+};
 use model::paths::SitePaths;
 use output::{Format, note};
 use std::path::PathBuf;
@@ -85,6 +88,16 @@ enum Command {
     Score(score::Options),
     /// The hosts and their state
     Hosts(hosts::Options),
+    /// What stops working if a host, a service or a switch stops
+    Impact(impact::Options),
+    /// How two hosts, services, switches or addresses are connected
+    Path(path::Options),
+    /// What a host looked like at a past time, or what changed on it since
+    History(history::Options),
+    /// What changed just before an event, on its host and around it
+    Changes(changes::Options),
+    /// What nobody looks at: machines, services, discoveries, rules
+    Coverage(coverage::Options),
     /// A picture of the network, the services or the monitoring
     Draw(draw::Options),
     /// Try the alert channels
@@ -178,6 +191,11 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Events(options) => events::run(context, &options),
         Command::Score(options) => score::run(context, &options),
         Command::Hosts(options) => hosts::run(context, &options),
+        Command::Impact(options) => impact::run(context, &options),
+        Command::Path(options) => path::run(context, &options),
+        Command::History(options) => history::run(context, &options),
+        Command::Changes(options) => changes::run(context, &options),
+        Command::Coverage(options) => coverage::run(context, &options),
         Command::Notify(options) => notify::run(context, &options),
         Command::Doctor => doctor::run(context),
     }

@@ -1,5 +1,6 @@
 //! `events`: what happened, oldest first; `--follow` waits for more.
 
+use super::moment;
 use crate::client::{encoded, get_within};
 use crate::{Context, Failure, Finding};
 use model::Timestamp;
@@ -26,10 +27,7 @@ const WAIT_SECONDS: u64 = 25;
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let since = match &options.since {
-        Some(text) => Some(moment(text, Timestamp::now()).ok_or_else(|| {
-            Failure::new(format!("--since {text:?} is no time"))
-                .hint("Write 2026-11-23, \"2026-11-23 14:00\", or 15m for fifteen minutes ago.")
-        })?),
+        Some(text) => Some(moment::read("--since", text, Timestamp::now())?),
         None => None,
     };
     let filter = since.map(|t| format!("&since={}", encoded(&t.to_utc_text()))).unwrap_or_default();
@@ -153,32 +151,9 @@ fn what(event: &Value) -> String {
     }
 }
 
-/// An absolute time, or `15m` before `now`.
-fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let unit = match text.as_bytes().last()? {
-        b's' => 1,
-        b'm' => 60,
-        b'h' => 3600,
-        b'd' => 86_400,
-        _ => return Timestamp::parse(text),
-    };
-    let number: i64 = text[..text.len() - 1].parse().ok().filter(|n| *n >= 0)?;
-    Some(Timestamp(now.0.checked_sub(number.checked_mul(unit)?.checked_mul(1_000_000)?)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times() {
-        let now = Timestamp(10_000_000_000);
-        assert_eq!(moment("15m", now), Some(Timestamp(10_000_000_000 - 900_000_000)));
-        assert_eq!(moment("1970-01-01T00:00:01Z", now), Some(Timestamp(1_000_000)));
-        for bad in ["", "m", "-5m", "soon", "99999999999999999999d", "é"] {
-            assert_eq!(moment(bad, now), None, "{bad}");
-        }
-    }
 
     #[test]
     fn changed_files_in_one_line() {

@@ -1,11 +1,17 @@
-//! One file per command.
+//! One file per command; `moment` reads the times that several of them take.
 
+pub mod changes;
+pub mod coverage;
 pub mod doctor;
 pub mod draw;
 pub mod events;
 pub mod genkeys;
+pub mod history;
 pub mod hosts;
+pub mod impact;
+pub mod moment;
 pub mod notify;
+pub mod path;
 pub mod query;
 pub mod rules;
 pub mod score;

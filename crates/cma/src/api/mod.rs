@@ -7,6 +7,7 @@ mod hosts;
 mod listener;
 mod notify;
 mod queries;
+mod questions;
 mod results;
 mod status;
 pub mod subgraph;
@@ -80,6 +81,11 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/events", get(events::events))
         .route("/v1/subgraph", get(subgraph::subgraph))
         .route("/v1/history", get(events::history))
+        .route("/v1/impact", get(questions::impact))
+        .route("/v1/path", get(questions::path))
+        .route("/v1/timeline", get(questions::timeline))
+        .route("/v1/changes", get(questions::changes))
+        .route("/v1/coverage", get(questions::coverage))
         .route("/v1/results", get(results::results))
         .route("/v1/rules", get(results::rules))
         .route("/v1/rules/reload", post(results::reload))

@@ -41,11 +41,25 @@ pub fn find(connection: &Connection, kind: Option<&str>, key: &str) -> Result<Ve
 /// See [`crate::Reader::graph_of_kind`].
 pub fn of_kind(connection: &Connection, kind: &str, limit: usize) -> Result<Vec<GraphNode>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    read_nodes(
-        connection,
-        "SELECT id, kind, key, properties FROM node WHERE kind = ?1 ORDER BY key LIMIT ?2",
-        (kind, limit),
-    )
+    // Partial indexes are used where the kind is part of the statement; hosts are found by their names.
+    match kind {
+        "Drone" => read_nodes(
+            connection,
+            "SELECT n.id, n.kind, n.key, n.properties FROM host_name h
+             CROSS JOIN node n ON n.key = h.designation AND n.kind = 'Drone' ORDER BY h.designation LIMIT ?1",
+            [limit],
+        ),
+        "SystemNode" | "ChildSystem" | "LinkAddress" | "IPaddrNode" => read_nodes(
+            connection,
+            &format!("SELECT id, kind, key, properties FROM node WHERE kind = '{kind}' ORDER BY key LIMIT ?1"),
+            [limit],
+        ),
+        _ => read_nodes(
+            connection,
+            "SELECT id, kind, key, properties FROM node WHERE kind = ?1 ORDER BY key LIMIT ?2",
+            (kind, limit),
+        ),
+    }
 }
 
 /// See [`crate::Reader::graph_edges`].
@@ -84,24 +98,29 @@ fn read_edges(
     kinds: &[&str],
     found: &mut Vec<GraphEdge>,
 ) -> Result<()> {
-    let of_kinds = if kinds.is_empty() { "" } else { "AND e.kind IN (SELECT value FROM json_each(?2))" };
-    let sql = format!(
-        "SELECT {EDGE_COLUMNS} FROM json_each(?1) i
-         CROSS JOIN edge e INDEXED BY {index} ON e.{end} = i.value {of_kinds}
-         CROSS JOIN host_name h ON h.id = e.host"
-    );
-    let mut statement = connection.prepare_cached(&sql).map_err(failure)?;
+    let mut statement =
+        connection.prepare_cached(&edges_sql(index, end, !kinds.is_empty())).map_err(failure)?;
+    let has_kinds = !kinds.is_empty();
     let kinds = Value::from(kinds).to_string();
     for chunk in ids.chunks(CHUNK) {
         let numbers = array(chunk);
         let parameters: &[&dyn rusqlite::ToSql] =
-            if of_kinds.is_empty() { &[&numbers] } else { &[&numbers, &kinds] };
+            if has_kinds { &[&numbers, &kinds] } else { &[&numbers] };
         let rows = statement.query_map(parameters, edge).map_err(failure)?;
         for row in rows {
             found.push(row.map_err(failure)?);
         }
     }
     Ok(())
+}
+
+fn edges_sql(index: &str, end: &str, of_kinds: bool) -> String {
+    let of_kinds = if of_kinds { "AND e.kind IN (SELECT value FROM json_each(?2))" } else { "" };
+    format!(
+        "SELECT {EDGE_COLUMNS} FROM json_each(?1) i
+         CROSS JOIN edge e INDEXED BY {index} ON e.{end} = i.value {of_kinds}
+         CROSS JOIN host_name h ON h.id = e.host"
+    )
 }
 
 fn read_nodes(connection: &Connection, sql: &str, parameters: impl Params) -> Result<Vec<GraphNode>> {
@@ -142,4 +161,35 @@ fn distinct(ids: &[i64]) -> Vec<i64> {
 
 fn array(ids: &[i64]) -> String {
     Value::from(ids).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::open;
+
+    #[test]
+    fn a_step_searches_indexes_and_scans_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open::writer(&directory.path().join("db")).unwrap();
+        let plan = |sql: &str| -> Vec<String> {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let missing = rusqlite::params_from_iter(vec![None::<i64>; statement.parameter_count()]);
+            let lines = statement.query_map(missing, |row| row.get(3)).unwrap();
+            lines.collect::<rusqlite::Result<_>>().unwrap()
+        };
+        let scans = |plan: &[String]| -> Vec<String> {
+            let of_tables = |line: &&String| line.starts_with("SCAN") && !line.contains("VIRTUAL TABLE");
+            plan.iter().filter(of_tables).cloned().collect()
+        };
+        for (index, end) in [("edge_forward", "source"), ("edge_reverse", "target")] {
+            for (of_kinds, searched) in [(false, format!("{end}=?")), (true, format!("{end}=? AND kind=?"))] {
+                let plan = plan(&edges_sql(index, end, of_kinds));
+                assert_eq!(scans(&plan), [""; 0], "{plan:?}");
+                let search = format!("SEARCH e USING INDEX {index} ({searched})");
+                assert!(plan.contains(&search), "{search}: {plan:?}");
+            }
+        }
+        assert_eq!(scans(&plan(NODES)), [""; 0]);
+    }
 }

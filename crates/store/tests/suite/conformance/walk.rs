@@ -71,7 +71,7 @@ pub fn edges_are_read_in_both_directions_and_by_kind(store: &mut dyn Store) {
         kinds(&[web1], Direction::Out, &["nicowner", "installed", "x"]),
         ["web1 installed", "web1 nicowner"]
     );
-    assert_eq!(kinds(&[nic], Direction::Both, &[]), ["web1 ipowner", "web1 nicowner"]);
+    assert_eq!(kinds(&[nic], Direction::Both, &[]), ["web1 ipowner", "web1 linkaddr", "web1 nicowner"]);
     // Between two of the nodes asked for: once.
     assert_eq!(kinds(&[web1, nic], Direction::Both, &["nicowner"]), ["web1 nicowner"]);
     assert_eq!(kinds(&[], Direction::Both, &[]), [""; 0]);

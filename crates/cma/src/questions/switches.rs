@@ -1,0 +1,68 @@
+//! Which cable leads from which interface to which port, as LLDP and CDP told.
+
+use super::{DRONE, NIC, SYSTEM, Walker};
+use std::collections::{BTreeMap, BTreeSet};
+use store::{Direction, GraphEdge, Result};
+
+/// One cable, by the numbers of its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cable {
+    pub host: i64,
+    pub nic: i64,
+    pub port: i64,
+    pub switch: i64,
+}
+
+/// The cables of hosts. All nodes of them are loaded.
+pub fn of_hosts(walker: &mut Walker<'_>, hosts: &[i64]) -> Result<Vec<Cable>> {
+    let owned = walker.edges(hosts, Direction::Out, &["nicowner"])?;
+    let nics: Vec<i64> = owned.iter().map(|edge| edge.target).collect();
+    let wires = walker.edges(&nics, Direction::In, &["wiredto"])?;
+    let ports: Vec<i64> = wires.iter().map(|edge| edge.source).collect();
+    let of_switches = walker.edges(&ports, Direction::In, &["nicowner"])?;
+    join(walker, &owned, &wires, &of_switches)
+}
+
+/// The cables of switches. All nodes of them are loaded.
+pub fn of_switches(walker: &mut Walker<'_>, switches: &[i64]) -> Result<Vec<Cable>> {
+    let owned = walker.edges(switches, Direction::Out, &["nicowner"])?;
+    let ports: Vec<i64> = owned.iter().map(|edge| edge.target).collect();
+    let wires = walker.edges(&ports, Direction::Out, &["wiredto"])?;
+    let nics: Vec<i64> = wires.iter().map(|edge| edge.target).collect();
+    let of_hosts = walker.edges(&nics, Direction::In, &["nicowner"])?;
+    join(walker, &of_hosts, &wires, &owned)
+}
+
+/// `web1:eth0 – sw1 port g7`, for people.
+pub fn text(walker: &Walker<'_>, cable: &Cable) -> String {
+    format!(
+        "{} is wired to {} port {}",
+        walker.label(cable.nic),
+        walker.label(cable.switch),
+        walker.label(cable.port)
+    )
+}
+
+fn join(
+    walker: &mut Walker<'_>,
+    of_hosts: &[GraphEdge],
+    wires: &[GraphEdge],
+    of_switches: &[GraphEdge],
+) -> Result<Vec<Cable>> {
+    let ends = [of_hosts, wires, of_switches].into_iter().flatten();
+    let ids: BTreeSet<i64> = ends.flat_map(|edge| [edge.source, edge.target]).collect();
+    walker.load(ids)?;
+    let owners = |edges: &[GraphEdge], kind: &str| -> BTreeMap<i64, i64> {
+        let fitting = edges.iter().filter(|edge| walker.is(edge.source, kind) && walker.is(edge.target, NIC));
+        fitting.map(|edge| (edge.target, edge.source)).collect()
+    };
+    let (hosts, switches) = (owners(of_hosts, DRONE), owners(of_switches, SYSTEM));
+    let cables: BTreeSet<Cable> = wires
+        .iter()
+        .filter_map(|wire| {
+            let (host, switch) = (*hosts.get(&wire.target)?, *switches.get(&wire.source)?);
+            Some(Cable { host, nic: wire.target, port: wire.source, switch })
+        })
+        .collect();
+    Ok(cables.into_iter().collect())
+}
