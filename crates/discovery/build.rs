@@ -24,9 +24,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let path = folder.join(format!("{name}.rs"));
         println!("cargo::rerun-if-changed={}", path.display());
         writeln!(modules, "#[path = {path:?}]\npub mod {name};")?;
+        // What documents call it, where that is not the name of the file.
+        let has_own_type = fs::read_to_string(&path)?.contains("\npub const DISCOVERTYPE: ");
+        let discovertype =
+            if has_own_type { format!("{name}::DISCOVERTYPE") } else { format!("{name}::DISCOVERY.name") };
         writeln!(
             registry,
-            "crate::Entry {{ discovery: &{name}::DISCOVERY, bare: crate::Instance {{ name: {name:?}, parameters: &[], schedule: None }} }},"
+            "crate::Entry {{ discovery: &{name}::DISCOVERY, discovertype: {discovertype}, bare: crate::Instance {{ name: {name:?}, parameters: &[], schedule: None }} }},"
         )?;
         writeln!(pages, "pub const {}: &str = {:?};", name.to_uppercase(), module_documentation(&path)?)?;
     }

@@ -8,6 +8,7 @@
 pub mod fuzzing;
 mod host;
 mod idle;
+pub mod link;
 mod parse;
 pub mod reference;
 mod run;
@@ -137,7 +138,7 @@ pub fn all() -> &'static [&'static Discovery] {
     &LIST
 }
 
-/// A discovery by its type or by the name of one of its instances.
+/// A discovery by its type, by what documents call that, or by the name of one of its instances.
 ///
 /// By type, a discovery with a single instance gives that; one with none or several gives an instance named as
 /// the type, with the parameters' defaults.
@@ -148,12 +149,20 @@ pub fn find(name: &str) -> Option<(&'static Discovery, &'static Instance)> {
         [only] => (entry.discovery, only),
         _ => (entry.discovery, &entry.bare),
     };
-    all::ALL.iter().find(|entry| entry.discovery.name == name).map(by_type).or_else(by_instance)
+    let is_type = |entry: &&'static Entry| entry.discovery.name == name || entry.discovertype == name;
+    all::ALL.iter().find(is_type).map(by_type).or_else(by_instance)
+}
+
+/// What documents of a discovery have as `discovertype`: its name, unless it declares another one (`DISCOVERTYPE`).
+pub fn discovertype(discovery: &Discovery) -> &'static str {
+    let entry = all::ALL.iter().find(|entry| entry.discovery.name == discovery.name);
+    entry.map_or(discovery.name, |entry| entry.discovertype)
 }
 
 /// A line of the generated registry.
 pub(crate) struct Entry {
     pub discovery: &'static Discovery,
+    pub discovertype: &'static str,
     /// What [`find`] gives for the bare type.
     pub bare: Instance,
 }
@@ -204,6 +213,12 @@ mod tests {
         assert_eq!(find("fileattrs").unwrap().1.name, "fileattrs");
         let (discovery, instance) = find("bin_fileattrs").unwrap();
         assert_eq!((discovery.name, instance.name), ("fileattrs", "bin_fileattrs"));
+        for name in ["switch", "__LinkDiscovery"] {
+            let (discovery, instance) = find(name).unwrap();
+            assert_eq!((discovery.name, instance.name), ("switch", "switch"));
+            assert_eq!(discovertype(discovery), "__LinkDiscovery");
+        }
+        assert_eq!((find("ARP").unwrap().0.name, discovertype(find("os").unwrap().0)), ("arp", "os"));
         assert!(find("nonsense").is_none());
     }
 }

@@ -23,7 +23,7 @@ pub fn run(discovery: &Discovery, instance: &str, host: &Host, parameters: &Para
         other => json!({"value": other}),
     };
     Envelope {
-        discovertype: discovery.name.into(),
+        discovertype: crate::discovertype(discovery).into(),
         description: discovery.description.into(),
         host: host.name(),
         source: "nanoprobe".into(),

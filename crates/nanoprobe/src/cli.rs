@@ -114,6 +114,10 @@ pub struct DiscoverArgs {
     /// Type or instance to run, or an executable of the discovery_agents directories
     #[arg(value_name = "TYPE", required_unless_present = "list")]
     pub kind: Option<String>,
+    /// Decode the LLDP and CDP frames of a capture (pcap, pcapng, - for standard input), with TYPE switch: one document a
+    /// line. Exit status 2 when a frame is malformed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "explain"])]
+    pub pcap: Option<PathBuf>,
     /// Parameter of the discovery; may be repeated
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
     pub params: Vec<(String, String)>,

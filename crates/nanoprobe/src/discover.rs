@@ -1,5 +1,7 @@
 //! `nanoprobe discover`: one discovery, once, on standard output. Needs neither CMA nor keys.
 
+pub mod capture;
+
 use crate::cli::DiscoverArgs;
 use crate::collector;
 use crate::executables::{self, Executable};

@@ -18,6 +18,10 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> u8 {
     if let Some(Command::Discover(arguments)) = &cli.command {
+        if let Some(file) = &arguments.pcap {
+            let (mut output, mut messages) = (std::io::stdout().lock(), std::io::stderr().lock());
+            return discover::capture::run(arguments, file, &cli.host_root, &mut output, &mut messages);
+        }
         let pretty = std::io::stdout().is_terminal();
         let answer = discover::discover(arguments, &SitePaths::new(&cli.root), &cli.host_root, pretty);
         return finish(&answer.output, &answer.messages, answer.code);

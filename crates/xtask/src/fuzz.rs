@@ -15,7 +15,8 @@ use system::process::on_path;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only these discoveries, by type or instance; `rule` for the rule files, `answer` for what comes over sockets.
+    /// Only these discoveries, by type or instance; `rule` for the rule files, `answer` for what comes over sockets, or one of
+    /// that by its name, such as `lldp`.
     only: Vec<String>,
     /// Seconds for each file of each discovery.
     #[arg(long, default_value_t = 10)]
@@ -37,7 +38,7 @@ pub fn run(options: &Options) -> Outcome {
     if wanted("rule") {
         runs.push(Run::new("rule", "rule".into(), seeds_of_rules(), &[]));
     }
-    for (name, _) in discovery::fuzzing::ANSWERS.iter().filter(|_| wanted("answer")) {
+    for (name, _) in discovery::fuzzing::ANSWERS.iter().filter(|(name, _)| wanted("answer") || wanted(name)) {
         let seeds = regular_files(&workspace().join("fuzz/seeds").join(name), 1);
         runs.push(Run::new("answer", format!("answer_{name}"), seeds, &[("ANSWER", name)]));
     }
