@@ -6,7 +6,8 @@ mod commands;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::{
-    changes, coverage, doctor, events, genkeys, history, hosts, impact, notify, path, query, rules, score, sql,
+    changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, notify, path, query, rules, score,
+    sql,
 };
 use model::paths::SitePaths;
 use output::{Format, note};
@@ -22,14 +23,47 @@ struct Arguments {
     /// Use DIR in front of every path (/etc/assimilation, /var/lib/assimilation ...)
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// How to print: table on a terminal, plain tab-separated lines otherwise
-    #[arg(short, long, global = true, value_name = "FORMAT")]
-    output: Option<Format>,
+    /// How to print: table, json, jsonl, csv or script; table on a terminal, plain tab-separated lines otherwise. `draw` has
+    /// dot, svg, mermaid, graphml and json
+    #[arg(short, long, global = true, value_name = "FORMAT", hide_possible_values = true)]
+    output: Option<Output>,
     /// en = table, script = plain lines; the choice of the original's command line
     #[arg(long, global = true, value_name = "LANGUAGE", conflicts_with = "output")]
     language: Option<Language>,
     #[command(subcommand)]
     command: Command,
+}
+
+/// `-o`: rows in a format, or a drawing in a language.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+    Jsonl,
+    Csv,
+    Script,
+    Dot,
+    Svg,
+    Mermaid,
+    Graphml,
+}
+
+impl Output {
+    /// The format of rows; drawings have none.
+    fn format(self) -> Option<Format> {
+        match self {
+            Self::Table => Some(Format::Table),
+            Self::Json => Some(Format::Json),
+            Self::Jsonl => Some(Format::Jsonl),
+            Self::Csv => Some(Format::Csv),
+            Self::Script => Some(Format::Script),
+            Self::Dot | Self::Svg | Self::Mermaid | Self::Graphml => None,
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -64,6 +98,8 @@ enum Command {
     Changes(changes::Options),
     /// What nobody looks at: machines, services, discoveries, rules
     Coverage(coverage::Options),
+    /// A picture of the network, the services or the monitoring
+    Draw(draw::Options),
     /// Try the alert channels
     Notify(notify::Options),
     /// What is wrong with this installation, and what to do
@@ -121,11 +157,12 @@ fn main() -> ExitCode {
         Language::En => Format::Table,
         Language::Script => Format::Script,
     });
+    let format = arguments.output.and_then(Output::format);
     let context = Context {
         paths: SitePaths::new(arguments.root),
-        format: arguments.output.or(by_language).unwrap_or_else(Format::by_terminal),
+        format: format.or(by_language).unwrap_or_else(Format::by_terminal),
     };
-    match run(&context, arguments.command) {
+    match run(&context, arguments.output, arguments.command) {
         Ok(Finding::Nothing) => ExitCode::SUCCESS,
         Ok(Finding::Something) => ExitCode::from(2),
         Err(failure) => {
@@ -138,8 +175,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(context: &Context, command: Command) -> Result<Finding, Failure> {
+fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Finding, Failure> {
+    if let Some(output) = output.filter(|output| output.format().is_none())
+        && !matches!(command, Command::Draw(_))
+    {
+        return Err(Failure::new(format!("-o {} is for `assimcli draw` only", output.name()))
+            .hint("Here it is one of table, json, jsonl, csv and script."));
+    }
     match command {
+        Command::Draw(options) => draw::run(context, output, &options),
         Command::Query(options) => query::run(context, &options),
         Command::Sql(options) => sql::run(context, &options),
         Command::Genkeys => genkeys::run(context),

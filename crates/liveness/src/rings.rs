@@ -94,6 +94,12 @@ impl Rings {
         partners
     }
 
+    /// The ring of each place, from its longest-standing host on, which stands for the place; in the order of the ring
+    /// over all places.
+    pub fn rings(&self) -> impl Iterator<Item = (&Place, Vec<HostNumber>)> {
+        self.rings.iter().map(|(place, ring)| (&**place, ring.iter().map(|(_, number)| *number).collect()))
+    }
+
     /// Hosts that are in a ring.
     pub fn len(&self) -> usize {
         self.seats.len()

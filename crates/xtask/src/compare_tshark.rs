@@ -179,7 +179,12 @@ impl Comparison {
         }
         let known = |name| if is_explained(explained, name) { "explained" } else { "NOT EXPLAINED" };
         for (number, name, ours, theirs) in &self.disagreed {
-            println!("  frame {number} {name} ({}): we {:?}, tshark {:?}", known(name), show(ours), show(theirs));
+            println!(
+                "  frame {number} {name} ({}): we {:?}, tshark {:?}",
+                known(name),
+                show(ours),
+                show(theirs)
+            );
         }
         for (number, why) in &self.one_sided {
             println!("  frame {number} ({}): {}", known("frames"), show(why));
@@ -204,7 +209,9 @@ fn is_explained(explained: &str, name: &str) -> bool {
 
 /// The frames that the fuzzer starts from, as a capture.
 fn capture_of_seeds(directory: &Path) -> Result<PathBuf, String> {
-    let mut bytes = [&0xa1b2_c3d4_u32.to_le_bytes()[..], &[2, 0, 4, 0], &[0; 8], &[0xff, 0xff, 0, 0, 1, 0, 0, 0]].concat();
+    let mut bytes =
+        [&0xa1b2_c3d4_u32.to_le_bytes()[..], &[2, 0, 4, 0], &[0; 8], &[0xff, 0xff, 0, 0, 1, 0, 0, 0]]
+            .concat();
     for kind in ["lldp", "cdp"] {
         let folder = workspace().join(SEEDS).join(kind);
         let entries = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

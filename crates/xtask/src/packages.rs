@@ -38,7 +38,11 @@ pub fn ensure() -> Result<(), String> {
 }
 
 /// The same for one program that a single command needs.
-pub fn ensure_program(program: &'static str, package: &'static str, reason: &'static str) -> Result<(), String> {
+pub fn ensure_program(
+    program: &'static str,
+    package: &'static str,
+    reason: &'static str,
+) -> Result<(), String> {
     ensure_all(&[Need { program, package, reason }])
 }
 

@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod coverage;
 pub mod doctor;
+pub mod draw;
 pub mod events;
 pub mod genkeys;
 pub mod history;

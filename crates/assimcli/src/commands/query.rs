@@ -3,7 +3,7 @@
 use crate::client::{encoded, get, post};
 use crate::{Context, Failure, Finding};
 use model::text::nearest;
-use output::{Format, Rows, print};
+use output::{Format, Rows, note, print};
 use serde_json::{Map, Value, json};
 
 #[derive(clap::Args)]
@@ -36,7 +36,15 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         &format!("/v1/query/{}", encoded(&options.name)),
         &json!({ "parameters": parameters }),
     )?;
-    Rows::from_answer(&answer).print(context.format)?;
+    // What is an object to begin with has no better line than itself.
+    let format = match (answer["object"] == true, context.format) {
+        (true, Format::Table | Format::Script) => Format::Jsonl,
+        (_, format) => format,
+    };
+    if answer["truncated"] == true && answer["object"] == true {
+        note!("there is more than one answer holds; ask for fewer hosts or types");
+    }
+    Rows::from_answer(&answer).print(format)?;
     Ok(Finding::Nothing)
 }
 
@@ -61,6 +69,15 @@ fn declared(query: &Value) -> impl Iterator<Item = (&str, &str)> {
 /// `name=value` words, or one bare value for the only parameter. Types are the CMA's business.
 fn parameters(query: &Value, words: &[String]) -> Result<Map<String, Value>, Failure> {
     let names: Vec<&str> = declared(query).map(|(name, _)| name).collect();
+    let all = query["parameters"].as_array().into_iter().flatten();
+    let needed: Vec<&str> = all
+        .filter(|parameter| parameter.get("default").is_none())
+        .filter_map(|parameter| parameter["name"].as_str())
+        .collect();
+    let sole = match (names.as_slice(), needed.as_slice()) {
+        ([name], _) | (_, [name]) => Some(*name),
+        _ => None,
+    };
     let usage = || {
         format!(
             "usage: assimcli query {} {}",
@@ -74,13 +91,15 @@ fn parameters(query: &Value, words: &[String]) -> Result<Map<String, Value>, Fai
             Some((name, value)) if names.contains(&name) => {
                 given.insert(name.to_owned(), json!(value));
             }
-            _ if names.len() == 1 && words.len() == 1 => {
-                given.insert(names[0].to_owned(), json!(word));
-            }
-            _ => return Err(Failure::new(format!("{word:?} is no parameter of this query")).hint(usage())),
+            _ => match sole.filter(|_| words.len() == 1) {
+                Some(name) => drop(given.insert(name.to_owned(), json!(word))),
+                None => {
+                    return Err(Failure::new(format!("{word:?} is no parameter of this query")).hint(usage()));
+                }
+            },
         }
     }
-    match names.iter().find(|name| !given.contains_key(**name)) {
+    match needed.iter().find(|name| !given.contains_key(**name)) {
         Some(missing) => Err(Failure::new(format!("the parameter {missing} is missing")).hint(usage())),
         None => Ok(given),
     }
@@ -97,5 +116,9 @@ mod tests {
         assert_eq!(parameters(&query, &["ipaddr=::1".into()]).unwrap()["ipaddr"], "::1");
         assert!(parameters(&query, &[]).unwrap_err().message.contains("ipaddr"));
         assert!(parameters(&query, &["a=1".into(), "b=2".into()]).is_err());
+        let query = json!({"name": "q", "parameters": [{"name": "a", "type": "list"}, {"name": "b", "type": "list", "default": []}]});
+        assert_eq!(parameters(&query, &["a=1".into()]).unwrap(), json!({"a": "1"}).as_object().unwrap().clone());
+        assert_eq!(parameters(&query, &["1".into()]).unwrap()["a"], "1");
+        assert!(parameters(&query, &["b=1".into()]).unwrap_err().message.contains("parameter a"));
     }
 }

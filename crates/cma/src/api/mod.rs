@@ -10,6 +10,7 @@ mod queries;
 mod questions;
 mod results;
 mod status;
+pub mod subgraph;
 
 pub use listener::Bounded;
 
@@ -78,6 +79,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/sql", post(queries::sql))
         .route("/v1/views", get(queries::views))
         .route("/v1/events", get(events::events))
+        .route("/v1/subgraph", get(subgraph::subgraph))
         .route("/v1/history", get(events::history))
         .route("/v1/impact", get(questions::impact))
         .route("/v1/path", get(questions::path))

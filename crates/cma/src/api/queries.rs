@@ -1,13 +1,16 @@
 //! Canned queries, and SQL typed by people.
 
-use super::{Answer, Failure, Shared, limits};
+use super::subgraph::{self, Wanted};
+use super::{Answer, Failure, Shared, designation, limits};
 use axum::Json;
 use axum::extract::Path;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
+use model::graph::{EdgeKind, NodeKind};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::Table;
+use store::query::{AnswerKind, CannedQuery};
 
 /// The query that lists all queries: built in, because it asks the CMA and not the database.
 const LIST: &str = "list";
@@ -56,6 +59,9 @@ pub async fn run(site: Shared, Path(name): Path<String>, body: Result<Json<Run>,
     let query = knowledge.queries.get(&name).ok_or_else(unknown)?;
     let given: Vec<(String, Value)> = run.parameters.into_iter().collect();
     let bound = query.bind(&given).map_err(|error| Failure::bad(error, wanted(query)))?;
+    if let Some(AnswerKind::Subgraph) = query.answer {
+        return around(&site, query, bound).await;
+    }
     let sql = query.sql.clone();
     let table = site.readers.read(move |reader| reader.sql(&sql, &bound, limits())).await?;
     let mut answer = shown(table);
@@ -63,8 +69,27 @@ pub async fn run(site: Shared, Path(name): Path<String>, body: Result<Json<Run>,
     Ok(Json(answer))
 }
 
+/// A part of the graph, as one row of nodes and relationships. `object` says that each row is an object to programs
+/// and people alike: there is no line that could say as much.
+async fn around(site: &super::Site, query: &CannedQuery, bound: Vec<(String, Value)>) -> Answer {
+    let mut wanted = Wanted::default();
+    for (name, value) in &bound {
+        for word in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
+            // The types of the parameters have checked the words.
+            match name.as_str() {
+                "hostname" => wanted.hosts.push(designation(word)?),
+                "nodetypes" => wanted.kinds.extend(NodeKind::ALL.iter().filter(|kind| kind.as_str() == word)),
+                _ => wanted.edges.extend(EdgeKind::ALL.iter().filter(|kind| kind.as_str() == word)),
+            }
+        }
+    }
+    let found = subgraph::answer(site, wanted).await?;
+    Ok(Json(json!({"columns": AnswerKind::Subgraph.columns(), "rows": [[found.nodes, found.relationships]],
+        "truncated": found.cut, "object": true, "templates": {"human": query.human, "script": query.script}})))
+}
+
 /// What a query wants to be told: `ipaddr is the IP address to look for, IPv4 or IPv6`.
-fn wanted(query: &store::query::CannedQuery) -> String {
+fn wanted(query: &CannedQuery) -> String {
     let each =
         query.parameters.iter().map(|parameter| format!("{} is {}", parameter.name, parameter.description));
     each.collect::<Vec<_>>().join("; ")

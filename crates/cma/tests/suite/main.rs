@@ -10,6 +10,7 @@ mod process;
 mod questions;
 mod rule_choice;
 mod site;
+mod subgraph;
 mod surroundings;
 mod verdicts;
 mod writer;

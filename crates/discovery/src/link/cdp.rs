@@ -181,8 +181,7 @@ fn addresses(mut bytes: Bytes<'_>) -> Option<Vec<String>> {
             (protocol, 16) if protocol == IPV6 => text::address(2, address),
             _ => None,
         };
-        addresses
-            .push(known.unwrap_or_else(|| format!("{}:{}", text::hex(protocol), text::hex(address))));
+        addresses.push(known.unwrap_or_else(|| format!("{}:{}", text::hex(protocol), text::hex(address))));
     }
     Some(addresses)
 }

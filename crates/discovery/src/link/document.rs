@@ -14,7 +14,16 @@ pub const NEIGHBOURS_TYPE: &str = "ARP";
 const MAX_NEIGHBOURS: usize = 64;
 /// Roles that connect others.
 const CONNECTING: [&str; 10] = [
-    "bridge", "router", "repeater", "WLANAP", "CVLAN", "SVLAN", "TPMR", "tb_bridge", "srcbridge", "two-port-relay",
+    "bridge",
+    "router",
+    "repeater",
+    "WLANAP",
+    "CVLAN",
+    "SVLAN",
+    "TPMR",
+    "tb_bridge",
+    "srcbridge",
+    "two-port-relay",
 ];
 
 /// The document `#SWITCH_<interface>` of `host`: the neighbour that most likely is the switch on top, the others in
@@ -33,8 +42,12 @@ pub fn document(host: &str, interface: &str, neighbours: &[Advertisement]) -> En
         let first = device.first;
         (!connects(&device.data), first.protocol, first.chassis.clone(), first.port.clone())
     });
-    let mut errors: Vec<String> =
-        devices.iter().flat_map(|device| device.errors.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut errors: Vec<String> = devices
+        .iter()
+        .flat_map(|device| device.errors.iter().cloned())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     if devices.len() > MAX_NEIGHBOURS {
         errors.push(format!("{} further neighbours are left out", devices.len() - MAX_NEIGHBOURS));
         devices.truncate(MAX_NEIGHBOURS);
@@ -73,7 +86,8 @@ pub fn captured_document(host: &str, interface: &str, told: &Advertisement, loca
 
 /// The document `_ARP_<interface>` of `host`: which IP address is at which link-layer address.
 pub fn neighbours_document(host: &str, interface: &str, pairs: &BTreeMap<IpAddr, MacAddress>) -> Envelope {
-    let data = pairs.iter().map(|(ip, mac)| (ip.to_canonical().to_string(), Value::from(mac.to_string()))).collect();
+    let data =
+        pairs.iter().map(|(ip, mac)| (ip.to_canonical().to_string(), Value::from(mac.to_string()))).collect();
     Envelope {
         discovertype: NEIGHBOURS_TYPE.into(),
         description: "ARP map".into(),
@@ -171,7 +185,9 @@ fn connects(data: &Map<String, Value>) -> bool {
 
 /// With the end of the cable that heard it.
 fn connected(mut data: Map<String, Value>, host: &str, interface: &str) -> Map<String, Value> {
-    for port in data.get_mut("ports").and_then(Value::as_object_mut).into_iter().flat_map(|ports| ports.values_mut()) {
+    for port in
+        data.get_mut("ports").and_then(Value::as_object_mut).into_iter().flat_map(|ports| ports.values_mut())
+    {
         if let Some(port) = port.as_object_mut() {
             port.insert("ConnectsToHost".into(), host.into());
             port.insert("ConnectsToInterface".into(), interface.into());

@@ -21,6 +21,7 @@ impl Agent {
         let effects = self.monitoring.report(report, moment);
         self.carry_out(effects);
         if is_choice {
+            self.memory.worked(moment.now);
             self.drop_strangers();
         }
     }

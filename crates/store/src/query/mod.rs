@@ -17,6 +17,9 @@
 //! type = "ipaddr"
 //! description = "the address"
 //! ```
+//!
+//! What no SQL can answer says `answer = "subgraph"` in place of `sql`, `human` and `script`: the CMA follows the graph from
+//! `hostname` (a list; without it, everywhere) through nodes of the `nodetypes` and relationships of the `reltypes`.
 
 mod parameter;
 
@@ -50,12 +53,38 @@ pub struct CannedQuery {
     /// Meaning of each column of the answer, by name.
     pub columns: BTreeMap<String, String>,
     pub parameters: Vec<Parameter>,
-    /// Over the views of [`crate::sqlite::documentation`], with `:name` for parameters.
+    /// Over the views of [`crate::sqlite::documentation`], with `:name` for parameters; empty with `answer`.
     pub sql: String,
+    /// Who answers in place of SQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerKind>,
     /// Line for people.
     pub human: Template,
     /// Line for programs.
     pub script: Template,
+}
+
+/// An answer that is not made by SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerKind {
+    /// One row with the columns `nodes` and `relationships`, both arrays of objects.
+    Subgraph,
+}
+
+impl AnswerKind {
+    /// Parameters that it understands.
+    pub fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Subgraph => &["hostname", "nodetypes", "reltypes"],
+        }
+    }
+
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Subgraph => &["nodes", "relationships"],
+        }
+    }
 }
 
 /// What is wrong with a query file.
@@ -156,9 +185,10 @@ struct QueryFile {
     columns: BTreeMap<String, String>,
     #[serde(default)]
     parameter: Vec<Parameter>,
-    sql: String,
-    human: String,
-    script: String,
+    sql: Option<String>,
+    human: Option<String>,
+    script: Option<String>,
+    answer: Option<AnswerKind>,
 }
 
 impl CannedQuery {
@@ -179,14 +209,33 @@ impl CannedQuery {
         if file.question.is_empty() || file.question.contains('\n') {
             return Err(problem(line_of(text, "question"), "the question must be one line".into()));
         }
-        let template = |key: &str, value: &str| -> Result<Template, QueryProblem> {
-            let template = Template::parse(value)
+        let template = |key: &str, value: &Option<String>| -> Result<Template, QueryProblem> {
+            let value = match (value, file.answer) {
+                (Some(value), None) => value.clone(),
+                (None, Some(answer)) => {
+                    let columns = answer.columns().iter().map(|column| format!("${{{column}}}"));
+                    columns.collect::<Vec<_>>().join("\t")
+                }
+                (Some(_), Some(_)) => {
+                    return Err(problem(line_of(text, key), format!("{key} does not go together with answer")));
+                }
+                (None, None) => return Err(problem(0, format!("missing field `{key}`"))),
+            };
+            let template = Template::parse(&value)
                 .map_err(|message| problem(line_of(text, key), format!("{key}: {message}")))?;
             if let Some(column) = template.columns().find(|column| !file.columns.contains_key(*column)) {
                 let message = format!("{key}: ${{{column}}} is not among [columns]");
                 return Err(problem(line_of(text, key), message));
             }
             Ok(template)
+        };
+        let sql = match (&file.sql, file.answer) {
+            (Some(sql), None) => sql.clone(),
+            (None, Some(_)) => String::new(),
+            (Some(_), Some(_)) => {
+                return Err(problem(line_of(text, "sql"), "sql does not go together with answer".into()));
+            }
+            (None, None) => return Err(problem(0, "missing field `sql`".into())),
         };
         let (human, script) = (template("human", &file.human)?, template("script", &file.script)?);
         for (index, parameter) in file.parameter.iter().enumerate() {
@@ -196,11 +245,18 @@ impl CannedQuery {
             if file.parameter[..index].iter().any(|earlier| earlier.name == *name) {
                 return Err(problem(line, format!("parameter {name:?} is there twice")));
             }
-            if !parameters_of(&file.sql).contains(&name.as_str()) {
-                return Err(problem(line, format!("parameter {name:?} is not used in the SQL")));
+            match file.answer {
+                None if !parameters_of(&sql).contains(&name.as_str()) => {
+                    return Err(problem(line, format!("parameter {name:?} is not used in the SQL")));
+                }
+                Some(answer) if !answer.parameters().contains(&name.as_str()) => {
+                    let known = answer.parameters().join(", ");
+                    return Err(problem(line, format!("parameter {name:?} is none of this answer; it knows {known}")));
+                }
+                _ => {}
             }
         }
-        for used in parameters_of(&file.sql) {
+        for used in parameters_of(&sql) {
             if !file.parameter.iter().any(|parameter| parameter.name == used) {
                 return Err(problem(
                     line_of(text, "sql"),
@@ -215,7 +271,8 @@ impl CannedQuery {
             description: file.description,
             columns: file.columns,
             parameters: file.parameter,
-            sql: file.sql,
+            sql,
+            answer: file.answer,
             human,
             script,
         })
@@ -358,6 +415,38 @@ description = "the address"
             assert!(message.contains(word), "{to}: {message}");
         }
         assert!(CannedQuery::parse("../x", "x", GOOD).is_err());
+    }
+
+    #[test]
+    fn what_is_not_answered_by_sql_says_so() {
+        let text = r#"question = "What is around it?"
+answer = "subgraph"
+[columns]
+nodes = "n"
+relationships = "r"
+[[parameter]]
+name = "hostname"
+type = "list"
+of = "hostname"
+description = "hosts"
+"#;
+        let query = CannedQuery::parse("q", "q.toml", text).unwrap();
+        assert_eq!((query.sql.as_str(), query.answer), ("", Some(AnswerKind::Subgraph)));
+        for (from, to, line, word) in [
+            ("answer = \"subgraph\"", "answer = \"sub\"", 2, "sub"),
+            ("answer = \"subgraph\"", "answer = \"subgraph\"\nsql = \"SELECT 1\"", 3, "answer"),
+            ("answer = \"subgraph\"", "answer = \"subgraph\"\nhuman = \"${nodes}\"", 3, "answer"),
+            ("answer = \"subgraph\"\n", "", 0, "sql"),
+            ("\"hostname\"\ntype", "\"host\"\ntype", 7, "hostname"),
+            ("nodes = \"n\"", "node = \"n\"", 0, "nodes"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let (found, message) = problem(&text.replacen(from, to, 1));
+            assert_eq!(found, line, "{to}: {message}");
+            assert!(message.contains(word), "{to}: {message}");
+        }
+        let (found, message) = problem(&GOOD.replacen("human = \"${host}!\"\n", "", 1));
+        assert!(found == 0 && message.contains("human"), "{message}");
     }
 
     #[test]

@@ -369,7 +369,9 @@ fn every_query_gives_its_rows() {
     }
     let tested: BTreeSet<&str> =
         CASES.iter().map(|case| case.0).chain(COUNTS.iter().map(|case| case.0)).collect();
-    let shipped: BTreeSet<&str> = queries.iter().map(|query| query.name.as_str()).collect();
+    // What the CMA answers by other means than SQL is tested there.
+    let shipped = queries.iter().filter(|query| query.answer.is_none());
+    let shipped: BTreeSet<&str> = shipped.map(|query| query.name.as_str()).collect();
     assert_eq!(tested, shipped, "every shipped query needs a case here");
 }
 
@@ -381,9 +383,11 @@ fn every_query_documents_exactly_its_columns() {
     for query in queries.iter() {
         let parameters: Vec<(String, Value)> =
             query.parameters.iter().map(|parameter| (parameter.name.clone(), json!("x"))).collect();
-        let table = reader.sql(&query.sql, &parameters, LIMITS).unwrap();
-        let answered: BTreeSet<&str> = table.columns.iter().map(String::as_str).collect();
-        let documented: BTreeSet<&str> = query.columns.keys().map(String::as_str).collect();
+        let answered: BTreeSet<String> = match query.answer {
+            Some(answer) => answer.columns().iter().map(|column| (*column).to_owned()).collect(),
+            None => reader.sql(&query.sql, &parameters, LIMITS).unwrap().columns.into_iter().collect(),
+        };
+        let documented: BTreeSet<String> = query.columns.keys().cloned().collect();
         assert_eq!(answered, documented, "{}", query.name);
         assert!(query.columns.values().all(|meaning| !meaning.is_empty()), "{}", query.name);
         assert!(!query.description.is_empty(), "{}", query.name);

@@ -20,6 +20,8 @@ enum Form {
     Lines,
     /// MAC and IP addresses; other text stays.
     Address,
+    /// Hexadecimal; theirs with colons.
+    Bytes,
     /// Decimal or hexadecimal.
     Number,
     /// They tell tenths of a watt, we milliwatts.
@@ -30,7 +32,9 @@ enum Form {
     /// They tell a boolean, we one of two words: the one for true.
     Word(&'static str),
     /// Roles of LLDP: those that are supported, or enabled.
-    Roles { enabled: bool },
+    Roles {
+        enabled: bool,
+    },
     /// Roles of CDP.
     RoleList,
     /// They tell 1 when it is right, we an error when it is wrong.
@@ -39,12 +43,7 @@ enum Form {
     Set,
 }
 
-const fn field(
-    name: &'static str,
-    ours: &'static str,
-    theirs: &'static [&'static str],
-    form: Form,
-) -> Field {
+const fn field(name: &'static str, ours: &'static str, theirs: &'static [&'static str], form: Form) -> Field {
     Field { name, ours, theirs, form }
 }
 
@@ -75,7 +74,12 @@ pub static FIELDS: &[Field] = &[
     ),
     field("ttl_seconds", "ttl_seconds", &["lldp_lldp_time_to_live", "cdp_cdp_ttl"], Form::Number),
     field("PortDescription", "port.PortDescription", &["lldp_lldp_port_desc"], Form::Text),
-    field("SystemName", "device.SystemName", &["lldp_lldp_tlv_system_name", "cdp_cdp_system_name"], Form::Text),
+    field(
+        "SystemName",
+        "device.SystemName",
+        &["lldp_lldp_tlv_system_name", "cdp_cdp_system_name"],
+        Form::Text,
+    ),
     field("SystemDescription", "device.SystemDescription", &["lldp_lldp_tlv_system_desc"], Form::Text),
     field(
         "SystemCapabilities supported",
@@ -108,7 +112,12 @@ pub static FIELDS: &[Field] = &[
         Form::Text,
     ),
     field("pvid", "port.pvid", &["lldp_lldp_ieee_802_1_port_vlan_id"], Form::Number),
-    field("protocol_vlans.ppvid", "port.protocol_vlans.*.ppvid", &["lldp_lldp_ieee_802_1_port_proto_vlan_id"], Form::Number),
+    field(
+        "protocol_vlans.ppvid",
+        "port.protocol_vlans.*.ppvid",
+        &["lldp_lldp_ieee_802_1_port_proto_vlan_id"],
+        Form::Number,
+    ),
     field(
         "protocol_vlans.capable",
         "port.protocol_vlans.*.capable",
@@ -123,7 +132,12 @@ pub static FIELDS: &[Field] = &[
     ),
     field("vlans.vid", "port.vlans.*.vid", &["lldp_lldp_ieee_802_1_vlan_id"], Form::Number),
     field("vlans.name", "port.vlans.*.name", &["lldp_lldp_ieee_802_1_vlan_name"], Form::Text),
-    field("protocol_identities", "port.protocol_identities.*", &["lldp_lldp_ieee_802_1_proto_id"], Form::Text),
+    field(
+        "protocol_identities",
+        "port.protocol_identities.*",
+        &["lldp_lldp_ieee_802_1_proto_id"],
+        Form::Bytes,
+    ),
     field(
         "autoneg_supported",
         "port.autoneg_supported",
@@ -144,8 +158,18 @@ pub static FIELDS: &[Field] = &[
         &["lldp_lldp_ieee_802_3_mdi_power_support_port_class"],
         Form::Word("PSE"),
     ),
-    field("power.supported", "port.power.supported", &["lldp_lldp_ieee_802_3_mdi_power_support_supported"], Form::Boolean),
-    field("power.enabled", "port.power.enabled", &["lldp_lldp_ieee_802_3_mdi_power_support_enabled"], Form::Boolean),
+    field(
+        "power.supported",
+        "port.power.supported",
+        &["lldp_lldp_ieee_802_3_mdi_power_support_supported"],
+        Form::Boolean,
+    ),
+    field(
+        "power.enabled",
+        "port.power.enabled",
+        &["lldp_lldp_ieee_802_3_mdi_power_support_enabled"],
+        Form::Boolean,
+    ),
     field(
         "power.pair_control",
         "port.power.pair_control",
@@ -174,7 +198,10 @@ pub static FIELDS: &[Field] = &[
     field(
         "aggregation_enabled",
         "port.aggregation_enabled",
-        &["lldp_lldp_ieee_802_3_aggregation_status_enabled", "lldp_lldp_ieee_802_1_aggregation_status_enabled"],
+        &[
+            "lldp_lldp_ieee_802_3_aggregation_status_enabled",
+            "lldp_lldp_ieee_802_1_aggregation_status_enabled",
+        ],
         Form::Boolean,
     ),
     field(
@@ -193,9 +220,19 @@ pub static FIELDS: &[Field] = &[
     field("policies.priority", "port.policies.*.priority", &["lldp_lldp_media_l2_prio"], Form::Number),
     field("policies.dscp", "port.policies.*.dscp", &["lldp_lldp_media_dscp"], Form::Number),
     field("policies.tagged", "port.policies.*.tagged", &["lldp_lldp_media_tag_flag"], Form::Boolean),
-    field("location.civic.country", "port.location.civic.country", &["lldp_lldp_media_civic_country"], Form::Text),
+    field(
+        "location.civic.country",
+        "port.location.civic.country",
+        &["lldp_lldp_media_civic_country"],
+        Form::Text,
+    ),
     field("location.elin", "port.location.elin", &["lldp_lldp_media_ecs"], Form::Text),
-    field("med_power.milliwatts", "port.med_power.milliwatts", &["lldp_lldp_media_power_value"], Form::Tenths),
+    field(
+        "med_power.milliwatts",
+        "port.med_power.milliwatts",
+        &["lldp_lldp_media_power_value"],
+        Form::Tenths,
+    ),
     field("hardware_revision", "device.hardware_revision", &["lldp_lldp_media_hardware"], Form::Text),
     field("firmware_revision", "device.firmware_revision", &["lldp_lldp_media_firmware"], Form::Text),
     field("software_revision", "device.software_revision", &["lldp_lldp_media_software"], Form::Text),
@@ -208,18 +245,38 @@ pub static FIELDS: &[Field] = &[
     field("SystemCapabilities", "device.SystemCapabilities", &["cdp_cdp_capabilities_"], Form::RoleList),
     field("SystemVersion", "device.SystemVersion", &["cdp_cdp_software_version"], Form::Lines),
     field("SystemPlatform", "device.SystemPlatform", &["cdp_cdp_platform"], Form::Text),
-    field("VLANManagementDomain", "device.VLANManagementDomain", &["cdp_cdp_vtp_management_domain"], Form::Text),
+    field(
+        "VLANManagementDomain",
+        "device.VLANManagementDomain",
+        &["cdp_cdp_vtp_management_domain"],
+        Form::Text,
+    ),
     field("VlanId", "port.VlanId", &["cdp_cdp_native_vlan"], Form::Number),
     field("duplex", "port.duplex", &["cdp_cdp_duplex"], Form::Word("full")),
     field("VoiceVlanId", "port.VoiceVlanId", &["cdp_cdp_voice_vlan"], Form::Number),
     field("PortPower", "port.PortPower", &["cdp_cdp_power_consumption"], Form::Number),
     field("CiscoTrustBitmap", "port.CiscoTrustBitmap", &["cdp_cdp_trust_bitmap"], Form::Number),
-    field("CiscoUnTrustedPortCOS", "port.CiscoUnTrustedPortCOS", &["cdp_cdp_untrusted_port_cos"], Form::Number),
+    field(
+        "CiscoUnTrustedPortCOS",
+        "port.CiscoUnTrustedPortCOS",
+        &["cdp_cdp_untrusted_port_cos"],
+        Form::Number,
+    ),
     field("Location", "device.Location", &["cdp_cdp_location"], Form::Text),
     field("IpPrefixes", "device.IpPrefixes.*", &["cdp_cdp_ip_prefix"], Form::Text),
     field("DefaultGateway", "device.DefaultGateway", &["cdp_cdp_odr_default_gateway"], Form::Text),
-    field("ProtocolHello.switch", "device.ProtocolHello.switch", &["cdp_cdp_cluster_switch_mac"], Form::Address),
-    field("ProtocolHello.cluster_master", "device.ProtocolHello.cluster_master", &["cdp_cdp_cluster_master_ip"], Form::Address),
+    field(
+        "ProtocolHello.switch",
+        "device.ProtocolHello.switch",
+        &["cdp_cdp_cluster_switch_mac"],
+        Form::Address,
+    ),
+    field(
+        "ProtocolHello.cluster_master",
+        "device.ProtocolHello.cluster_master",
+        &["cdp_cdp_cluster_master_ip"],
+        Form::Address,
+    ),
     field(
         "ProtocolHello.management_vlan",
         "device.ProtocolHello.management_vlan",
@@ -282,7 +339,8 @@ impl Field {
                 sorted(roles.filter_map(Value::as_str).map(str::to_owned).collect())
             }
             Form::Checksum => {
-                let errors = found.into_iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
+                let errors =
+                    found.into_iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
                 let is_wrong = errors.into_iter().any(|error| error.contains("checksum"));
                 // Only CDP has one.
                 let is_cdp = told["device"].get("CdpVersion").is_some();
@@ -295,8 +353,11 @@ impl Field {
     /// Theirs in the same form.
     pub fn of_theirs(&self, layer: &Value) -> Vec<String> {
         let roles = |names: &[(&str, &str)]| {
-            let is_set = |their: &str| values(layer, &format!("{}{their}", self.theirs[0])).contains(&"true".into());
-            sorted(names.iter().filter(|(_, their)| is_set(their)).map(|(our, _)| (*our).to_owned()).collect())
+            let is_set =
+                |their: &str| values(layer, &format!("{}{their}", self.theirs[0])).contains(&"true".into());
+            sorted(
+                names.iter().filter(|(_, their)| is_set(their)).map(|(our, _)| (*our).to_owned()).collect(),
+            )
         };
         match self.form {
             Form::Roles { .. } => return roles(&LLDP_ROLES),
@@ -305,13 +366,16 @@ impl Field {
         }
         let found = self.theirs.iter().flat_map(|name| values(layer, name));
         match self.form {
-            Form::Number => found.map(|value| number(&value).map_or(value, |number| number.to_string())).collect(),
+            Form::Number => {
+                found.map(|value| number(&value).map_or(value, |number| number.to_string())).collect()
+            }
             Form::Tenths => {
                 found.map(|value| number(&value).map_or(value, |tenths| (tenths * 100).to_string())).collect()
             }
             Form::PlusOne => found
                 .filter_map(|value| number(&value)?.checked_sub(1).map(|number| number.to_string()))
                 .collect(),
+            Form::Bytes => found.map(|value| value.replace(':', "")).collect(),
             Form::Address => found.map(|value| address(&value)).collect(),
             Form::Word(word) => {
                 found.map(|value| if value == "true" { word.to_owned() } else { value }).collect()

@@ -1,0 +1,5 @@
+//! Drawings as their readers get them.
+
+mod hostile;
+mod made_up;
+mod pictures;
