@@ -18,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// As in the CMA.
 const QUEUE_REQUESTS: usize = 1024;
@@ -63,11 +63,19 @@ pub fn load(site: &DocumentSite, store: Box<dyn Store>, knowledge: Knowledge) ->
     let (outbox, _rows) = mpsc::unbounded_channel();
     let (newest_event, _newest) = watch::channel(0);
     let (changes, mut told) = mpsc::unbounded_channel();
+    let (look_at, _looks) = mpsc::unbounded_channel();
     let committer = Committer {
         store,
         knowledge: SharedKnowledge::new(knowledge),
         health: Arc::new(Health::default()),
-        outlets: Outlets { outbox, newest_event, changes, key_files: Box::new(|_| {}) },
+        outlets: Outlets {
+            outbox,
+            newest_event,
+            changes,
+            look_at,
+            addresses: Arc::new(Notify::new()),
+            key_files: Box::new(|_| {}),
+        },
         pinned: HashMap::new(),
         started: Timestamp(1),
     };
