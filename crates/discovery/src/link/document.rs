@@ -120,7 +120,9 @@ fn merged<'a>(all: impl Iterator<Item = &'a Advertisement>) -> Vec<Device<'a>> {
         |first: &'a Advertisement| Device { first, data: first.data.clone(), errors: first.errors.clone() };
     let mut devices: Vec<Device<'a>> = lldp.into_iter().map(device).collect();
     for told in cdp {
-        match devices.iter_mut().find(|device| is_same(device.first, told)) {
+        let by_address = devices.iter().position(|device| is_from_same_address(device.first, told));
+        let same = by_address.or_else(|| devices.iter().position(|device| has_same_name(device.first, told)));
+        match same.and_then(|at| devices.get_mut(at)) {
             Some(device) => {
                 add_other(&mut device.data, &device.first.port, told);
                 device.errors.extend(told.errors.iter().cloned());
@@ -131,15 +133,16 @@ fn merged<'a>(all: impl Iterator<Item = &'a Advertisement>) -> Vec<Device<'a>> {
     devices
 }
 
-/// Both are sent from the address of the port; where a device has one for each protocol, it has one name at least, which CDP may
-/// tell with its domain.
-fn is_same(lldp: &Advertisement, cdp: &Advertisement) -> bool {
-    if lldp.protocol == cdp.protocol {
-        return false;
-    }
+/// A device sends both from the address of the port.
+fn is_from_same_address(known: &Advertisement, cdp: &Advertisement) -> bool {
+    known.protocol != cdp.protocol && known.source == cdp.source
+}
+
+/// Where a device has an address for each protocol, it has one name at least, which CDP may tell with its domain.
+fn has_same_name(known: &Advertisement, cdp: &Advertisement) -> bool {
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
-    let name = lldp.data.get("SystemName").and_then(Value::as_str).unwrap_or_default();
-    lldp.source == cdp.source || (!name.is_empty() && short(name) == short(&cdp.chassis))
+    let name = known.data.get("SystemName").and_then(Value::as_str).unwrap_or_default();
+    known.protocol != cdp.protocol && !name.is_empty() && short(name) == short(&cdp.chassis)
 }
 
 /// What only CDP says, beside what LLDP says; CDP's names of device and port under names of their own.

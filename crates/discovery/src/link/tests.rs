@@ -103,7 +103,21 @@ fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         let length = (frame.len() as u32).to_le_bytes();
         capture.extend([&[0x80, 0x43, 0x6d, 0x38, 0, 0, 0, 0][..], &length, &length, frame].concat());
     }
+    let block = |kind: u32, content: &[u8]| {
+        let length = (content.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, content, &length].concat()
+    };
+    let frame = Lldp::switch().element(4, b"abcd").frame();
+    let length = (frame.len() as u32).to_le_bytes();
+    assert!(frame.len().is_multiple_of(4), "blocks of pcapng are");
+    let next_generation = [
+        block(0x0a0d_0d0a, &[&[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0][..], &[0xff; 8]].concat()),
+        block(1, &[1, 0, 0, 0, 0, 0, 4, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]),
+        block(6, &[&[0; 12][..], &length, &length, &frame].concat()),
+    ]
+    .concat();
     vec![
+        ("pcap", "next_generation", next_generation),
         ("lldp", "switch", switch.frame()),
         ("lldp", "phone", phone.frame()),
         ("lldp", "goodbye", Lldp::new(&[7, b's', b'1'], b"\x07p1", 0).frame()),
@@ -326,7 +340,7 @@ fn of_power_all_three_lengths_are_read() {
 
 #[test]
 fn what_a_capture_cut_off_is_told_as_missing() {
-    let frame = samples().remove(0).2;
+    let frame = samples().into_iter().find(|(kind, name, _)| (*kind, *name) == ("lldp", "switch")).unwrap().2;
     let told = decode_captured(&frame[..60], frame.len()).unwrap().unwrap();
     assert_eq!((told.chassis.as_str(), told.port.as_str()), ("00-11-22-33-44-55", "g7"));
     assert_eq!(port(&told)["PortDescription"], "GigabitEthernet 7");

@@ -284,8 +284,8 @@ pub static FIELDS: &[Field] = &[
         Form::Number,
     ),
     field("addresses of CDP", "", &["cdp_cdp_nrgyz_ip_address", "cdp_cdp_nrgyz_ipv6_address"], Form::Set),
-    field("PowerRequested", "port.PowerRequested.milliwatts.*", &["cdp_cdp_power_requested"], Form::Number),
-    field("PowerAvailable", "port.PowerAvailable.milliwatts.*", &["cdp_cdp_power_available"], Form::Number),
+    field("PowerRequested", "port.PowerRequested.*", &["cdp_cdp_power_requested"], Form::Number),
+    field("PowerAvailable", "port.PowerAvailable.*", &["cdp_cdp_power_available"], Form::Number),
 ];
 
 /// Ours and theirs, from the lowest bit on.

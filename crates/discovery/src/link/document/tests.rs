@@ -96,6 +96,12 @@ fn one_device_by_both_protocols_is_one_neighbour() {
         );
     }
     assert_eq!(ids(&document("web1", "eth0", &[cdp("sw2", OTHER), switch()])).len(), 2);
+    // Of two with its name, the one that sends from its address.
+    let twin = told(&Lldp::new(b"\x07a-twin", b"\x07p1", 120).element(5, b"sw1").frame_from(OTHER));
+    let envelope = document("web1", "eth0", &[twin, cdp("sw1", OTHER), switch()]);
+    let of_twin = &envelope.data["neighbours"][0];
+    assert_eq!((&of_twin["ChassisId"], &of_twin["CdpDeviceId"]), (&json!("a-twin"), &json!("sw1")));
+    assert!(envelope.data.get("CdpDeviceId").is_none());
 }
 
 #[test]
