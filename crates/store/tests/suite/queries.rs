@@ -132,8 +132,8 @@ const CASES: &[Case] = &[
     (
         "hostdependencies",
         &[("host", "db1")],
-        &["db1<-db1/postgres:1<-/opt/app<-web1"],
-        &["db1 db1/postgres:1 /opt/app web1"],
+        &["db1<-postgres:1<-/opt/app<-web1"],
+        &["db1 postgres:1 /opt/app web1"],
     ),
     ("hostdependencies", &[("host", "web1")], &[], &[]),
     ("allswitchports", &[], &["web1:eth0->sw1[Acme OS]:g7[rack 3]"], &["web1\teth0\tsw1\tg7"]),
