@@ -125,7 +125,6 @@ CREATE INDEX node_child ON node(key) WHERE kind = 'ChildSystem';
 CREATE INDEX edge_service ON edge(host) WHERE kind = 'tcpservice';
 CREATE INDEX edge_client ON edge(host) WHERE kind = 'tcpclient';
 CREATE INDEX edge_cable ON edge(host) WHERE kind = 'wiredto';
-CREATE INDEX edge_interface ON edge(host) WHERE kind = 'nicowner';
 ";
 
 /// Refuses a database of another program or of a newer version of this one, before anything is written.
