@@ -285,7 +285,7 @@ pub trait Reader: Send {
     ) -> Result<Option<RuleResultRow>>;
     /// Read-only SQL over the documented views, parameters by name (`:name`), bounded.
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table>;
-    /// Addresses in the graph that others than one host reach, and whose name was never looked up or before `older_than`:
+    /// Addresses of the network `global` in the graph whose name was never looked up or before `older_than`:
     /// at most `limit`, the never asked ones first. Reads all addresses: ask once in a while for many, not often for few.
     fn addresses_to_look_up(&mut self, limit: usize, older_than: Timestamp) -> Result<Vec<IpAddr>>;
     /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.

@@ -33,12 +33,13 @@ pub fn to_look_up(
     limit: usize,
     older_than: Timestamp,
 ) -> rusqlite::Result<Vec<IpAddr>> {
-    // Only what others can reach has a name that means the same everywhere: the context of such keys begins with '@'.
+    // Only what others can reach has a name that means the same everywhere, and a name server knows one site: those of
+    // named networks may be another's.
     let mut statement = connection.prepare_cached(
         "SELECT DISTINCT a.properties ->> '$.ipaddr', r.looked_up
          FROM node a LEFT JOIN reverse_name r ON r.address = a.properties ->> '$.ipaddr'
          WHERE a.kind = 'IPaddrNode' AND a.properties ->> '$.ipaddr' IS NOT NULL
-           AND coalesce(r.looked_up, ?1 - 1) < ?1 AND a.key LIKE '@%'
+           AND coalesce(r.looked_up, ?1 - 1) < ?1 AND a.key LIKE '@global/%'
          ORDER BY r.looked_up, 1",
     )?;
     let texts = statement.query_map([older_than.0], |row: &Row<'_>| row.get::<_, String>(0))?;

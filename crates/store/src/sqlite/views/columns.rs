@@ -38,8 +38,10 @@ pub const NETWORK: Column = (
 );
 pub const IPADDR: Column = ("ipaddr", "the address, canonical text: 10.0.0.7, fe80::1");
 pub const SUBNET: Column = ("subnet", "its subnet, such as 10.0.0.0/24");
-pub const HOSTNAME: Column =
-    ("hostname", "name from reverse DNS, null when there is none or it was not looked up yet");
+pub const HOSTNAME: Column = (
+    "hostname",
+    "name from reverse DNS, null when there is none or it was not looked up yet; only in the network `global`",
+);
 pub const PROCESS: Column = ("process", "key of the process in the graph: host/program:hash");
 pub const PATHNAME: Column = ("pathname", "its program, null when the host could not see it");
 pub const PROCESSNAME: Column = ("processname", "its name in tcpdiscovery");
@@ -103,6 +105,14 @@ macro_rules! interface_name {
     };
 }
 
+/// The name `r` of the address `t`. Names are looked up in the network of the CMA only: the same address may have another
+/// one elsewhere.
+macro_rules! hostname {
+    () => {
+        " LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' AND t.key LIKE '@global/%' "
+    };
+}
+
 /// Leaves one row of an edge that several discoveries say.
 macro_rules! said_first {
     () => {
@@ -111,4 +121,4 @@ macro_rules! said_first {
     };
 }
 
-pub(super) use {called, fact, fact_columns, interface_name, last_seen, said_first, sayer};
+pub(super) use {called, fact, fact_columns, hostname, interface_name, last_seen, said_first, sayer};

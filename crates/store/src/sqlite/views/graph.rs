@@ -52,7 +52,8 @@ pub const ADDRESSES: View = View {
           JOIN edge o ON o.target = m.id AND o.kind = 'nicowner' AND o.host = e.host
           JOIN node s ON s.id = o.source AND s.kind IN ('Drone', 'ChildSystem')",
         sayer!(),
-        "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE t.kind = 'IPaddrNode'"
+        hostname!(),
+        "WHERE t.kind = 'IPaddrNode'"
     ),
 };
 

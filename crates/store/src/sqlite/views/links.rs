@@ -259,7 +259,8 @@ pub const NEIGHBOURS: View = View {
         " FROM node l JOIN edge e ON e.source = l.id AND e.kind = 'ipowner'
           JOIN node t ON t.id = e.target AND t.kind = 'IPaddrNode'",
         sayer!(),
-        "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE l.kind = 'LinkAddress'"
+        hostname!(),
+        "WHERE l.kind = 'LinkAddress'"
     ),
 };
 
@@ -302,7 +303,8 @@ pub const KNOWN_ADDRESSES: View = View {
           JOIN edge o ON o.target = m.id AND o.kind = 'nicowner' AND o.host = e.host AND o.instance = e.instance
           JOIN node s ON s.id = o.source",
         sayer!(),
-        "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE t.kind = 'IPaddrNode' AND",
+        hostname!(),
+        "WHERE t.kind = 'IPaddrNode' AND",
         said_first!(),
         // A host that speaks LLDP itself is there already, under its own name.
         "AND (s.kind <> 'SystemNode' OR ",
@@ -319,7 +321,8 @@ pub const KNOWN_ADDRESSES: View = View {
         " FROM node t JOIN edge e ON e.target = t.id AND e.kind = 'ipowner'
           JOIN node l ON l.id = e.source AND l.kind = 'LinkAddress'",
         sayer!(),
-        "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE t.kind = 'IPaddrNode' AND",
+        hostname!(),
+        "WHERE t.kind = 'IPaddrNode' AND",
         said_first!(),
         // The same address of the same interface is there already, in the words of its host.
         "AND NOT EXISTS (SELECT 1 FROM edge i CROSS JOIN node m ON m.id = i.source AND m.kind = 'NICNode'
