@@ -145,6 +145,7 @@ pub const SWITCH_PORTS: View = View {
         ("network", "the network in which the switch was met: `global` or one of cma.toml"),
         DOMAIN,
         ("properties", "all that is known of the port as a JSON object"),
+        ("macaddr", "MAC address from which the port speaks, null when it did not tell"),
     ],
     select: concat!(
         "SELECT n.designation, substr(p.key, instr(p.key, '/') + 1), w.key,
@@ -153,9 +154,10 @@ pub const SWITCH_PORTS: View = View {
           coalesce(q.properties ->> '$.PortId', q.properties ->> '$.ifname', substr(q.key, length(w.key) + 2)),
           q.properties ->> '$.PortDescription',
           coalesce(q.properties ->> '$.vlan', q.properties ->> '$.pvid', q.properties ->> '$.VlanId'), q.properties ->> '$.speed',
-          q.properties ->> '$.duplex', context_of(w.key), h.domain, q.properties, ",
+          q.properties ->> '$.duplex', context_of(w.key), h.domain, q.properties,
+          q.properties ->> '$.macaddr', ",
         fact!(),
-        " FROM edge e JOIN node q ON q.id = e.source JOIN node p ON p.id = e.target
+        " FROM edge e JOIN node q ON q.id = e.source AND q.kind = 'NICNode' JOIN node p ON p.id = e.target
           JOIN edge o ON o.target = e.source AND o.kind = 'nicowner' AND o.host = e.host AND o.instance = e.instance
           JOIN node w ON w.id = o.source AND w.kind = 'SystemNode'",
         sayer!(),
