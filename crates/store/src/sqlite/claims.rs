@@ -18,6 +18,7 @@ const SEVERAL: i64 = -1;
 fn by_key(kind: &str) -> &'static [&'static str] {
     const KINDS: &[(NodeKind, &[&str])] = &[
         (NodeKind::ChildSystem, &["id", "kind"]),
+        (NodeKind::NicNode, &["ifname"]),
         (NodeKind::LinkAddress, &["macaddr"]),
         (NodeKind::IpaddrNode, &["ipaddr"]),
         (NodeKind::IpTcpPortNode, &["ipaddr", "port", "protocol"]),
@@ -279,4 +280,113 @@ fn object(text: &str) -> Result<Map<String, Value>> {
 fn object_text(properties: &Map<String, Value>) -> String {
     // Maps keyed by text always serialise; sorted keys make equal objects equal texts.
     serde_json::to_string(properties).unwrap_or_else(|_| "{}".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{functions, schema};
+    use super::*;
+    use crate::Transaction;
+    use model::graph::{EdgeFact, EdgeKind, NodeFact};
+    use model::{Designation, GraphFacts};
+    use rusqlite::Connection;
+    use serde_json::json;
+    use std::path::Path;
+
+    fn store() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("PRAGMA foreign_keys = ON").unwrap();
+        functions::register(&connection).unwrap();
+        schema::bring_up_to_date(&mut connection, Path::new("p")).unwrap();
+        connection
+    }
+
+    fn count(connection: &Connection, rest: &str) -> i64 {
+        connection.query_row(&format!("SELECT count(*) FROM {rest}"), [], |row| row.get(0)).unwrap()
+    }
+
+    fn says(connection: &Connection, host: &str, instance: &str, nodes: &[(NodeKind, &str, Value)]) {
+        let edges = nodes.iter().map(|(kind, key, properties)| EdgeFact {
+            source: (NodeKind::Drone, host.to_owned()),
+            kind: EdgeKind::Hosting,
+            target: NodeFact {
+                kind: *kind,
+                key: (*key).to_owned(),
+                properties: properties.as_object().unwrap().clone(),
+            },
+        });
+        let facts = GraphFacts { edges: edges.collect(), ..GraphFacts::default() };
+        let host = Designation::new(host).unwrap();
+        let mut transaction: Box<dyn Transaction + '_> =
+            Box::new(SqliteTransaction::begin(connection).unwrap());
+        transaction.replace_graph(&host, instance, &facts, Timestamp(1)).unwrap();
+        transaction.commit().unwrap();
+    }
+
+    #[test]
+    fn only_what_several_describe_takes_rows() {
+        let connection = store();
+        let package = json!({"name": "bash", "arch": "amd64", "version": "5", "type": "deb"});
+        let address = json!({"ipaddr": "10.0.0.7"});
+        for host in ["web1", "web2", "web3"] {
+            says(
+                &connection,
+                host,
+                "packages",
+                &[
+                    (NodeKind::Package, "deb/bash/amd64/5", package.clone()),
+                    (NodeKind::IpaddrNode, "@global/10.0.0.7", address.clone()),
+                ],
+            );
+            says(
+                &connection,
+                host,
+                "tcp",
+                &[(NodeKind::ProcessNode, &format!("{host}/sshd"), json!({"uid": 0}))],
+            );
+            says(
+                &connection,
+                host,
+                "_monitor_1",
+                &[(NodeKind::ProcessNode, &format!("{host}/sshd"), json!({}))],
+            );
+        }
+        assert_eq!(count(&connection, "claim"), 0);
+        assert_eq!(count(&connection, "claimant"), 3, "whoever only repeats keys has no number");
+        let switch = (NodeKind::SystemNode, "@global/sw", json!({"SystemName": "sw"}));
+        for host in ["web1", "web2"] {
+            says(&connection, host, "#SWITCH_eth0", std::slice::from_ref(&switch));
+        }
+        assert_eq!(count(&connection, "claim"), 2);
+        assert_eq!(count(&connection, "node WHERE claimed = -1"), 1);
+    }
+
+    #[test]
+    fn nothing_is_left_of_those_who_are_gone() {
+        let connection = store();
+        let nodes = |value: i64| {
+            [
+                (NodeKind::NicNode, "web1/eth0", json!({"mtu": value})),
+                (NodeKind::SystemNode, "@global/sw", json!({"SystemName": value})),
+                (NodeKind::IpaddrNode, "@global/10.0.0.7", json!({"ipaddr": "10.0.0.7", "cidrmask": value})),
+            ]
+        };
+        for (value, host) in ["web1", "web2", "web3"].into_iter().enumerate() {
+            says(&connection, host, "a", &nodes(value as i64));
+            says(&connection, host, "b", &nodes(value as i64)[..2]);
+        }
+        assert!(count(&connection, "claim") > 10);
+        says(&connection, "web1", "a", &[]);
+        says(&connection, "web1", "b", &[]);
+        assert_eq!(count(&connection, "claimant"), 4);
+        let mut transaction: Box<dyn Transaction + '_> =
+            Box::new(SqliteTransaction::begin(&connection).unwrap());
+        for host in ["web2", "web3"] {
+            transaction.remove_host(&Designation::new(host).unwrap(), Timestamp(2)).unwrap();
+        }
+        transaction.commit().unwrap();
+        for table in ["claim", "claimant", "edge", "node WHERE key <> 'web1'"] {
+            assert_eq!(count(&connection, table), 0, "{table}");
+        }
+    }
 }

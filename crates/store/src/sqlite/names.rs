@@ -28,7 +28,11 @@ pub fn forget(transaction: &SqliteTransaction<'_>, older_than: Timestamp) -> Res
 }
 
 /// See [`crate::Reader::addresses_to_look_up`].
-pub fn to_look_up(connection: &Connection, limit: usize, older_than: Timestamp) -> rusqlite::Result<Vec<IpAddr>> {
+pub fn to_look_up(
+    connection: &Connection,
+    limit: usize,
+    older_than: Timestamp,
+) -> rusqlite::Result<Vec<IpAddr>> {
     // Only what others can reach has a name that means the same everywhere, and a name server knows one site: those of
     // named networks may be another's.
     let mut statement = connection.prepare_cached(

@@ -5,7 +5,7 @@ use model::GraphFacts;
 use model::graph::NodeKind;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use store::sqlite::SqliteStore;
 use store::{Store, StoreError};
@@ -75,8 +75,11 @@ type Claims = BTreeMap<(String, String), (i64, Map<String, Value>)>;
 
 fn saying() -> impl Strategy<Value = Saying> {
     let said = || proptest::option::of((proptest::option::of(0u8..3), proptest::option::of(0u8..3)));
-    (0u8..3, 0u8..2, 1i64..6, [said(), said()])
+    // An instance that is none stands for the removal of the whole host.
+    (0u8..3, prop_oneof![8 => 0u8..2, 1 => Just(REMOVAL)], 1i64..6, [said(), said()])
 }
+
+const REMOVAL: u8 = 9;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20))]
@@ -85,11 +88,17 @@ proptest! {
     fn nodes_are_what_their_claimants_say(sayings in proptest::collection::vec(saying(), 1..16)) {
         let mut store = SqliteStore::open(Path::new(":memory:")).unwrap();
         let mut model: [Claims; 2] = Default::default();
-        let mut touched: [BTreeMap<(String, String), ()>; 2] = Default::default();
+        let mut touched: [BTreeSet<(String, String)>; 2] = Default::default();
         for (name, instance, now, said) in sayings {
+            let is_removal = instance == REMOVAL;
             let (name, instance) = (format!("web{name}"), format!("i{instance}"));
+            if is_removal {
+                commit(&mut store, |t| t.remove_host(&host(&name), at(now)));
+                model.iter_mut().for_each(|claims| claims.retain(|by, _| by.0 != name));
+                touched.iter_mut().for_each(|by| by.retain(|by| by.0 != name));
+            }
             let mut facts = GraphFacts::default();
-            for (number, said) in said.iter().enumerate() {
+            for (number, said) in said.iter().enumerate().filter(|_| !is_removal) {
                 let by = (name.clone(), instance.clone());
                 let Some((a, b)) = said else {
                     touched[number].remove(&by);
@@ -104,14 +113,16 @@ proptest! {
                     &format!("nic{number}"),
                     Value::Object(properties.clone()),
                 ));
-                touched[number].insert(by.clone(), ());
+                touched[number].insert(by.clone());
                 match model[number].get(&by) {
                     _ if properties.is_empty() => drop(model[number].remove(&by)),
                     Some((_, old)) if *old == properties => {}
                     _ => drop(model[number].insert(by, (now, properties))),
                 }
             }
-            commit(&mut store, |t| t.replace_graph(&host(&name), &instance, &facts, at(now)));
+            if !is_removal {
+                commit(&mut store, |t| t.replace_graph(&host(&name), &instance, &facts, at(now)));
+            }
             for number in 0..2 {
                 let rows = sql(&store, &format!("SELECT properties FROM nodes WHERE key = 'nic{number}'")).rows;
                 let found = rows.first().map(|row| serde_json::from_str::<Value>(row[0].as_str().unwrap()).unwrap());

@@ -72,7 +72,7 @@ fn cable() -> GraphFacts {
     let chassis = "@global/02-00-00-00-00-01";
     let (port, own) = (format!("{chassis}/g7"), format!("{chassis}/(management)"));
     let system = json!({"SystemName": "sw1", "SystemDescription": "Acme OS", "roles": ["bridge"]});
-    let of_port = json!({"ifname": "g7", "PortId": "g7", "PortDescription": "rack 3", "pvid": 7, "speed": 1000, "duplex": "full"});
+    let of_port = json!({"ifname": "g7", "PortId": "g7", "PortDescription": "rack 3", "macaddr": "02-00-00-00-01-07", "pvid": 7, "speed": 1000, "duplex": "full"});
     let switch = (NodeKind::SystemNode, chassis);
     facts(
         vec![node(NodeKind::SystemNode, chassis, system)],
