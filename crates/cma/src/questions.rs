@@ -186,13 +186,7 @@ impl<'g> Walker<'g> {
     }
 
     /// The nodes at the far ends of the edges of `ids`, of one kind, each once in ascending order.
-    pub fn step(
-        &mut self,
-        ids: &[i64],
-        direction: Direction,
-        kinds: &[&str],
-        to: &str,
-    ) -> Result<Vec<i64>> {
+    pub fn step(&mut self, ids: &[i64], direction: Direction, kinds: &[&str], to: &str) -> Result<Vec<i64>> {
         let edges = self.edges(ids, direction, kinds)?;
         let ends: BTreeSet<i64> = edges
             .iter()
@@ -265,7 +259,8 @@ pub fn label(node: &GraphNode) -> String {
 
 /// The name of the program: its file's, or what tcpdiscovery calls the process.
 pub fn program(node: &GraphNode) -> &str {
-    let file = text(node, "pathname").and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
+    let file =
+        text(node, "pathname").and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
     let process = || {
         let name = text(node, "processname").unwrap_or(bare(&node.key));
         name.rsplit_once(':').map_or(name, |(name, _)| name)

@@ -33,7 +33,8 @@ pub struct Options {
 }
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
-    let path = format!("/v1/impact?of={}&hops={}&rows={}", encoded(&options.name), options.hops, options.limit);
+    let path =
+        format!("/v1/impact?of={}&hops={}&rows={}", encoded(&options.name), options.hops, options.limit);
     let answer = get(context, &path)?;
     rows(context.format, &answer["rows"]).print(context.format)?;
     note!("{}", model::text::printable(&text(&answer["summary"])));

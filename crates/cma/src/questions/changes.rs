@@ -56,7 +56,8 @@ pub fn before(reader: &mut dyn Reader, which: &str, bounds: Bounds) -> std::resu
     let (sequence, event) = find(reader, which)?;
     let host = host_of(reader, &event)?;
     let related = related(reader, &host, bounds.hops)?;
-    let from = Timestamp(event.time.0.saturating_sub(i64::try_from(bounds.within.as_micros()).unwrap_or(i64::MAX)));
+    let from =
+        Timestamp(event.time.0.saturating_sub(i64::try_from(bounds.within.as_micros()).unwrap_or(i64::MAX)));
     let window = Window { from, to: event.time, late: LATE };
     let mut rows = Vec::new();
     let mut is_cut = related.is_cut;
@@ -71,12 +72,13 @@ pub fn before(reader: &mut dyn Reader, which: &str, bounds: Bounds) -> std::resu
             _ => change.eventid.as_ref() != Some(&event.eventid),
         };
         let text = relation.text();
-        rows.extend(
-            found.into_iter().filter(concerns).map(|change| Row { change, relation: text.clone() }),
-        );
+        rows.extend(found.into_iter().filter(concerns).map(|change| Row { change, relation: text.clone() }));
     }
     rows.sort_by(|a, b| {
-        b.change.time.cmp(&a.change.time).then_with(|| (&a.change.host, &a.change.what).cmp(&(&b.change.host, &b.change.what)))
+        b.change
+            .time
+            .cmp(&a.change.time)
+            .then_with(|| (&a.change.host, &a.change.what).cmp(&(&b.change.host, &b.change.what)))
     });
     is_cut |= rows.len() > bounds.rows;
     rows.truncate(bounds.rows);
@@ -152,7 +154,8 @@ fn related(reader: &mut dyn Reader, host: &Designation, hops: usize) -> Result<R
         }
     }
     let own_cables = switches::of_hosts(&mut walker, &[own.id])?;
-    let devices: Vec<i64> = own_cables.iter().map(|cable| cable.switch).collect::<BTreeSet<_>>().into_iter().collect();
+    let devices: Vec<i64> =
+        own_cables.iter().map(|cable| cable.switch).collect::<BTreeSet<_>>().into_iter().collect();
     for cable in switches::of_switches(&mut walker, &devices)? {
         let Some(name) = walker.node(cable.host).map(|node| node.key.clone()) else { continue };
         if hosts.contains_key(&name) {
@@ -174,13 +177,17 @@ pub fn find(reader: &mut dyn Reader, which: &str) -> std::result::Result<(i64, E
     let (statement, parameter) = match (words.next(), words.next(), words.next()) {
         (Some("last"), Some(host), None) => {
             let host = Designation::new(host).map_err(|error| no_event(error.to_string()))?;
-            ("SELECT sequence, event FROM events WHERE host = :x ORDER BY sequence DESC LIMIT 1", json!(host.as_str()))
+            (
+                "SELECT sequence, event FROM events WHERE host = :x ORDER BY sequence DESC LIMIT 1",
+                json!(host.as_str()),
+            )
         }
         // Ids are hexadecimal and begin with a 0 for centuries; sequences do not.
         (Some(word), None, None)
             if word.len() < 16 && word.bytes().all(|b| b.is_ascii_digit()) && !word.starts_with('0') =>
         {
-            let number: i64 = word.parse().map_err(|_| no_event(format!("{word} is no number of an event")))?;
+            let number: i64 =
+                word.parse().map_err(|_| no_event(format!("{word} is no number of an event")))?;
             ("SELECT sequence, event FROM events WHERE sequence = :x", json!(number))
         }
         (Some(word), None, None)
@@ -204,9 +211,10 @@ pub fn find(reader: &mut dyn Reader, which: &str) -> std::result::Result<(i64, E
     let mut found: Vec<(i64, Event)> = rows.iter().filter_map(read).collect();
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
-        (Some(_), false) => {
-            Err(Trouble::Ambiguous(which.to_owned(), found.into_iter().map(|(_, event)| event.eventid).collect()))
-        }
+        (Some(_), false) => Err(Trouble::Ambiguous(
+            which.to_owned(),
+            found.into_iter().map(|(_, event)| event.eventid).collect(),
+        )),
         (None, _) => Err(no_event(format!("there is no event {which}"))),
     }
 }

@@ -32,7 +32,12 @@ pub struct Then {
 }
 
 /// The documents of a host at `at`, each compared with the present one, and those that it has since.
-pub fn then(reader: &mut dyn Reader, host: &Designation, at: Timestamp, with_facts: bool) -> Result<Vec<Then>> {
+pub fn then(
+    reader: &mut dyn Reader,
+    host: &Designation,
+    at: Timestamp,
+    with_facts: bool,
+) -> Result<Vec<Then>> {
     let past = reader.documents_at(host, Some(at))?;
     let present = reader.documents_at(host, None)?;
     let hashes: BTreeMap<&str, _> = present.iter().map(|row| (row.instance.as_str(), row.hash)).collect();
@@ -71,7 +76,8 @@ pub fn then(reader: &mut dyn Reader, host: &Designation, at: Timestamp, with_fac
             difference: None,
         });
     }
-    rows.sort_by(|a, b| a.instance.cmp(&b.instance));
+    // What differs first: most documents stay the same.
+    rows.sort_by(|a, b| (a.now == "same", &a.instance).cmp(&(b.now == "same", &b.instance)));
     Ok(rows)
 }
 
@@ -147,7 +153,8 @@ fn documents(
         ("limit", json!(limit.saturating_mul(2).saturating_add(1))),
     ];
     let rows = Stored(reader).table(statement, &parameters)?.rows;
-    let cell = |row: &[Value], index: usize| row.get(index).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let cell =
+        |row: &[Value], index: usize| row.get(index).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (from, to) = (window.from.to_utc_text(), window.to.to_utc_text());
     let late = window.to.plus(window.late).to_utc_text();
     let ended: BTreeSet<(String, String)> = rows.iter().map(|row| (cell(row, 0), cell(row, 3))).collect();
@@ -190,14 +197,16 @@ fn rules(
     ];
     let table = Stored(reader).table(statement, &parameters)?;
     let count = table.rows.len();
-    let cell = |row: &[Value], index: usize| row.get(index).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let cell =
+        |row: &[Value], index: usize| row.get(index).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut statuses: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut begun = BTreeSet::new();
     for row in &table.rows {
         statuses.insert((cell(row, 0), cell(row, 5)), cell(row, 1));
         begun.insert((cell(row, 0), cell(row, 4)));
     }
-    let inside = |time: &str| time >= window.from.to_utc_text().as_str() && time <= window.to.to_utc_text().as_str();
+    let inside =
+        |time: &str| time >= window.from.to_utc_text().as_str() && time <= window.to.to_utc_text().as_str();
     for row in &table.rows {
         let (rule, status, since, until) = (cell(row, 0), cell(row, 1), cell(row, 4), cell(row, 5));
         let about = format!("{} rule, severity {}", cell(row, 2), cell(row, 3));
@@ -219,7 +228,13 @@ fn rules(
             && !begun.contains(&(rule.clone(), until.clone()))
             && let Some(time) = Timestamp::parse(&until)
         {
-            all.push(change(host, time, "rule", &rule, format!("failed, and is not asked any more ({about})")));
+            all.push(change(
+                host,
+                time,
+                "rule",
+                &rule,
+                format!("failed, and is not asked any more ({about})"),
+            ));
         }
     }
     Ok(table.truncated || count >= limit.saturating_mul(20).clamp(2_000, 50_000))
@@ -273,11 +288,12 @@ pub fn sentence(event: &Event) -> String {
         kind => format!("{kind}: "),
     };
     let reason = field(object, "reason").unwrap_or_default();
-    let text = field(extra, "text").or_else(|| field(extra, "comment")).unwrap_or_else(|| match event.eventtype {
-        EventType::Up => format!("is up: {reason}"),
-        EventType::Down => format!("is down: {reason}"),
-        kind => format!("{kind}: {reason}"),
-    });
+    let text =
+        field(extra, "text").or_else(|| field(extra, "comment")).unwrap_or_else(|| match event.eventtype {
+            EventType::Up => format!("is up: {reason}"),
+            EventType::Down => format!("is down: {reason}"),
+            kind => format!("{kind}: {reason}"),
+        });
     shortened(&format!("{about}{text}"), MAX_DETAIL_CHARS).into_owned()
 }
 

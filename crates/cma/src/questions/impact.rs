@@ -67,7 +67,11 @@ pub struct Impact {
 }
 
 /// Follows what depends on the subject.
-pub fn impact(walker: &mut Walker<'_>, subject: &Subject, bounds: Bounds) -> std::result::Result<Impact, Trouble> {
+pub fn impact(
+    walker: &mut Walker<'_>,
+    subject: &Subject,
+    bounds: Bounds,
+) -> std::result::Result<Impact, Trouble> {
     let mut spread = Spread::new(walker, bounds);
     match subject {
         Subject::Host(node) => {
@@ -89,7 +93,10 @@ pub fn impact(walker: &mut Walker<'_>, subject: &Subject, bounds: Bounds) -> std
         }
         Subject::Address(node) => {
             return Err(Trouble::Unknown(
-                format!("no host or device is known to have {}, so nothing is known of what it does", super::label(node)),
+                format!(
+                    "no host or device is known to have {}, so nothing is known of what it does",
+                    super::label(node)
+                ),
                 "`assimcli path` tells who has seen it; install a nanoprobe there".into(),
             ));
         }
@@ -195,7 +202,8 @@ impl<'w, 'g> Spread<'w, 'g> {
     /// Hosts behind a switch: those with no other cable stop.
     fn stop_switch(&mut self, switch: i64, root: usize) -> Result<()> {
         let here = switches::of_switches(self.walker, &[switch])?;
-        let hosts: Vec<i64> = here.iter().map(|cable| cable.host).collect::<BTreeSet<_>>().into_iter().collect();
+        let hosts: Vec<i64> =
+            here.iter().map(|cable| cable.host).collect::<BTreeSet<_>>().into_iter().collect();
         let all = switches::of_hosts(self.walker, &hosts)?;
         let mut stopping = Vec::new();
         for host in hosts {
@@ -245,7 +253,8 @@ impl<'w, 'g> Spread<'w, 'g> {
             let host = self.walker.node(process).map(|node| host_of(node).to_owned()).unwrap_or_default();
             let Some(parent) = items.get(&host).copied() else { continue };
             let place = child.map(|child| format!(" in {}", self.walker.label(child))).unwrap_or_default();
-            let mut steps: Vec<(&'static str, i64)> = child.map(|child| ("hosting", child)).into_iter().collect();
+            let mut steps: Vec<(&'static str, i64)> =
+                child.map(|child| ("hosting", child)).into_iter().collect();
             steps.push(("hosting", process));
             let item = Item {
                 depth: 0,
@@ -310,9 +319,9 @@ impl<'w, 'g> Spread<'w, 'g> {
             let Some(all) = used.get(&process) else { continue };
             let (lost, left): (Vec<i64>, Vec<i64>) =
                 all.iter().copied().partition(|port| self.stopped_ports.contains_key(port));
-            let without = lost.iter().find(|lost| {
-                others.instead_of(self.walker, **lost, &left, &self.stopped_hosts).is_none()
-            });
+            let without = lost
+                .iter()
+                .find(|lost| others.instead_of(self.walker, **lost, &left, &self.stopped_hosts).is_none());
             let (effect, port) = match without {
                 Some(lost) => (Effect::Stops, *lost),
                 None => (Effect::Degraded, port),
@@ -443,7 +452,8 @@ impl<'w, 'g> Spread<'w, 'g> {
     /// `10.0.0.7:80 and 3 more`; addresses that others reach come first.
     fn addresses(&self, ports: &[i64]) -> String {
         let mut nodes: Vec<_> = ports.iter().filter_map(|id| self.walker.node(*id)).collect();
-        nodes.sort_by_key(|node| (!node.key.starts_with('@'), port_of(node).map(|(port, _)| port), &node.key));
+        nodes
+            .sort_by_key(|node| (!node.key.starts_with('@'), port_of(node).map(|(port, _)| port), &node.key));
         let first = nodes.first().map(|node| super::label(node)).unwrap_or_default();
         match nodes.len() {
             0 | 1 => first,
@@ -452,8 +462,10 @@ impl<'w, 'g> Spread<'w, 'g> {
     }
 
     fn answer(self, subject: &Subject, farther: usize) -> Impact {
-        let mut rows: Vec<Row> =
-            (0..self.items.len()).filter(|index| self.items[*index].is_shown).map(|index| self.row(index)).collect();
+        let mut rows: Vec<Row> = (0..self.items.len())
+            .filter(|index| self.items[*index].is_shown)
+            .map(|index| self.row(index))
+            .collect();
         rows.sort_by(|a, b| {
             let order = |row: &Row| (row.depth, row.effect, row.kind != "host");
             order(a).cmp(&order(b)).then_with(|| (&a.host, &a.what).cmp(&(&b.host, &b.what)))
@@ -496,8 +508,7 @@ impl Others {
         for edge in edges {
             offered.entry(edge.target).or_default().push((edge.source, edge.host));
         }
-        let hosts: BTreeSet<String> =
-            offered.values().flatten().map(|(_, host)| host.clone()).collect();
+        let hosts: BTreeSet<String> = offered.values().flatten().map(|(_, host)| host.clone()).collect();
         let status = if hosts.is_empty() { BTreeMap::new() } else { walker.graph().status(&hosts)? };
         let down = status.into_iter().filter(|(_, status)| status != "up").map(|(host, _)| host).collect();
         Ok(Self { offered, down })
@@ -547,16 +558,18 @@ fn summary(subject: &Subject, rows: &[Row], more: usize, farther: usize) -> Stri
     if rows.is_empty() && more == 0 {
         return match subject {
             Subject::Switch(_) => format!("No host is known to be wired to {name}."),
-            Subject::Host(_) => format!("No service of {name} is known, so nothing is known to stop with it."),
+            Subject::Host(_) => {
+                format!("No service of {name} is known, so nothing is known to stop with it.")
+            }
             _ => format!("Nobody is known to use {name}."),
         };
     }
     let hosts: BTreeSet<&str> = rows.iter().map(|row| row.host.as_str()).collect();
     let mut parts = Vec::new();
     for (effect, words) in [
-        (Effect::Stops, "stop"),
-        (Effect::Degraded, "degraded"),
-        (Effect::LosesRedundancy, "without redundancy"),
+        (Effect::Stops, ["stops", "stop"]),
+        (Effect::Degraded, ["is degraded", "are degraded"]),
+        (Effect::LosesRedundancy, ["loses redundancy", "lose redundancy"]),
     ] {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.effect == effect) {
@@ -566,12 +579,14 @@ fn summary(subject: &Subject, rows: &[Row], more: usize, farther: usize) -> Stri
         let kinds: Vec<String> =
             order.iter().filter_map(|kind| Some(counted(*counts.get(kind)?, kind))).collect();
         if !kinds.is_empty() {
-            parts.push(format!("{} {words}", kinds.join(", ")));
+            let is_one = counts.values().sum::<usize>() == 1;
+            parts.push(format!("{} {}", kinds.join(" and "), words[usize::from(!is_one)]));
         }
     }
     let mut text = format!("If {name} stops: {}, on {}.", parts.join("; "), counted(hosts.len(), "host"));
     if more > 0 {
-        text += &format!(" {more} more are affected and not shown; what they affect in turn is not followed.");
+        text +=
+            &format!(" {more} more are affected and not shown; what they affect in turn is not followed.");
     }
     if farther > 0 {
         text += &format!(" {farther} more are farther away; --hops follows them.");

@@ -11,8 +11,8 @@
 //! | any key of the graph | that node |
 
 use super::{
-    ADDRESS, CHILD, DRONE, LINK, NIC, PROCESS, SERVICE, SYSTEM, Trouble, Walker, bare, counted, host_of, label,
-    port_of, program, text,
+    ADDRESS, CHILD, DRONE, LINK, NIC, PROCESS, SERVICE, SYSTEM, Trouble, Walker, bare, counted, host_of,
+    label, port_of, program, text,
 };
 use model::Designation;
 use model::text::nearest;
