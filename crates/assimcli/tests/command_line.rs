@@ -90,7 +90,7 @@ fn wrong_words_to_questions_are_named_before_anybody_is_asked() {
         (&["impact", "web1", "--limit", "100001"], "--limit"),
         (&["path", "web1"], "TO"),
         (&["history", "web1", "--at", "soon"], "--at \"soon\" is no time"),
-        (&["history", "web1", "--since", "-5m"], "-5m"),
+        (&["history", "web1", "--since", "-5m"], "'-5'"),
         (&["history", "web1", "--at", "2h", "--since", "3h"], "--since"),
         (&["changes"], "--before"),
         (&["changes", "--before", "1", "--within", "2"], "--within \"2\" is no length of time"),

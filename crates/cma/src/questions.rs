@@ -196,28 +196,36 @@ impl<'g> Walker<'g> {
         Ok(ends.into_iter().filter(|id| self.is(*id, to)).collect())
     }
 
-    /// The processes of hosts, also those in their containers, each with the container or none.
-    pub fn processes(&mut self, hosts: &[i64]) -> Result<BTreeMap<i64, Option<i64>>> {
-        let mut processes = BTreeMap::new();
-        let hosted = self.edges(hosts, Direction::Out, &["hosting"])?;
-        self.load(hosted.iter().map(|edge| edge.target))?;
-        let mut children = Vec::new();
-        for edge in hosted {
-            if self.is(edge.target, PROCESS) {
-                processes.insert(edge.target, None);
-            } else if self.is(edge.target, CHILD) {
-                children.push(edge.target);
-            }
+    /// What runs on hosts, also in their containers, without reading its nodes: processes, and monitors, which have
+    /// neither services nor dependencies.
+    pub fn hosted(&mut self, hosts: &[i64]) -> Result<BTreeMap<i64, Place>> {
+        let contained = self.edges(hosts, Direction::In, &["parentsys"])?;
+        let children: Vec<i64> = contained.iter().map(|edge| edge.source).collect();
+        let mut places = BTreeMap::new();
+        for edge in self.edges(hosts, Direction::Out, &["hosting"])? {
+            places.insert(edge.target, Place { host: edge.host, child: None });
         }
-        let inside = self.edges(&children, Direction::Out, &["hosting"])?;
-        self.load(inside.iter().map(|edge| edge.target))?;
-        for edge in inside {
-            if self.is(edge.target, PROCESS) {
-                processes.insert(edge.target, Some(edge.source));
-            }
+        for edge in self.edges(&children, Direction::Out, &["hosting"])? {
+            places.insert(edge.target, Place { host: edge.host, child: Some(edge.source) });
         }
-        Ok(processes)
+        places.retain(|id, _| !children.contains(id));
+        Ok(places)
     }
+
+    /// The processes of hosts, also those in their containers. They are loaded.
+    pub fn processes(&mut self, hosts: &[i64]) -> Result<BTreeSet<i64>> {
+        let hosted = self.hosted(hosts)?;
+        self.load(hosted.keys().copied())?;
+        Ok(hosted.into_keys().filter(|id| self.is(*id, PROCESS)).collect())
+    }
+}
+
+/// Where something runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    pub host: String,
+    /// The container, if it runs in one.
+    pub child: Option<i64>,
 }
 
 /// A property as text.

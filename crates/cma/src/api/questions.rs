@@ -31,6 +31,8 @@ pub struct ImpactQuery {
     of: String,
     hops: Option<usize>,
     rows: Option<usize>,
+    /// With the path to each row, node by node; the default.
+    paths: Option<bool>,
 }
 
 pub async fn impact(site: Shared, query: Result<Query<ImpactQuery>, QueryRejection>) -> Answer {
@@ -44,7 +46,11 @@ pub async fn impact(site: Shared, query: Result<Query<ImpactQuery>, QueryRejecti
         let mut stored = Stored(reader);
         let mut walker = Walker::new(&mut stored);
         let subject = resolve(&mut walker, &query.of, &networks)?;
-        impact::impact(&mut walker, &subject, bounds)
+        let mut found = impact::impact(&mut walker, &subject, bounds)?;
+        if query.paths == Some(false) {
+            found.rows.iter_mut().for_each(|row| row.path.clear());
+        }
+        Ok(found)
     })
     .await
 }

@@ -120,7 +120,7 @@ fn related(reader: &mut dyn Reader, host: &Designation, hops: usize) -> Result<R
     };
     let mut level = vec![own.id];
     for _ in 0..hops {
-        let processes: Vec<i64> = walker.processes(&level)?.into_keys().collect();
+        let processes: Vec<i64> = walker.processes(&level)?.into_iter().collect();
         let uses = walker.edges(&processes, Direction::Out, &["tcpclient"])?;
         let users: BTreeMap<i64, i64> = uses.iter().map(|edge| (edge.target, edge.source)).collect();
         let ports: Vec<i64> = users.keys().copied().collect();

@@ -11,6 +11,7 @@ use super::{
     network_of, program,
 };
 use serde::Serialize;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use store::{Direction, GraphNode, Result};
@@ -92,7 +93,7 @@ impl End {
     fn of(walker: &mut Walker<'_>, subject: &Subject) -> Result<Self> {
         let mut end = Self { processes: BTreeSet::new(), ports: BTreeSet::new() };
         match subject {
-            Subject::Host(node) => end.processes.extend(walker.processes(&[node.id])?.into_keys()),
+            Subject::Host(node) => end.processes.extend(walker.processes(&[node.id])?),
             Subject::Service { ports, processes } => {
                 walker.nodes.extend(ports.iter().chain(processes).map(|node| (node.id, node.clone())));
                 end.processes.extend(processes.iter().map(|node| node.id));
@@ -130,8 +131,8 @@ fn dependency(walker: &mut Walker<'_>, from: &End, to: &End) -> Result<Option<Ro
             if to.processes.contains(&edge.source) && !from.processes.contains(&edge.source) {
                 return chain(walker, &reached, *user, edge.target, Some(edge.source)).map(Some);
             }
-            if !reached.contains_key(&edge.source) {
-                reached.insert(edge.source, Some((edge.target, *user)));
+            if let Entry::Vacant(first) = reached.entry(edge.source) {
+                first.insert(Some((edge.target, *user)));
                 next.insert(edge.source);
             }
         }
