@@ -3,7 +3,7 @@
 //! Who depends on whom and which cable leads where is what is known now; what changed is what changed then.
 
 use super::history::{self, Change, Window};
-use super::{DRONE, PROCESS, Stored, Trouble, Walker, switches};
+use super::{DRONE, PROCESS, SYSTEM, Stored, Trouble, Walker, switches};
 use model::{Designation, Event, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -62,11 +62,12 @@ pub fn before(reader: &mut dyn Reader, which: &str, bounds: Bounds) -> std::resu
     let mut rows = Vec::new();
     let mut is_cut = related.is_cut;
     let hosts = related.hosts.len();
-    for (name, relation) in related.hosts {
-        let Ok(designation) = Designation::new(&name) else { continue };
+    let names: BTreeSet<String> = related.hosts.keys().cloned().collect();
+    for (name, relation) in &related.hosts {
+        let Ok(designation) = Designation::new(name) else { continue };
         let (found, cut) = history::changes(reader, &designation, window, MAX_CHANGES)?;
         is_cut |= cut;
-        let concerns = |change: &Change| match &relation {
+        let concerns = |change: &Change| match relation {
             // Of the other hosts at the switch only what they say about it.
             Relation::SameSwitch(_) => change.kind == "document" && change.what.starts_with(SWITCH_INSTANCE),
             _ => change.eventid.as_ref() != Some(&event.eventid),
@@ -74,12 +75,18 @@ pub fn before(reader: &mut dyn Reader, which: &str, bounds: Bounds) -> std::resu
         let text = relation.text();
         rows.extend(found.into_iter().filter(concerns).map(|change| Row { change, relation: text.clone() }));
     }
-    rows.sort_by(|a, b| {
-        b.change
-            .time
-            .cmp(&a.change.time)
-            .then_with(|| (&a.change.host, &a.change.what).cmp(&(&b.change.host, &b.change.what)))
-    });
+    let (found, cut) = history::told_by(reader, &names, window)?;
+    is_cut |= cut;
+    for change in found.into_iter().filter(|change| change.eventid.as_ref() != Some(&event.eventid)) {
+        let relation = match related.hosts.get(&change.host) {
+            // Neighbours of a host elsewhere at the switch are its own business, the switch itself is not.
+            Some(Relation::SameSwitch(_)) if !change.detail.starts_with(SYSTEM) => continue,
+            Some(relation) => relation.text(),
+            None => continue,
+        };
+        rows.push(Row { change, relation });
+    }
+    rows.sort_by(|a, b| history::order(&a.change, &b.change));
     is_cut |= rows.len() > bounds.rows;
     rows.truncate(bounds.rows);
     let event_text = history::sentence(&event);

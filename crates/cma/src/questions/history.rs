@@ -13,6 +13,8 @@ use store::{Reader, Result};
 pub const MAX_FACTS: usize = 200;
 /// Documents whose differences are worked out for one answer, newest first: each may be megabytes.
 const MAX_DIFFERENCES: usize = 200;
+/// Events that are looked through for those that a host told of.
+const MAX_EVENTS: usize = 20_000;
 /// Facts that a line of detail shows.
 const FACTS_IN_LINE: usize = 3;
 const MAX_DETAIL_CHARS: usize = 300;
@@ -104,6 +106,11 @@ pub struct Window {
     pub late: std::time::Duration,
 }
 
+/// The same order in every answer: newest first.
+pub fn order(a: &Change, b: &Change) -> std::cmp::Ordering {
+    b.time.cmp(&a.time).then_with(|| (&a.host, a.kind, &a.what).cmp(&(&b.host, b.kind, &b.what)))
+}
+
 /// What changed on a host within a window, newest first, at most `limit`; and whether that cut something off.
 pub fn changes(
     reader: &mut dyn Reader,
@@ -115,7 +122,7 @@ pub fn changes(
     let mut is_cut = documents(reader, host, window, limit, &mut all)?;
     is_cut |= rules(reader, host, window, limit, &mut all)?;
     is_cut |= events(reader, host, window, limit, &mut all)?;
-    all.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| (a.kind, &a.what).cmp(&(b.kind, &b.what))));
+    all.sort_by(order);
     is_cut |= all.len() > limit;
     all.truncate(limit);
     let mut differences = 0;
@@ -263,6 +270,33 @@ fn events(
         all.push(row);
     }
     Ok(rows.len() > limit)
+}
+
+/// Events about devices and addresses that one of these hosts told of, within a window; and whether there were more than
+/// are read. They are about no host, so [`changes`] does not find them.
+pub fn told_by(
+    reader: &mut dyn Reader,
+    hosts: &BTreeSet<String>,
+    window: Window,
+) -> Result<(Vec<Change>, bool)> {
+    let all = reader.events(0, window.from, MAX_EVENTS)?;
+    let is_cut = all.len() == MAX_EVENTS;
+    let one = |(_, event): (i64, Event)| {
+        let host = event.extrainfo.get("seen_by")?.as_str()?;
+        if event.time > window.to || !hosts.contains(host) || event.designation() == host {
+            return None;
+        }
+        let mut row = change(
+            &Designation::new(host).ok()?,
+            event.time,
+            "event",
+            event.eventtype.as_str(),
+            sentence(&event),
+        );
+        row.eventid = Some(event.eventid);
+        Some(row)
+    };
+    Ok((all.into_iter().filter_map(one).collect(), is_cut))
 }
 
 fn change(host: &Designation, time: Timestamp, kind: &'static str, what: &str, detail: String) -> Change {

@@ -8,7 +8,7 @@ use cma::ingest::report::Outcome;
 use cma::questions::names::resolve;
 use cma::questions::{Stored, Trouble, Walker, changes, coverage, history, impact, path};
 use model::message::Report;
-use model::{DocumentHash, PublicKey, Timestamp};
+use model::{DocumentHash, Event, EventType, PublicKey, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::{Reader, Store};
@@ -240,6 +240,31 @@ fn what_changed_before_an_event_is_told_of_the_host_and_its_servers() {
     assert_eq!(alone.rows, []);
     let long = changes::Bounds { within: Duration::from_secs(3000), ..bounds };
     assert_eq!(changes::before(reader.as_mut(), "last web1", long).unwrap().rows.len(), 2);
+    // What a server saw of a neighbour belongs to it; what somebody unrelated saw does not.
+    for (id, seen_by) in [("e1", "db1"), ("e2", "ops1")] {
+        let object = json!({"nodetype": "IPaddrNode", "designation": "10.0.0.77", "status": "up", "reason": "", "domain": "global"});
+        let extra = json!({"seen_by": seen_by, "text": "10.0.0.77 appeared"});
+        let event = Event {
+            eventid: id.into(),
+            time: site.rig.now,
+            eventtype: EventType::Create,
+            associatedobject: object.as_object().unwrap().clone(),
+            extrainfo: extra.as_object().unwrap().clone(),
+        };
+        site.rig.step(|tx, _| tx.append_event(&event, &[]));
+    }
+    let answer = changes::before(reader.as_mut(), "last web1", bounds).unwrap();
+    let events: Vec<&str> = answer.rows.iter().filter_map(|row| row.change.eventid.as_deref()).collect();
+    assert_eq!(events, ["e1"]);
+    assert_eq!(answer.rows[0].change.detail, "IPaddrNode: 10.0.0.77 appeared");
+    let neighbour = changes::before(reader.as_mut(), "last 10.0.0.77", bounds).unwrap();
+    let itself: Vec<&str> = neighbour
+        .rows
+        .iter()
+        .filter(|row| row.relation == "the host itself")
+        .map(|row| row.change.what.as_str())
+        .collect();
+    assert_eq!(itself, ["_unrelated"], "the host that saw it last is the one looked at");
     for wrong in ["", "999999", "last", "last nobody", "xyz", "last web1 x", "deadbeef", "' OR 1=1"] {
         let found = changes::before(reader.as_mut(), wrong, bounds);
         assert!(matches!(found, Err(Trouble::Unknown(..))), "{wrong}: {found:?}");
