@@ -212,6 +212,15 @@ impl<'g> Walker<'g> {
         Ok(places)
     }
 
+    /// The services that somebody offers or uses at an IP address, or at those of a link-layer address.
+    pub fn services_at(&mut self, address: &GraphNode) -> Result<Vec<i64>> {
+        let addresses = match address.kind.as_str() {
+            LINK => self.step(&[address.id], Direction::Out, &["ipowner"], ADDRESS)?,
+            _ => vec![address.id],
+        };
+        self.step(&addresses, Direction::In, &["baseip"], SERVICE)
+    }
+
     /// The processes of hosts, also those in their containers. They are loaded.
     pub fn processes(&mut self, hosts: &[i64]) -> Result<BTreeSet<i64>> {
         let hosted = self.hosted(hosts)?;

@@ -10,7 +10,8 @@ Both ends are named as for `assimcli impact`: hosts, services, switches, address
 
   dependency       programs that use one another's services
   shared service   both use the same one
-  switch, subnet   the cables and the IP networks between them
+  switch, subnet   both are attached to it
+  network          a way through switches, subnets and what connects them
   known            no path is known; what is known of each end
 
 Examples:

@@ -94,14 +94,12 @@ pub fn impact(
             spread.stopped_processes.extend(processes.iter().map(|node| node.id));
             spread.stop_ports(ports.iter().map(|port| (port.id, root)));
         }
+        // Nobody runs a nanoprobe there, but who uses its services tells of them.
         Subject::Address(node) => {
-            return Err(Trouble::Unknown(
-                format!(
-                    "no host or device is known to have {}, so nothing is known of what it does",
-                    super::label(node)
-                ),
-                "`assimcli path` tells who has seen it; install a nanoprobe there".into(),
-            ));
+            let root = spread.root(node.id);
+            spread.walker.nodes.insert(node.id, node.clone());
+            let ports = spread.walker.services_at(node)?;
+            spread.stop_ports(ports.into_iter().map(|port| (port, root)));
         }
     }
     let mut farther = 0;
@@ -386,7 +384,8 @@ impl<'w, 'g> Spread<'w, 'g> {
         let mut steps = Vec::new();
         // A port that is the subject itself is there already.
         if own != Some(port) {
-            steps.push(("tcpservice", port));
+            let is_process = own.is_some_and(|own| self.walker.is(own, PROCESS));
+            steps.push((if is_process { "tcpservice" } else { "baseip" }, port));
         }
         steps.push(("tcpclient", process));
         steps

@@ -267,6 +267,26 @@ fn two_networks_with_the_same_addresses_are_apart() {
 }
 
 #[test]
+fn what_has_no_nanoprobe_can_stop_too() {
+    let mut made = Made::default();
+    made.host("web1", "10.0.0.1");
+    made.uses("web1", "nginx", "10.0.0.99:6379");
+    made.uses("web1", "app", "10.0.0.99:5432");
+    made.seen("web1", "00-16-3e-00-00-09", "10.0.0.99");
+    let one = answer(&mut made, "10.0.0.99:6379", BOUNDS);
+    assert_eq!(told(&one), ["1 stops client web1 nginx"]);
+    assert_eq!(because(&one, "web1"), "uses 10.0.0.99:6379");
+    for name in ["10.0.0.99", "00:16:3e:00:00:09"] {
+        let all = answer(&mut made, name, BOUNDS);
+        assert_eq!(told(&all), ["1 stops client web1 app", "1 stops client web1 nginx"], "{name}");
+        let edges: Vec<_> = all.rows[0].path.iter().map(|step| step.edge).collect();
+        assert_eq!(edges, [None, Some("baseip"), Some("tcpclient")]);
+    }
+    made.seen("web1", "00-16-3e-00-00-0a", "10.0.0.100");
+    assert_eq!(answer(&mut made, "10.0.0.100", BOUNDS).summary, "Nobody is known to use 10.0.0.100.");
+}
+
+#[test]
 fn a_level_is_a_handful_of_reads_however_wide_it_is() {
     let reads = |clients: usize| {
         let mut made = Made::default();

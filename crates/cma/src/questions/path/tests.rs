@@ -1,5 +1,6 @@
 use super::*;
 use crate::questions::made::Made;
+use crate::questions::{ADDRESS, DRONE};
 
 fn answer(made: &mut Made, a: &str, b: &str) -> Answer {
     let (a, b) = (made.subject(a).unwrap(), made.subject(b).unwrap());
@@ -65,7 +66,7 @@ fn a_host_between_two_subnets_or_a_switch_and_a_subnet_is_on_the_way() {
     assert_eq!(
         told(&answer(&mut made, "a", "b")),
         [
-            "subnet 4 a eth0 10.0.0.1 – subnet 10.0.0.0/24 – gw eth0 10.0.0.254 eth1 10.0.1.254 – subnet 10.0.1.0/24 – b eth0 10.0.1.1"
+            "network 4 a eth0 10.0.0.1 – subnet 10.0.0.0/24 – gw eth0 10.0.0.254 eth1 10.0.1.254 – subnet 10.0.1.0/24 – b eth0 10.0.1.1"
         ]
     );
     // c is known by its cable only: the way to it is a switch and a subnet.
