@@ -18,7 +18,7 @@ mod switches;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use store::{Direction, GraphEdge, GraphNode, Reader, Result, SqlLimits, StoreError, Table};
+use store::{Direction, GraphEdge, GraphLink, GraphNode, Reader, Result, SqlLimits, StoreError, Table};
 
 pub const DRONE: &str = "Drone";
 pub const SYSTEM: &str = "SystemNode";
@@ -53,7 +53,9 @@ pub trait Graph {
     fn nodes(&mut self, ids: &[i64]) -> Result<Vec<GraphNode>>;
     fn find(&mut self, kind: Option<&str>, key: &str) -> Result<Vec<GraphNode>>;
     fn of_kind(&mut self, kind: &str, limit: usize) -> Result<Vec<GraphNode>>;
+    /// Edges with the time since when they are said.
     fn edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>>;
+    fn links(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>>;
     /// The nodes of this address, one for each network that has it.
     fn addresses(&mut self, ip: IpAddr) -> Result<Vec<GraphNode>>;
     /// At most `limit` processes whose program has this name.
@@ -102,6 +104,10 @@ impl Graph for Stored<'_> {
 
     fn edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>> {
         self.0.graph_edges(ids, direction, kinds)
+    }
+
+    fn links(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>> {
+        self.0.graph_links(ids, direction, kinds)
     }
 
     fn addresses(&mut self, ip: IpAddr) -> Result<Vec<GraphNode>> {
@@ -158,8 +164,8 @@ impl<'g> Walker<'g> {
         self.graph
     }
 
-    pub fn edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>> {
-        if ids.is_empty() { Ok(Vec::new()) } else { self.graph.edges(ids, direction, kinds) }
+    pub fn edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>> {
+        if ids.is_empty() { Ok(Vec::new()) } else { self.graph.links(ids, direction, kinds) }
     }
 
     /// Reads those of the nodes that are not known yet.

@@ -181,7 +181,7 @@ pub fn without_nanoprobe(graph: &mut dyn Graph) -> Result<(Vec<Gap>, usize)> {
     let addresses = walker.graph().of_kind(ADDRESS, MAX_ADDRESSES)?;
     let addresses: Vec<_> = addresses.into_iter().filter(|node| node.key.starts_with('@')).collect();
     let ids: Vec<i64> = addresses.iter().map(|node| node.id).collect();
-    let edges = walker.edges(&ids, Direction::In, &["ipowner", "baseip"])?;
+    let edges = walker.graph().edges(&ids, Direction::In, &["ipowner", "baseip"])?;
     walker.load(edges.iter().map(|edge| edge.source))?;
     let mut owned = BTreeSet::new();
     let mut links: HashMap<i64, i64> = HashMap::new();
@@ -208,7 +208,7 @@ pub fn without_nanoprobe(graph: &mut dyn Graph) -> Result<(Vec<Gap>, usize)> {
     let all_ports: Vec<i64> = ports.values().flatten().copied().collect();
     let mut users: HashMap<i64, Vec<(i64, Timestamp)>> = HashMap::new();
     let mut offered = BTreeSet::new();
-    let uses = walker.edges(&all_ports, Direction::In, &["tcpclient", "tcpservice"])?;
+    let uses = walker.graph().edges(&all_ports, Direction::In, &["tcpclient", "tcpservice"])?;
     for edge in &uses {
         if edge.kind == "tcpservice" {
             offered.insert(edge.target);

@@ -8,7 +8,7 @@ use model::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use store::{Direction, GraphEdge, GraphNode, Result};
+use store::{Direction, GraphEdge, GraphLink, GraphNode, Result};
 
 #[derive(Default)]
 pub struct Made {
@@ -160,6 +160,13 @@ impl Graph for Made {
             (out || back) && (kinds.is_empty() || kinds.contains(&edge.kind.as_str()))
         };
         Ok(self.edges.iter().filter(fits).cloned().collect())
+    }
+
+    fn links(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>> {
+        let edges = self.edges(ids, direction, kinds)?.into_iter();
+        Ok(edges
+            .map(|edge| GraphLink { source: edge.source, target: edge.target, host: edge.host })
+            .collect())
     }
 
     fn addresses(&mut self, ip: IpAddr) -> Result<Vec<GraphNode>> {

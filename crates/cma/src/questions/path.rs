@@ -278,7 +278,7 @@ fn uses(walker: &mut Walker<'_>, end: &End) -> Result<String> {
     let used = walker.edges(&processes, Direction::Out, &["tcpclient"])?;
     let offered = walker.edges(&processes, Direction::Out, &["tcpservice"])?;
     let count =
-        |edges: &[store::GraphEdge]| edges.iter().map(|edge| edge.target).collect::<BTreeSet<_>>().len();
+        |edges: &[store::GraphLink]| edges.iter().map(|edge| edge.target).collect::<BTreeSet<_>>().len();
     Ok(format!(
         "{} with sockets: offers {}, uses {}",
         counted(processes.len(), "program"),

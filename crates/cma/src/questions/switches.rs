@@ -2,7 +2,7 @@
 
 use super::{DRONE, NIC, SYSTEM, Walker};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{Direction, GraphEdge, Result};
+use store::{Direction, GraphLink, Result};
 
 /// One cable, by the numbers of its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,8 +60,8 @@ fn is_one(walker: &Walker<'_>, cable: &Cable) -> bool {
 }
 
 /// Owners of interfaces, wires, owners of ports: a cable for each wire that has both.
-fn join(of_hosts: &[GraphEdge], wires: &[GraphEdge], of_switches: &[GraphEdge]) -> Vec<Cable> {
-    let owners = |edges: &[GraphEdge]| -> BTreeMap<i64, i64> {
+fn join(of_hosts: &[GraphLink], wires: &[GraphLink], of_switches: &[GraphLink]) -> Vec<Cable> {
+    let owners = |edges: &[GraphLink]| -> BTreeMap<i64, i64> {
         edges.iter().map(|edge| (edge.target, edge.source)).collect()
     };
     let (hosts, switches) = (owners(of_hosts), owners(of_switches));
