@@ -237,16 +237,6 @@ pub(super) fn meaning(
     Ok(facts.in_network(knowledge.config.network_of(designation.as_str())))
 }
 
-/// What a host says of its interfaces and addresses.
-pub fn network_of(
-    tx: &mut dyn Transaction,
-    knowledge: &Knowledge,
-    designation: &Designation,
-) -> Result<Option<GraphFacts>> {
-    let Some(row) = tx.document(designation, places::NETCONFIG)? else { return Ok(None) };
-    Ok(stored_meaning(tx, knowledge, designation, &row)?.map(|(_, facts)| facts))
-}
-
 fn remove_instance(
     tx: &mut dyn Transaction,
     context: &mut Context<'_>,

@@ -5,6 +5,7 @@ mod checksums;
 mod heartbeats;
 mod hostile;
 mod ingest;
+mod listening;
 mod monitors;
 mod process;
 mod rule_choice;
