@@ -166,7 +166,7 @@ where
     R: Fn(IpAddr) -> Answer + Clone + Send + 'static,
 {
     let start = Instant::now();
-    let mut lookups = Lookups { next_refill: REFILL_SOON, ..Lookups::default() };
+    let mut lookups = Lookups::default();
     let mut questions: JoinSet<(IpAddr, Answer)> = JoinSet::new();
     let mut answers: Vec<(IpAddr, Option<String>)> = Vec::new();
     let mut write_at = None;

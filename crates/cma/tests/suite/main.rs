@@ -7,6 +7,7 @@ mod hostile;
 mod ingest;
 mod listening;
 mod monitors;
+mod names;
 mod process;
 mod rule_choice;
 mod site;

@@ -1,14 +1,15 @@
 //! What hosts tell of their surroundings: switches and cables, neighbours, addresses with two owners.
 
 use crate::ingest::{Rig, applicant, events, incoming, name, removal, rig, rig_with};
-use cma::ingest::register::{Registration, goodbye, register, remove};
+use cma::ingest::register::{Registration, accept_key, goodbye, register, remove};
 use cma::ingest::report::report;
 use cma::ingest::{Change, Sender, surroundings};
 use cma::knowledge::Knowledge;
 use liveness::rings::Place;
 use model::config::{CmaConfig, parse_toml};
 use model::graph::NodeKind;
-use model::{Event, PublicKey, Timestamp};
+use model::message::{Incarnation, KnownDocument};
+use model::{DocumentHash, Event, PublicKey, Timestamp};
 use rules::RuleSets;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -546,6 +547,34 @@ fn a_host_that_got_another_name_leaves_no_second_owner_when_the_old_one_is_remov
     assert_eq!(told(&events(produced)), ["delete Drone old [STARTUP]"]);
     assert!(site.is_known(NodeKind::SystemNode, "@global/sw1") && site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.5"));
     assert!(!site.is_known(NodeKind::NicNode, "old/eth0"));
+}
+
+#[test]
+fn a_host_that_was_reinstalled_says_no_more_what_it_heard_in_its_former_life() {
+    let mut site = listening(NINE);
+    site.link("web1", "eth0", "sw1:1");
+    let again = |site: &mut Site, key: u8, incarnation: u8, documents: Vec<KnownDocument>| {
+        let mut applicant = applicant("web1", PublicKey([key; 32]));
+        applicant.message.incarnation = Incarnation([incarnation; 16]);
+        applicant.message.documents = documents;
+        let (registration, _) = site.rig.step(|tx, context| register(tx, context, &applicant, Timestamp(7)));
+        matches!(registration, Registration::Welcome { .. })
+    };
+    // A connection that comes back, with or without what was sent.
+    assert!(again(&mut site, 1, 9, Vec::new()));
+    assert!(site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.9"));
+    // Its state was lost, but for the cable.
+    let cable = KnownDocument { instance: "#SWITCH_eth0".into(), hash: DocumentHash([0; 32]) };
+    assert!(again(&mut site, 1, 8, vec![cable]));
+    assert!(!site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.9"), "it does not listen any more");
+    assert!(site.is_known(NodeKind::SystemNode, "@global/sw1"));
+    assert!(site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.1"), "its own address stays until it says otherwise");
+    // Re-installed: another key, which somebody accepts.
+    assert!(!again(&mut site, 5, 7, Vec::new()));
+    assert!(site.is_known(NodeKind::SystemNode, "@global/sw1"), "an impostor changes nothing");
+    site.rig.step(|tx, context| accept_key(tx, context, &name("web1")));
+    assert!(again(&mut site, 5, 7, Vec::new()));
+    assert!(!site.is_known(NodeKind::SystemNode, "@global/sw1"));
 }
 
 #[test]
