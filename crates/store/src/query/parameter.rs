@@ -165,7 +165,9 @@ impl Parameter {
 /// The name of `names` that `text` means.
 fn known<const N: usize>(what: &str, text: &str, names: [&str; N]) -> Result<Value, String> {
     let found = names.iter().find(|name| name.eq_ignore_ascii_case(text.trim()));
-    found.map(|name| Value::from(*name)).ok_or_else(|| format!("{text:?} is no {what}; there are: {}", names.join(", ")))
+    found
+        .map(|name| Value::from(*name))
+        .ok_or_else(|| format!("{text:?} is no {what}; there are: {}", names.join(", ")))
 }
 
 fn dnsname(text: &str) -> Result<String, String> {

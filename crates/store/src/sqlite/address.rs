@@ -33,8 +33,9 @@ pub fn register(connection: &Connection, flags: FunctionFlags) -> Result<()> {
         let ip = text(context, 0).and_then(|ip| ip.parse().ok());
         Ok(ip.zip(prefix).and_then(|(ip, prefix)| network_of(ip, prefix)))
     })?;
-    connection
-        .create_scalar_function("context_of", 1, flags, |c| Ok(text(c, 0).map(|key| context_of(key).to_owned())))?;
+    connection.create_scalar_function("context_of", 1, flags, |c| {
+        Ok(text(c, 0).map(|key| context_of(key).to_owned()))
+    })?;
     // Within a statement the same question has the same answer, which is what SQLite's word asks for.
     connection.create_scalar_function("oui", 1, flags, |c| Ok(text(c, 0).and_then(vendor)))
 }
@@ -92,7 +93,9 @@ mod tests {
     fn ask(sql: &str) -> Option<String> {
         let connection = Connection::open_in_memory().unwrap();
         super::super::functions::register(&connection).unwrap();
-        connection.query_row(&format!("SELECT {sql}"), [], |row| row.get(0)).unwrap_or_else(|e| panic!("{sql}: {e}"))
+        connection
+            .query_row(&format!("SELECT {sql}"), [], |row| row.get(0))
+            .unwrap_or_else(|e| panic!("{sql}: {e}"))
     }
 
     #[test]

@@ -48,7 +48,12 @@ struct Stored {
 }
 
 impl<'t, 'c> Claimant<'t, 'c> {
-    pub fn new(transaction: &'t SqliteTransaction<'c>, host: i64, instance: &'t str, now: Timestamp) -> Result<Self> {
+    pub fn new(
+        transaction: &'t SqliteTransaction<'c>,
+        host: i64,
+        instance: &'t str,
+        now: Timestamp,
+    ) -> Result<Self> {
         let number = transaction.one(
             "SELECT id FROM claimant WHERE host = ?1 AND instance = ?2",
             (host, instance),
@@ -151,7 +156,13 @@ impl<'t, 'c> Claimant<'t, 'c> {
         self.write(&stored, properties, changed, claimed)
     }
 
-    fn write(&self, stored: &Stored, properties: Map<String, Value>, changed: i64, claimed: i64) -> Result<()> {
+    fn write(
+        &self,
+        stored: &Stored,
+        properties: Map<String, Value>,
+        changed: i64,
+        claimed: i64,
+    ) -> Result<()> {
         let text = object_text(&properties);
         if text != stored.text || claimed != stored.claimed || changed != stored.changed {
             self.transaction.run(
@@ -163,7 +174,13 @@ impl<'t, 'c> Claimant<'t, 'c> {
     }
 
     /// A claim keeps its time as long as it says the same. `true` when it did not.
-    fn put_claim(&self, node: i64, claimant: i64, since: i64, properties: &Map<String, Value>) -> Result<bool> {
+    fn put_claim(
+        &self,
+        node: i64,
+        claimant: i64,
+        since: i64,
+        properties: &Map<String, Value>,
+    ) -> Result<bool> {
         let changed = self.transaction.run(
             "INSERT INTO claim(node, claimant, since, properties) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT(node, claimant) DO UPDATE SET since = excluded.since, properties = excluded.properties
@@ -246,8 +263,8 @@ pub fn remove(transaction: &SqliteTransaction<'_>, id: i64) -> Result<()> {
 pub fn claimed_of(transaction: &SqliteTransaction<'_>, ids: impl Iterator<Item = i64>) -> Result<Vec<i64>> {
     let mut claimed = Vec::new();
     for id in ids {
-        let known = transaction
-            .one("SELECT claimed FROM node WHERE id = ?1", [id], |row| row.get::<_, i64>(0))?;
+        let known =
+            transaction.one("SELECT claimed FROM node WHERE id = ?1", [id], |row| row.get::<_, i64>(0))?;
         if known.is_some_and(|known| known != NOBODY) {
             claimed.push(id);
         }

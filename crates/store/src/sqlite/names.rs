@@ -7,7 +7,12 @@ use rusqlite::{Connection, Row};
 use std::net::IpAddr;
 
 /// See [`crate::Transaction::put_reverse_name`].
-pub fn put(transaction: &SqliteTransaction<'_>, address: IpAddr, name: Option<&str>, now: Timestamp) -> Result<()> {
+pub fn put(
+    transaction: &SqliteTransaction<'_>,
+    address: IpAddr,
+    name: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
     transaction.run(
         "INSERT INTO reverse_name(address, name, looked_up) VALUES (?1, ?2, ?3)
          ON CONFLICT(address) DO UPDATE SET name = excluded.name, looked_up = excluded.looked_up",
@@ -23,7 +28,11 @@ pub fn forget(transaction: &SqliteTransaction<'_>, older_than: Timestamp) -> Res
 }
 
 /// See [`crate::Reader::addresses_to_look_up`].
-pub fn to_look_up(connection: &Connection, limit: usize, older_than: Timestamp) -> rusqlite::Result<Vec<IpAddr>> {
+pub fn to_look_up(
+    connection: &Connection,
+    limit: usize,
+    older_than: Timestamp,
+) -> rusqlite::Result<Vec<IpAddr>> {
     // Only what others can reach has a name that means the same everywhere, and a name server knows one site: those of
     // named networks may be another's.
     let mut statement = connection.prepare_cached(

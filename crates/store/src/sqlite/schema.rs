@@ -256,6 +256,42 @@ mod tests {
     }
 
     #[test]
+    fn a_graph_without_claims_stays_until_it_is_said_anew() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[V1, V2_MEMBERS], Path::new("p")).unwrap();
+        let rows = "INSERT INTO host_name(id, designation) VALUES (1, 'web1');
+            INSERT INTO node(id, kind, key, properties, changed) VALUES
+              (1, 'Drone', 'web1', '{\"os_name\":\"Debian\",\"gone\":1}', 5),
+              (2, 'NICNode', 'web1/eth0', '{\"ifname\":\"eth0\",\"macaddr\":\"00-16-3e-00-00-01\"}', 5);
+            INSERT INTO edge VALUES (1, 'netconfig', 1, 'nicowner', 2, 5);";
+        connection.execute_batch(rows).unwrap();
+        super::super::functions::register(&connection).unwrap();
+        bring_up_to_date(&mut connection, Path::new("p")).unwrap();
+        for view in views::documentation() {
+            let sql = format!("SELECT count(*) FROM {}", view.name);
+            connection.query_row(&sql, [], |_| Ok(())).unwrap_or_else(|e| panic!("{}: {e}", view.name));
+        }
+        let sql = "SELECT ifname || ' ' || since FROM nics WHERE host = 'web1'";
+        let row: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(row, "eth0 1970-01-01T00:00:00.000005Z");
+        let mut transaction: Box<dyn crate::Transaction> =
+            Box::new(super::super::transaction::SqliteTransaction::begin(&connection).unwrap());
+        let facts = model::GraphFacts {
+            host_properties: serde_json::Map::from_iter([("os_name".to_owned(), "Debian".into())]),
+            ..Default::default()
+        };
+        let web1 = model::Designation::new("web1").unwrap();
+        transaction.replace_graph(&web1, "os", &facts, model::Timestamp(9)).unwrap();
+        transaction.commit().unwrap();
+        let sql = "SELECT properties FROM nodes WHERE key = 'web1'";
+        let row: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(
+            row, r#"{"os_name":"Debian"}"#,
+            "what nobody says any more goes with the first that speaks"
+        );
+    }
+
+    #[test]
     fn a_failing_migration_leaves_the_old_version_whole() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, &["CREATE TABLE a(x TEXT) STRICT"], Path::new("p")).unwrap();

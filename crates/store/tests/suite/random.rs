@@ -1,8 +1,11 @@
 //! Random histories against a model in memory, and random text as SQL.
 
-use crate::conformance::{LIMITS, at, commit, document, host, site};
+use crate::conformance::{LIMITS, at, commit, document, host, site, sql};
+use model::GraphFacts;
+use model::graph::NodeKind;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use store::sqlite::SqliteStore;
 use store::{Store, StoreError};
@@ -60,6 +63,63 @@ proptest! {
             }
             let count = expected.iter().flatten().count();
             prop_assert_eq!(reader.documents_at(&host("web1"), Some(at(moment))).unwrap().len(), count);
+        }
+    }
+}
+
+/// Host, instance, time, and what it says of each of two interfaces: `None` nothing, else values of two properties.
+type Saying = (u8, u8, i64, [Option<(Option<u8>, Option<u8>)>; 2]);
+
+/// Who says what since when, by (host, instance), of one node.
+type Claims = BTreeMap<(String, String), (i64, Map<String, Value>)>;
+
+fn saying() -> impl Strategy<Value = Saying> {
+    let said = || proptest::option::of((proptest::option::of(0u8..3), proptest::option::of(0u8..3)));
+    (0u8..3, 0u8..2, 1i64..6, [said(), said()])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn nodes_are_what_their_claimants_say(sayings in proptest::collection::vec(saying(), 1..16)) {
+        let mut store = SqliteStore::open(Path::new(":memory:")).unwrap();
+        let mut model: [Claims; 2] = Default::default();
+        let mut touched: [BTreeMap<(String, String), ()>; 2] = Default::default();
+        for (name, instance, now, said) in sayings {
+            let (name, instance) = (format!("web{name}"), format!("i{instance}"));
+            let mut facts = GraphFacts::default();
+            for (number, said) in said.iter().enumerate() {
+                let by = (name.clone(), instance.clone());
+                let Some((a, b)) = said else {
+                    touched[number].remove(&by);
+                    model[number].remove(&by);
+                    continue;
+                };
+                let values = [("a", a), ("b", b)].into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!((*value)?))));
+                let properties: Map<String, Value> = values.collect();
+                facts.edges.push(site::edge(
+                    (NodeKind::Drone, &name),
+                    NodeKind::NicNode,
+                    &format!("nic{number}"),
+                    Value::Object(properties.clone()),
+                ));
+                touched[number].insert(by.clone(), ());
+                match model[number].get(&by) {
+                    _ if properties.is_empty() => drop(model[number].remove(&by)),
+                    Some((_, old)) if *old == properties => {}
+                    _ => drop(model[number].insert(by, (now, properties))),
+                }
+            }
+            commit(&mut store, |t| t.replace_graph(&host(&name), &instance, &facts, at(now)));
+            for number in 0..2 {
+                let rows = sql(&store, &format!("SELECT properties FROM nodes WHERE key = 'nic{number}'")).rows;
+                let found = rows.first().map(|row| serde_json::from_str::<Value>(row[0].as_str().unwrap()).unwrap());
+                let mut order: Vec<_> = model[number].iter().map(|(by, (since, said))| (*since, by, said)).collect();
+                order.sort_by_key(|(since, by, _)| (*since, *by));
+                let merged: Map<String, Value> = order.into_iter().flat_map(|(_, _, said)| said.clone()).collect();
+                prop_assert_eq!(found, (!touched[number].is_empty()).then_some(Value::Object(merged)));
+            }
         }
     }
 }

@@ -30,14 +30,16 @@ pub const EVENTID: Column = ("eventid", "UUID of the event, the same in every de
 pub const EVENTTYPE: Column = ("eventtype", "create, up, down, warn, unwarn, update or delete");
 pub const IFNAME: Column = ("ifname", "name of the network interface");
 pub const MACADDR: Column = ("macaddr", "MAC address, lower case with dashes");
-pub const OUI: Column = ("oui", "who made the interface, by the first bytes of its MAC address; null when unknown");
+pub const OUI: Column =
+    ("oui", "who made the interface, by the first bytes of its MAC address; null when unknown");
 pub const NETWORK: Column = (
     "network",
     "where the address means something: a network of cma.toml, `global`, or the host (`web1`) or container (`web1:docker/0123`) that alone knows it",
 );
 pub const IPADDR: Column = ("ipaddr", "the address, canonical text: 10.0.0.7, fe80::1");
 pub const SUBNET: Column = ("subnet", "its subnet, such as 10.0.0.0/24");
-pub const HOSTNAME: Column = ("hostname", "name from reverse DNS, null when there is none or it was not looked up yet");
+pub const HOSTNAME: Column =
+    ("hostname", "name from reverse DNS, null when there is none or it was not looked up yet");
 pub const PROCESS: Column = ("process", "key of the process in the graph: host/program:hash");
 pub const PATHNAME: Column = ("pathname", "its program, null when the host could not see it");
 pub const PROCESSNAME: Column = ("processname", "its name in tcpdiscovery");

@@ -1,7 +1,8 @@
 //! Views of what leads from one host to others: services and who uses them, cables, neighbours.
 //!
 //! In all of them `e` is the edge that says it, `n` and `h` are the host that says the edge. Of its processes only the host
-//! itself speaks, so the host that says what a process offers or uses is the host of the process.
+//! itself speaks, so the host that says what a process offers or uses is the host of the process. CROSS JOIN keeps the order
+//! of look-ups: with few devices SQLite would begin with these, for every row.
 
 use super::View;
 use super::columns::*;
@@ -26,9 +27,9 @@ pub const SERVICES: View = View {
     select: concat!(
         "SELECT n.designation, h.domain, p.key, p.properties ->> '$.pathname', p.properties ->> '$.processname',
           context_of(t.key), t.properties ->> '$.ipaddr', t.properties ->> '$.port', t.properties ->> '$.protocol', t.key,
-          (SELECT c.key FROM edge i JOIN node c ON c.id = i.source
+          (SELECT c.key FROM edge i CROSS JOIN node c ON c.id = i.source
             WHERE i.target = p.id AND i.kind = 'hosting' AND c.kind = 'ChildSystem' LIMIT 1),
-          EXISTS (SELECT 1 FROM edge i JOIN node a ON a.id = i.source
+          EXISTS (SELECT 1 FROM edge i CROSS JOIN node a ON a.id = i.source
             WHERE i.target = p.id AND i.kind = 'monitoring' AND a.properties ->> '$.isactive'), ",
         fact!(),
         " FROM edge e JOIN node p ON p.id = e.source JOIN node t ON t.id = e.target AND t.kind = 'IPtcpportNode'",
@@ -62,6 +63,22 @@ pub const CLIENTS: View = View {
     ),
 };
 
+/// The last columns of a dependency, and its client. Two such selections make the view and not one with outer joins,
+/// which SQLite could enter from the client only.
+macro_rules! client_end {
+    () => {
+        concat!(
+            "context_of(t.key),
+          (SELECT min(d.key) FROM edge b CROSS JOIN edge i ON i.target = b.target AND i.kind = 'ipowner'
+            CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner' CROSS JOIN node d ON d.id = a.source AND d.kind = 'Drone'
+            WHERE b.host = e.host AND b.instance = e.instance AND b.source = e.target AND b.kind = 'baseip'), ",
+            fact!(),
+            " FROM edge e JOIN node c ON c.id = e.source JOIN node t ON t.id = e.target AND t.kind = 'IPtcpportNode'",
+            sayer!()
+        )
+    };
+}
+
 pub const DEPENDENCIES: View = View {
     name: "dependencies",
     meaning: "Which process uses the service of which process. A service that several processes offer has a row for each.",
@@ -81,17 +98,14 @@ pub const DEPENDENCIES: View = View {
     ],
     select: concat!(
         "SELECT n.designation, c.key, c.properties ->> '$.pathname', t.key, t.properties ->> '$.ipaddr',
-          t.properties ->> '$.port', t.properties ->> '$.protocol', w.designation, p.key, p.properties ->> '$.pathname',
-          context_of(t.key),
-          (SELECT min(d.key) FROM edge b JOIN edge i ON i.target = b.target AND i.kind = 'ipowner'
-            JOIN edge a ON a.target = i.source AND a.kind = 'nicowner' JOIN node d ON d.id = a.source AND d.kind = 'Drone'
-            WHERE b.host = e.host AND b.instance = e.instance AND b.source = e.target AND b.kind = 'baseip'), ",
-        fact!(),
-        " FROM edge e JOIN node c ON c.id = e.source JOIN node t ON t.id = e.target AND t.kind = 'IPtcpportNode'",
-        sayer!(),
-        "LEFT JOIN edge o ON o.target = e.target AND o.kind = 'tcpservice'
-          LEFT JOIN host_name w ON w.id = o.host LEFT JOIN node p ON p.id = o.source
-          WHERE e.kind = 'tcpclient'"
+          t.properties ->> '$.port', t.properties ->> '$.protocol', w.designation, p.key, p.properties ->> '$.pathname', ",
+        client_end!(),
+        "JOIN edge o ON o.target = e.target AND o.kind = 'tcpservice'
+          JOIN host_name w ON w.id = o.host JOIN node p ON p.id = o.source WHERE e.kind = 'tcpclient'
+          UNION ALL SELECT n.designation, c.key, c.properties ->> '$.pathname', t.key, t.properties ->> '$.ipaddr',
+          t.properties ->> '$.port', t.properties ->> '$.protocol', NULL, NULL, NULL, ",
+        client_end!(),
+        "WHERE e.kind = 'tcpclient' AND NOT EXISTS (SELECT 1 FROM edge o WHERE o.target = e.target AND o.kind = 'tcpservice')"
     ),
 };
 
@@ -149,7 +163,7 @@ pub const SYSTEMS: View = View {
           coalesce(s.properties ->> '$.SystemName', substr(s.key, instr(s.key, '/') + 1)),
           coalesce(s.properties ->> '$.SystemDescription', s.properties ->> '$.SystemVersion'),
           (SELECT group_concat(DISTINCT a.properties ->> '$.ipaddr') FROM edge o
-            JOIN edge i ON i.source = o.target AND i.kind = 'ipowner' JOIN node a ON a.id = i.target
+            CROSS JOIN edge i ON i.source = o.target AND i.kind = 'ipowner' CROSS JOIN node a ON a.id = i.target
             WHERE o.source = s.id AND o.kind = 'nicowner'),
           s.properties,
           (SELECT utc_text(min(o.since)) FROM edge o WHERE o.source = s.id AND o.kind = 'nicowner'),
@@ -164,10 +178,10 @@ pub const SYSTEMS: View = View {
 macro_rules! owner {
     () => {
         "coalesce(
-          (SELECT min(d.key) FROM edge i JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
-            JOIN node d ON d.id = a.source AND d.kind = 'Drone' WHERE i.target = l.id AND i.kind = 'linkaddr'),
-          (SELECT min(d.key) FROM edge i JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
-            JOIN node d ON d.id = a.source AND d.kind = 'Drone' WHERE i.target = t.id AND i.kind = 'ipowner'))"
+          (SELECT min(d.key) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
+            CROSS JOIN node d ON d.id = a.source AND d.kind = 'Drone' WHERE i.target = l.id AND i.kind = 'linkaddr'),
+          (SELECT min(d.key) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
+            CROSS JOIN node d ON d.id = a.source AND d.kind = 'Drone' WHERE i.target = t.id AND i.kind = 'ipowner'))"
     };
 }
 
@@ -175,8 +189,8 @@ macro_rules! owner {
 macro_rules! device {
     () => {
         "coalesce(
-          (SELECT min(d.key) FROM edge i JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
-            JOIN node d ON d.id = a.source AND d.kind = 'SystemNode' WHERE i.target = t.id AND i.kind = 'ipowner'),
+          (SELECT min(d.key) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
+            CROSS JOIN node d ON d.id = a.source AND d.kind = 'SystemNode' WHERE i.target = t.id AND i.kind = 'ipowner'),
           (SELECT d.key FROM node d WHERE d.key = l.key AND d.kind = 'SystemNode'))"
     };
 }
@@ -191,7 +205,10 @@ pub const NEIGHBOURS: View = View {
         IPADDR,
         HOSTNAME,
         ("seen_by", "the host that heard it"),
-        ("owner", "designation of the host whose interface has this MAC address, or else this IP address; null when no nanoprobe is there"),
+        (
+            "owner",
+            "designation of the host whose interface has this MAC address, or else this IP address; null when no nanoprobe is there"
+        ),
         ("system", "key of the device (a switch, say) that told of itself with this address, or null"),
         ("domain", "administrative domain of the host that heard it"),
     ],
@@ -210,6 +227,15 @@ pub const NEIGHBOURS: View = View {
     ),
 };
 
+/// The MAC address of the interface `m`; where its system told none, the one with which the IP address `t` was heard.
+macro_rules! told_or_heard {
+    () => {
+        "coalesce(m.properties ->> '$.macaddr',
+          (SELECT min(l.properties ->> '$.macaddr') FROM edge i CROSS JOIN node l ON l.id = i.source AND l.kind = 'LinkAddress'
+            WHERE i.target = t.id AND i.kind = 'ipowner'))"
+    };
+}
+
 pub const KNOWN_ADDRESSES: View = View {
     name: "known_addresses",
     meaning: "Every IP address that somebody has, however that is known: addresses of hosts, of devices that told of themselves, and of neighbours that were heard.",
@@ -227,8 +253,11 @@ pub const KNOWN_ADDRESSES: View = View {
     ],
     select: concat!(
         "SELECT context_of(t.key), t.properties ->> '$.ipaddr',
-          network_of(t.properties ->> '$.ipaddr', t.properties ->> '$.cidrmask'), m.properties ->> '$.macaddr',
-          oui(m.properties ->> '$.macaddr'), r.name, iif(s.kind = 'Drone', s.key, NULL), s.key,
+          network_of(t.properties ->> '$.ipaddr', t.properties ->> '$.cidrmask'), ",
+        told_or_heard!(),
+        ", oui(",
+        told_or_heard!(),
+        "), r.name, iif(s.kind = 'Drone', s.key, NULL), s.key,
           m.properties ->> '$.ifname', h.domain, ",
         fact!(),
         " FROM node t JOIN edge e ON e.target = t.id AND e.kind = 'ipowner'
@@ -253,7 +282,7 @@ pub const KNOWN_ADDRESSES: View = View {
         "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE t.kind = 'IPaddrNode' AND",
         said_first!(),
         // The same address of the same interface is there already, in the words of its host.
-        "AND NOT EXISTS (SELECT 1 FROM edge i JOIN node m ON m.id = i.source AND m.kind = 'NICNode'
+        "AND NOT EXISTS (SELECT 1 FROM edge i CROSS JOIN node m ON m.id = i.source AND m.kind = 'NICNode'
             WHERE i.target = t.id AND i.kind = 'ipowner'
             AND coalesce(m.properties ->> '$.macaddr', l.properties ->> '$.macaddr') = l.properties ->> '$.macaddr')"
     ),

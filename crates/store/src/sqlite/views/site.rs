@@ -22,7 +22,8 @@ pub const HOSTS: View = View {
         ("rejected_at", "when that happened"),
         ("properties", "what discoveries say about the host itself, a JSON object"),
     ],
-    select: "SELECT n.designation, h.domain, h.status, h.reason, utc_text(h.status_since), utc_text(h.first_seen),
+    select:
+        "SELECT n.designation, h.domain, h.status, h.reason, utc_text(h.status_since), utc_text(h.first_seen),
       utc_text(h.last_seen), h.address, utc_text(h.started), h.software, lower(hex(h.key)),
       lower(hex(h.rejected_key)), utc_text(h.rejected_at),
       coalesce((SELECT properties FROM node WHERE kind = 'Drone' AND key = n.designation), '{}')

@@ -40,7 +40,12 @@ pub fn an_update_writes_only_the_difference(store: &mut dyn Store) {
     replace(store, "web1", "packages", &GraphFacts::default(), 400);
     assert_eq!(
         json!(sql(store, "SELECT kind, key FROM nodes ORDER BY kind").rows),
-        json!([["Drone", "web1"], ["IPaddrNode", "_GLOBAL_/10.0.0.7"], ["NICNode", "web1/eth0"]])
+        json!([
+            ["Drone", "web1"],
+            ["IPaddrNode", "@global/10.0.0.7"],
+            ["LinkAddress", "@global/00-16-3e-00-00-01"],
+            ["NICNode", "web1/eth0"]
+        ])
     );
 }
 
@@ -113,7 +118,12 @@ pub fn the_newest_claim_wins_and_other_properties_stay(store: &mut dyn Store) {
     assert_eq!(properties("web1/eth0"), json!({"ifname": "eth0", "mtu": 9000, "speed": 10}));
     assert_eq!(properties("web1"), json!({"os": "Debian", "ip": "10.0.0.1"}));
     replace(store, "web1", "a", &GraphFacts::default(), 300);
-    assert_eq!(count(store, "nodes WHERE key = 'web1/eth0'"), json!(1), "instance b still says so");
+    let properties = |key: &str| {
+        let text = cell(store, &format!("SELECT properties FROM nodes WHERE key = '{key}'"));
+        serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap()
+    };
+    assert_eq!(properties("web1/eth0"), json!({"mtu": 9000, "speed": 10}), "instance b still says so");
+    assert_eq!(properties("web1"), json!({"ip": "10.0.0.1"}));
 }
 
 pub fn an_edge_from_nowhere_is_refused(store: &mut dyn Store) {
@@ -121,7 +131,7 @@ pub fn an_edge_from_nowhere_is_refused(store: &mut dyn Store) {
         edges: vec![edge(
             (NodeKind::NicNode, "web1/eth7"),
             NodeKind::IpaddrNode,
-            "_GLOBAL_/10.0.0.7",
+            "@global/10.0.0.7",
             json!({}),
         )],
         ..GraphFacts::default()

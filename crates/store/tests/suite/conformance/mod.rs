@@ -3,13 +3,17 @@
 //! Nothing here knows SQLite; what is particular to one implementation (files, permissions, damage) is tested in
 //! the file of that implementation.
 
+pub mod network;
 pub mod site;
 
+mod claims;
 mod deliveries;
 mod graph;
 mod history;
 mod isolation;
+mod names;
 mod statements;
+mod views;
 
 use model::{Designation, DocumentHash, Timestamp};
 use serde_json::{Value, json};
@@ -44,7 +48,20 @@ pub fn run(factory: Factory<'_>) {
         ("shared nodes", graph::shared_nodes_live_as_long_as_somebody_says_so),
         ("properties", graph::the_newest_claim_wins_and_other_properties_stay),
         ("services", graph::services_are_told_with_who_uses_them),
+        ("claims that end", claims::what_is_no_longer_said_goes),
+        ("order of claims", claims::the_newest_claim_counts_whatever_came_last),
+        ("what the key says", claims::what_the_key_says_stays_with_the_node),
+        ("claims about hosts", claims::a_host_is_what_its_instances_say),
+        ("sources of edges", claims::nodes_that_edges_only_start_at),
+        ("a removed host's neighbours", claims::a_removed_host_leaves_what_others_say),
+        ("networks", claims::one_address_in_two_networks),
+        ("undone claims", claims::an_undone_claim_leaves_nothing),
+        ("a node described twice", claims::one_document_says_one_thing),
+        ("names of addresses", names::addresses_are_looked_up_again_and_forgotten),
         ("loose edges", graph::an_edge_from_nowhere_is_refused),
+        ("views of links", views::links_lead_from_host_to_host),
+        ("views of neighbours", views::neighbours_are_told_with_whose_they_are),
+        ("when facts were true", views::facts_are_as_old_as_what_their_host_says),
         ("views", statements::every_view_answers_with_its_documented_columns),
         ("parameters", statements::parameters_are_bound_by_name),
         ("guards", statements::nothing_but_reading_is_possible),

@@ -4,6 +4,7 @@ use super::{at, commit, document, host, result};
 use model::graph::{EdgeFact, EdgeKind, NodeFact, NodeKind};
 use model::{Event, EventType, GraphFacts, PublicKey};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use store::{HostRow, Store};
 
 /// After everything in [`fill`].
@@ -53,13 +54,23 @@ pub fn edge(source: (NodeKind, &str), kind: NodeKind, key: &str, properties: Val
     }
 }
 
+pub fn node(kind: NodeKind, key: &str, properties: Value) -> NodeFact {
+    NodeFact { kind, key: key.into(), properties: properties.as_object().unwrap().clone() }
+}
+
+pub fn link(source: (NodeKind, &str), kind: EdgeKind, target: NodeFact) -> EdgeFact {
+    EdgeFact { source: (source.0, source.1.into()), kind, target }
+}
+
 pub fn nic_and_address(name: &str, ifname: &str, mac: &str, ip: &str) -> GraphFacts {
     let nic = format!("{name}/{ifname}");
     let address = json!({"ipaddr": ip, "cidrmask": 24});
+    let link_address = node(NodeKind::LinkAddress, &format!("@global/{mac}"), json!({"macaddr": mac}));
     GraphFacts {
         edges: vec![
-            edge((NodeKind::NicNode, &nic), NodeKind::IpaddrNode, &format!("_GLOBAL_/{ip}"), address),
+            edge((NodeKind::NicNode, &nic), NodeKind::IpaddrNode, &format!("@global/{ip}"), address),
             edge((NodeKind::Drone, name), NodeKind::NicNode, &nic, json!({"ifname": ifname, "macaddr": mac})),
+            link((NodeKind::NicNode, &nic), EdgeKind::LinkAddr, link_address),
         ],
         ..GraphFacts::default()
     }
@@ -76,6 +87,11 @@ pub fn packages(name: &str, list: &[(&str, &str)]) -> GraphFacts {
         )
     };
     GraphFacts { edges: list.iter().map(one).collect(), ..GraphFacts::default() }
+}
+
+/// One vendor, the same for every test of the process.
+pub fn name_vendors() {
+    store::sqlite::set_vendors(Arc::new(|mac| mac.starts_with("00-16-3e").then(|| "Xensource".to_owned())));
 }
 
 /// A service of web1 that is looked after, and one that is not.
@@ -97,6 +113,7 @@ pub fn fill_monitors(store: &mut dyn Store) {
 
 /// web1 up, web2 shut down, db1 crashed; each with a network interface and packages, web1 and web2 with rule results.
 pub fn fill(store: &mut dyn Store) {
+    name_vendors();
     commit(store, |t| {
         t.put_host(&host_row("web1", "up", "STARTUP"))?;
         t.put_host(&host_row("web2", "dead", "HBSHUTDOWN"))?;
