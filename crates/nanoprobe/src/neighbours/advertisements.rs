@@ -87,7 +87,8 @@ impl Advertisements {
 
     /// In an order that does not depend on who spoke first.
     pub fn list(&self) -> Vec<Advertisement> {
-        let mut list: Vec<Advertisement> = self.heard.iter().map(|heard| heard.advertisement.clone()).collect();
+        let mut list: Vec<Advertisement> =
+            self.heard.iter().map(|heard| heard.advertisement.clone()).collect();
         list.sort_by(|a, b| (a.protocol, &a.chassis, &a.port).cmp(&(b.protocol, &b.chassis, &b.port)));
         list
     }

@@ -68,9 +68,7 @@ impl PacketSocket {
             ..NO_ADDRESS
         };
         // SAFETY: the pointer and the length are those of `address`, which is initialised and outlives the call.
-        let bound = unsafe {
-            libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES)
-        };
+        let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) };
         if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
     }
 

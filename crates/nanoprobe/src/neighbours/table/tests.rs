@@ -23,7 +23,14 @@ struct Rig {
 
 impl Rig {
     fn new(table: Table, now: Duration) -> Self {
-        let mut rig = Self { table, now, documents: BTreeMap::new(), history: Vec::new(), kernel: Vec::new(), asked: 0 };
+        let mut rig = Self {
+            table,
+            now,
+            documents: BTreeMap::new(),
+            history: Vec::new(),
+            kernel: Vec::new(),
+            asked: 0,
+        };
         rig.table.configure(now, true, FORGET);
         rig
     }
@@ -350,7 +357,11 @@ fn a_storm_of_forged_switches_does_not_drive_out_the_real_one() {
     let document = &rig.documents[ETH0];
     assert!(rig.chassis().contains(&"real".to_owned()));
     assert_eq!(rig.chassis().len(), advertisements::MAX);
-    assert!(document.errors.iter().any(|error| error.contains("more than 16 devices")), "{:?}", document.errors);
+    assert!(
+        document.errors.iter().any(|error| error.contains("more than 16 devices")),
+        "{:?}",
+        document.errors
+    );
     assert!(rig.count(ETH0) - before <= 9, "{:?}", rig.history);
 }
 
@@ -376,7 +387,8 @@ fn restarted(old: &Rig, links: &[LinkState]) -> Rig {
     for (instance, document) in &old.documents {
         let pairs = if Kind::of(instance).unwrap().0 == Kind::Addresses {
             let data = document.data.as_object().unwrap().iter();
-            data.map(|(ip, mac)| (ip.parse().unwrap(), MacAddress::parse(mac.as_str().unwrap()).unwrap())).collect()
+            data.map(|(ip, mac)| (ip.parse().unwrap(), MacAddress::parse(mac.as_str().unwrap()).unwrap()))
+                .collect()
         } else {
             BTreeMap::new()
         };
@@ -595,7 +607,11 @@ proptest! {
 fn devices_are_heard_on_ports_only() {
     let mut rig = Rig::with_links(&[LinkState { is_port: false, ..link(2, "eth0") }]);
     rig.hear(switch("sw1", "gi1", 120));
-    rig.table.handle_advertisement(rig.now, "eth9", Advertisement { data: Map::new(), ..switch("sw1", "gi1", 120) });
+    rig.table.handle_advertisement(
+        rig.now,
+        "eth9",
+        Advertisement { data: Map::new(), ..switch("sw1", "gi1", 120) },
+    );
     rig.seconds(5);
     assert!(rig.documents.is_empty(), "only ports have devices at their other end");
 }
