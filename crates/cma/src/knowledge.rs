@@ -94,6 +94,7 @@ impl Knowledge {
             domain: self.config.domain_of(host.as_str()).to_owned(),
             discovery,
             monitoring,
+            neighbours: self.config.neighbours.clone(),
             monitor_rules: self.monitor_rules.clone(),
         };
         // Maps with text keys cannot fail to serialise.

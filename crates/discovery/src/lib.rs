@@ -11,6 +11,7 @@ mod idle;
 pub mod link;
 mod parse;
 pub mod reference;
+pub mod rtnetlink;
 mod run;
 pub mod systemd;
 

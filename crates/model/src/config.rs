@@ -128,9 +128,30 @@ pub struct AgentConfig {
     pub discovery: DiscoveryConfig,
     #[serde(default)]
     pub monitoring: MonitoringConfig,
+    #[serde(default)]
+    pub neighbours: NeighboursConfig,
     /// Monitor rules of the site: file name → text, as in the CMA's monrules directories.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub monitor_rules: BTreeMap<String, String>,
+}
+
+/// `[neighbours]` of cma.toml: what nanoprobes hear of the devices around them, without ever sending anything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NeighboursConfig {
+    pub enabled: bool,
+    /// Minutes after which an address that was not heard any more is gone, 1 to 10080. Devices that nobody talks to may be
+    /// silent for hours; those of LLDP and CDP say themselves how long they hold.
+    pub forget_minutes: u64,
+    /// Hear multicasts of all groups on the interfaces where a host listens for addresses: more of IPv6 is heard, at the cost of
+    /// receiving all multicast traffic of the subnet. Frames between other stations are never received.
+    pub all_multicast: bool,
+}
+
+impl Default for NeighboursConfig {
+    fn default() -> Self {
+        Self { enabled: true, forget_minutes: 240, all_multicast: false }
+    }
 }
 
 /// `[heartbeats]` of cma.toml: how quickly hosts notice that a neighbour is gone.
@@ -270,6 +291,7 @@ pub struct CmaConfig {
     pub discovery: DiscoveryConfig,
     pub heartbeats: HeartbeatConfig,
     pub monitoring: MonitoringConfig,
+    pub neighbours: NeighboursConfig,
     pub rules: RulesConfig,
     /// Domain name → host name patterns with `*`; hosts that match none are in `global`.
     pub domains: BTreeMap<String, Vec<String>>,

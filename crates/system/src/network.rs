@@ -8,6 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// A sysfs (sysfs(5)) in which eth0 is no virtual device; `ip netns exec` has made mounts our own.
+const HARDWARE: &str = "index=$(cat /sys/class/net/eth0/ifindex) && mount -t tmpfs none /sys && \
+    mkdir -p /sys/class/net /sys/devices/pci0000:00/net/eth0 && echo $index > /sys/devices/pci0000:00/net/eth0/ifindex && \
+    ln -s ../../devices/pci0000:00/net/eth0 /sys/class/net/eth0";
+
 /// A bridge in a namespace of its own with hosts 10.84.0.1, 10.84.0.2 ... on it. Removed when dropped.
 pub struct Network {
     /// Prefix of all its namespaces; unique on this machine.
@@ -21,6 +26,8 @@ pub struct Host {
     pub namespace: String,
     pub hostname: String,
     pub address: String,
+    /// What runs here sees its interface as one with hardware, so that its addresses count as the site's.
+    pub has_hardware: bool,
 }
 
 impl Network {
@@ -40,6 +47,7 @@ impl Network {
                 namespace: format!("{name}-{index}"),
                 hostname: (*hostname).to_owned(),
                 address: format!("10.84.0.{}", index + 1),
+                has_hardware: false,
             };
             ip(&["netns", "add", &host.namespace])?;
             // Remembered at once, so that dropping after a failure below removes it.
@@ -76,12 +84,28 @@ impl Network {
             .ok_or_else(|| format!("no host {hostname} in this network"))
     }
 
+    /// Gives a host one more address, with the length of its network.
+    pub fn address(&self, hostname: &str, address: &str) -> Result<(), String> {
+        ip(&["-n", &self.host(hostname)?.namespace, "addr", "add", address, "dev", "eth0"])
+    }
+
+    /// The namespace of the switch itself, for what runs there.
+    pub fn switch(&self) -> Host {
+        let namespace = format!("{}-sw", self.name);
+        Host { namespace, hostname: "switch".into(), address: String::new(), has_hardware: false }
+    }
+
+    /// The port of the switch that a host is plugged into.
+    pub fn port(&self, hostname: &str) -> Result<String, String> {
+        let index = self.hosts.iter().position(|host| host.hostname == hostname);
+        index.map(|index| format!("p{index}")).ok_or_else(|| format!("no host {hostname} in this network"))
+    }
+
     /// Pulls the cable of a host out of the switch (`false`), or puts it back. The host itself sees no carrier.
     pub fn plug(&self, hostname: &str, plugged: bool) -> Result<(), String> {
-        let index = self.hosts.iter().position(|host| host.hostname == hostname);
-        let index = index.ok_or_else(|| format!("no host {hostname} in this network"))?;
+        let port = self.port(hostname)?;
         let state = if plugged { "up" } else { "down" };
-        ip(&["-n", &format!("{}-sw", self.name), "link", "set", &format!("p{index}"), state])
+        ip(&["-n", &format!("{}-sw", self.name), "link", "set", &port, state])
     }
 }
 
@@ -100,7 +124,9 @@ impl Host {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace, "unshare", "--uts", "sh", "-c"]);
         // exec keeps the pid that we later signal.
-        command.args([r#"hostname "$0" && exec "$@""#, &self.hostname]).arg(program);
+        let script = r#"hostname "$0" && exec "$@""#;
+        let script = if self.has_hardware { format!("{HARDWARE} && {script}") } else { script.to_owned() };
+        command.args([&script, &self.hostname]).arg(program);
         command
     }
 

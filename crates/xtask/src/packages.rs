@@ -14,6 +14,7 @@ const NEEDS: &[Need] = &[
     Need { program: "cc", package: "gcc", reason: "SQLite and zstd are compiled from C" },
     Need { program: "ip", package: "iproute2", reason: "network namespaces stand in for hosts" },
     Need { program: "nft", package: "nftables", reason: "lost packets" },
+    Need { program: "lldpd", package: "lldpd", reason: "a switch that tells of itself" },
     Need { program: "debootstrap", package: "debootstrap", reason: "a tree with a real mail server" },
     Need { program: "unshare", package: "util-linux", reason: "host names and mounts of a test's own" },
     Need { program: "time", package: "time", reason: "what a program costs, for the benchmarks' own test" },

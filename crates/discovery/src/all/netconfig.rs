@@ -22,13 +22,10 @@
 //!  {"brd":"10.0.0.255","name":"eth0","scope":"global"}},"mtu":1500,"operstate":"up","speed":1000,"type":1,"virtual":false}}
 //! ```
 
-#[path = "netconfig/netlink.rs"]
-mod netlink;
-
+use crate::rtnetlink::{self, Address, Link};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
 use model::Envelope;
 use model::graph::{EdgeFact, EdgeKind, GLOBAL, GraphFacts, NodeFact, NodeKind};
-use netlink::{Address, Link};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -54,7 +51,7 @@ const ARPHRD_LOOPBACK: u16 = 772;
 
 /// For the fuzzer: the bytes are a piece of the kernel's answer, one message of it, or a table of /proc/net.
 pub(crate) fn any_answer(bytes: &[u8]) {
-    netlink::any_answer(bytes);
+    rtnetlink::any_answer(bytes);
     let text = String::from_utf8_lossy(bytes);
     default_of_v4(&text);
     default_of_v6(&text);
@@ -68,11 +65,11 @@ fn collect(host: &Host, _: &Parameters) -> Collected {
         );
         return collected;
     }
-    let links = netlink::links().unwrap_or_else(|error| {
+    let links = rtnetlink::links().unwrap_or_else(|error| {
         collected.errors.push(error);
         Vec::new()
     });
-    let addresses = netlink::addresses().unwrap_or_else(|error| {
+    let addresses = rtnetlink::addresses().unwrap_or_else(|error| {
         collected.errors.push(error);
         Vec::new()
     });

@@ -3,6 +3,7 @@
 
 mod first_runs;
 mod monitor;
+mod neighbours;
 pub mod network;
 pub mod partners;
 mod report;
@@ -13,6 +14,7 @@ use crate::collector::{Collector, Finished, Found, Work};
 use crate::discover;
 use crate::executables;
 use crate::monitoring::{Monitoring, document};
+use crate::neighbours::{Neighbours, is_ours};
 use crate::queue::Queue;
 use crate::scheduler::{Limits, Scheduler, Slow};
 use crate::settings::Settings;
@@ -104,6 +106,7 @@ pub struct Agent {
     files: Option<FileChanges>,
     netlink: Option<NetworkChanges>,
     monitoring: Monitoring,
+    neighbours: Neighbours,
     queue: Queue,
     /// Under which the delivery core works.
     known_incarnation: Incarnation,
@@ -139,6 +142,7 @@ impl Agent {
             first_runs: FirstRuns::open(site.nanoprobe_state().join("first_runs")),
             collector: Collector::new(host_root.clone(), result_sender).with_state(site.discovery_state()),
             monitoring: Monitoring::new(&site, &host_root, &settings.designation, Duration::ZERO),
+            neighbours: Neighbours::new(settings.designation.as_str()),
             links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,
@@ -194,6 +198,7 @@ impl Agent {
                     signal = self.signals.next() => if self.signalled(signal) { break 'working },
                     Some(finished) = self.results.recv() => self.finished(finished),
                     Some(report) = self.monitoring.next() => self.monitored(report),
+                    Some(effect) = self.neighbours.next() => self.neighbours_changed(effect),
                     Some(event) = self.events.recv() => self.network_event(event),
                     Some(datagram) = self.inbox.datagrams.recv() => heartbeats_only = self.datagram(&datagram),
                     Some(connection) = self.inbox.connections.recv() => self.called(&connection),
@@ -471,15 +476,14 @@ impl Agent {
             let again = files.set(EXECUTABLES, interest);
             self.look_again(&again, now);
         }
-        let seen = Timestamp::now();
         for instance in self.queue.instances() {
-            if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) {
+            if !self.tasks.contains_key(&instance) && !document::is_ours(&instance) && !is_ours(&instance) {
                 tracing::info!(instance, "a discovery is gone from this host");
-                let offered = self.queue.gone(&instance, seen);
-                self.queued(&instance, offered);
+                self.gone(&instance);
             }
         }
         self.configure_monitoring(now);
+        self.configure_neighbours();
     }
 
     /// Has files and the network watched, if that is wanted and the system can.

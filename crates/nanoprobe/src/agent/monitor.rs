@@ -48,10 +48,7 @@ impl Agent {
                         self.monitoring.refused(&instance, self.now());
                     }
                 }
-                Effect::Gone(instance) => {
-                    let offered = self.queue.gone(&instance, Timestamp::now());
-                    self.queued(&instance, offered);
-                }
+                Effect::Gone(instance) => self.gone(&instance),
                 Effect::LookAgain(instance) => self.scheduler.trigger(instance, self.now()),
             }
         }

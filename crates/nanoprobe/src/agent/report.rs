@@ -5,6 +5,7 @@ use super::partners::Trial;
 use super::{Agent, DISK_RETRY, STOP_UNKNOWN, sender};
 use crate::collector::{self, Document};
 use crate::monitoring::document;
+use crate::neighbours::is_ours;
 use crate::queue::{Change, Offered};
 use model::message::{Ack, Configure, FromCma, Goodbye, PROTOCOL_VERSION, Refused, Register, ToCma, Welcome};
 use model::{DocumentHash, Timestamp};
@@ -47,6 +48,12 @@ impl Agent {
     pub(super) fn offer(&mut self, instance: &str, document: Document, seen: Timestamp) {
         let Document { hash, body } = document;
         let offered = self.queue.offer(Change { instance: instance.into(), hash, body, seen });
+        self.queued(instance, offered);
+    }
+
+    /// There is no such document any more.
+    pub(super) fn gone(&mut self, instance: &str) {
+        let offered = self.queue.gone(instance, Timestamp::now());
         self.queued(instance, offered);
     }
 
@@ -218,7 +225,7 @@ impl Agent {
                 FromCma::Configure(configure) => self.configure(now, configure),
                 FromCma::Watch(watch) => self.partners.handle_watch(now, watch),
                 FromCma::Ask(ask) => self.partners.handle_ask(now, ask),
-                FromCma::Listen(_) => {}
+                FromCma::Listen(listen) => self.neighbours.listen(listen),
             },
         }
     }
@@ -274,6 +281,8 @@ impl Agent {
     fn find_again(&mut self, instance: &str, now: Duration) {
         if document::is_ours(instance) {
             self.monitoring.wanted(instance, now);
+        } else if is_ours(instance) {
+            self.neighbours.wanted(instance);
         } else {
             self.scheduler.trigger(instance, now);
         }
@@ -343,7 +352,7 @@ impl Agent {
             documents: self.queue.documents(),
             session: Some(session),
             watch,
-            listen: None,
+            listen: self.neighbours.standing(),
         }
     }
 

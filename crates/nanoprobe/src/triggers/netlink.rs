@@ -15,11 +15,20 @@ pub struct NetworkChanges {
 
 impl NetworkChanges {
     /// Subscribes; must be called within a tokio runtime. No privilege is needed.
+    pub fn subscribe() -> io::Result<Self> {
+        Self::of(&GROUPS)
+    }
+
+    /// The same for links only.
+    pub fn of_links() -> io::Result<Self> {
+        Self::of(&GROUPS[..1])
+    }
+
     // Deprecated as in `files`: a `Socket` owns one descriptor and gives that.
     #[allow(deprecated)]
-    pub fn subscribe() -> io::Result<Self> {
+    fn of(groups: &[u32]) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
-        let mask = GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1));
+        let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
         socket.bind(&SocketAddr::new(0, mask))?;
         socket.set_non_blocking(true)?;
         Ok(Self { socket: AsyncFd::new(socket)? })

@@ -1,5 +1,5 @@
-use super::netlink::{State, parse_address as parse_address_message, parse_link, take};
 use super::*;
+use crate::rtnetlink::{State, parse_address as parse_address_message, parse_link, take};
 use crate::run;
 use proptest::prelude::*;
 

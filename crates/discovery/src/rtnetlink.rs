@@ -1,4 +1,4 @@
-//! What the kernel says about links and addresses (rtnetlink(7)).
+//! What the kernel says about links, addresses and neighbours (rtnetlink(7)).
 //!
 //! Only the attributes we need are looked at, one by one: an attribute of a newer kernel cannot spoil a message.
 
@@ -15,13 +15,21 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_GETNEIGH: u16 = 30;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NETLINK_HEADER_BYTES: usize = 16;
 const LINK_HEADER_BYTES: usize = 16;
 const ADDRESS_HEADER_BYTES: usize = 8;
+const NEIGHBOUR_HEADER_BYTES: usize = 12;
 const IFF_UP: u32 = 1;
 const IFA_F_SECONDARY: u32 = 1;
+// <linux/neighbour.h>: reachable, stale, delay, probe.
+const NUD_VALID: u16 = 0x02 | 0x04 | 0x08 | 0x10;
+const NUD_PERMANENT: u16 = 0x80;
+/// USER_HZ, in which the kernel tells times to programs.
+const TICKS_PER_SECOND: u32 = 100;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The kernel makes its pieces fit what is asked for, and at most 32 KiB.
@@ -29,8 +37,9 @@ const MAX_PIECE_BYTES: usize = 64 * 1024;
 /// More than these means that something is wrong.
 const MAX_PIECES: usize = 20_000;
 
+/// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Link {
+pub struct Link {
     pub index: u32,
     pub name: String,
     /// ARPHRD number.
@@ -47,10 +56,13 @@ pub(super) struct Link {
     pub has_controller: bool,
     /// Driver of a virtual interface.
     pub kind: Option<String>,
+    /// How often the carrier was lost since the interface is there; kernels before 4.16 do not count.
+    pub carrier_losses: Option<u32>,
 }
 
+/// An IP address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
+pub struct Address {
     /// Index of the interface.
     pub link: u32,
     pub ip: IpAddr,
@@ -63,12 +75,40 @@ pub(super) struct Address {
     pub label: Option<String>,
 }
 
-pub(super) fn links() -> Result<Vec<Link>, String> {
+/// An entry of the kernel's neighbour table (ip-neighbour(8)) whose link-layer address is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Index of the interface.
+    pub link: u32,
+    pub ip: IpAddr,
+    /// Link-layer address.
+    pub address: Vec<u8>,
+    /// How long ago the neighbour last gave a sign of life; none of an entry that an administrator made.
+    pub confirmed_ago: Option<Duration>,
+}
+
+/// All interfaces.
+///
+/// # Errors
+/// A sentence; netlink is not to be had.
+pub fn links() -> Result<Vec<Link>, String> {
     dump(RTM_GETLINK, RTM_NEWLINK, LINK_HEADER_BYTES, parse_link)
 }
 
-pub(super) fn addresses() -> Result<Vec<Address>, String> {
+/// All addresses of all interfaces.
+///
+/// # Errors
+/// As [`links`].
+pub fn addresses() -> Result<Vec<Address>, String> {
     dump(RTM_GETADDR, RTM_NEWADDR, ADDRESS_HEADER_BYTES, parse_address)
+}
+
+/// What the kernel knows about addresses of neighbours, without those that it is still asking for or that do not answer.
+///
+/// # Errors
+/// As [`links`].
+pub fn neighbours() -> Result<Vec<Neighbour>, String> {
+    dump(RTM_GETNEIGH, RTM_NEWNEIGH, NEIGHBOUR_HEADER_BYTES, parse_neighbour)
 }
 
 /// One whole answer, in the kernel's order. When the kernel says that something changed in the middle, again.
@@ -122,13 +162,13 @@ fn request_for(request: u16, header_bytes: usize) -> Vec<u8> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     More { is_consistent: bool },
     Done { is_consistent: bool },
 }
 
 /// Goes through the messages of one piece of an answer.
-pub(super) fn take(
+pub(crate) fn take(
     bytes: &[u8],
     wanted: u16,
     state: State,
@@ -158,20 +198,22 @@ pub(super) fn take(
     Ok(State::More { is_consistent })
 }
 
-pub(super) fn any_answer(bytes: &[u8]) {
-    for wanted in [RTM_NEWLINK, RTM_NEWADDR] {
+pub(crate) fn any_answer(bytes: &[u8]) {
+    for wanted in [RTM_NEWLINK, RTM_NEWADDR, RTM_NEWNEIGH] {
         // What an error here says does not matter.
         let _ = take(bytes, wanted, State::More { is_consistent: true }, |payload| {
             parse_link(payload);
             parse_address(payload);
+            parse_neighbour(payload);
         });
     }
     parse_link(bytes);
     parse_address(bytes);
+    parse_neighbour(bytes);
 }
 
 /// `struct ifinfomsg` and its attributes. `None` without a name.
-pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
+pub(crate) fn parse_link(payload: &[u8]) -> Option<Link> {
     let header = payload.get(..LINK_HEADER_BYTES)?;
     let mut link = Link {
         hardware_type: u16::from_ne_bytes([header[2], header[3]]),
@@ -193,6 +235,7 @@ pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
                     attributes(value).find(|nested| nested.kind() == 1).map(|nested| text(nested.value()))
             }
             33 => link.carrier = value.first().map(|carrier| *carrier != 0),
+            48 => link.carrier_losses = number(value),
             _ => {}
         }
     }
@@ -200,7 +243,7 @@ pub(super) fn parse_link(payload: &[u8]) -> Option<Link> {
 }
 
 /// `struct ifaddrmsg` and its attributes.
-pub(super) fn parse_address(payload: &[u8]) -> Option<Address> {
+pub(crate) fn parse_address(payload: &[u8]) -> Option<Address> {
     let header = payload.get(..ADDRESS_HEADER_BYTES)?;
     let (mut address, mut local, mut broadcast, mut label) = (None, None, None, None);
     let mut flags = u32::from(header[2]);
@@ -229,6 +272,33 @@ pub(super) fn parse_address(payload: &[u8]) -> Option<Address> {
     })
 }
 
+/// `struct ndmsg` and its attributes. `None` without an address that is in use.
+pub(crate) fn parse_neighbour(payload: &[u8]) -> Option<Neighbour> {
+    let header = payload.get(..NEIGHBOUR_HEADER_BYTES)?;
+    let state = u16::from_ne_bytes([header[8], header[9]]);
+    if state & (NUD_VALID | NUD_PERMANENT) == 0 {
+        return None;
+    }
+    let (mut destination, mut address, mut ticks) = (None, Vec::new(), None);
+    for attribute in attributes(&payload[NEIGHBOUR_HEADER_BYTES..]) {
+        let value = attribute.value();
+        match attribute.kind() {
+            1 => destination = ip(value),
+            2 => address = value.to_vec(),
+            // struct nda_cacheinfo begins with the time since the last confirmation.
+            3 => ticks = value.first_chunk().map(|ticks| u32::from_ne_bytes(*ticks)),
+            _ => {}
+        }
+    }
+    let ago = |ticks: u32| Duration::from_millis(u64::from(ticks) * 1000 / u64::from(TICKS_PER_SECOND));
+    Some(Neighbour {
+        link: u32::from_ne_bytes(*header[4..].first_chunk()?),
+        ip: destination?,
+        address,
+        confirmed_ago: if state & NUD_PERMANENT == 0 { Some(ago(ticks?)) } else { None },
+    })
+}
+
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(bytes).map_while(Result::ok)
 }
@@ -247,5 +317,48 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
         4 => <[u8; 4]>::try_from(value).ok().map(|bytes| Ipv4Addr::from(bytes).into()),
         16 => <[u8; 16]>::try_from(value).ok().map(|bytes| Ipv6Addr::from(bytes).into()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn neighbour(state: u16, attributes: &[(u16, &[u8])]) -> Option<Neighbour> {
+        let mut payload = vec![2, 0, 0, 0, 3, 0, 0, 0];
+        payload[4..8].copy_from_slice(&3u32.to_ne_bytes());
+        payload.extend(state.to_ne_bytes());
+        payload.extend([0, 1]);
+        for (kind, value) in attributes {
+            payload.extend((4 + value.len() as u16).to_ne_bytes());
+            payload.extend(kind.to_ne_bytes());
+            payload.extend(*value);
+            payload.resize(payload.len().next_multiple_of(4), 0);
+        }
+        parse_neighbour(&payload)
+    }
+
+    #[test]
+    fn neighbours_that_answered_are_told_with_the_age_of_that() {
+        let cache: Vec<u8> = [250u32, 1, 2, 3].iter().flat_map(|ticks| ticks.to_ne_bytes()).collect();
+        let attributes: [(u16, &[u8]); 3] =
+            [(1, &[10, 0, 0, 7]), (2, &[0, 0x16, 0x3e, 0, 0, 1]), (3, &cache)];
+        let expected = Neighbour {
+            link: 3,
+            ip: [10, 0, 0, 7].into(),
+            address: vec![0, 0x16, 0x3e, 0, 0, 1],
+            confirmed_ago: Some(Duration::from_millis(2500)),
+        };
+        for state in [0x02, 0x04, 0x08, 0x10] {
+            assert_eq!(neighbour(state, &attributes).as_ref(), Some(&expected), "{state}");
+        }
+        let made_by_hand = Neighbour { confirmed_ago: None, ..expected };
+        assert_eq!(neighbour(NUD_PERMANENT, &attributes), Some(made_by_hand));
+        // Still asked for, given up, one that needs no asking (multicast, loopback).
+        for state in [0, 0x01, 0x20, 0x40] {
+            assert_eq!(neighbour(state, &attributes), None, "{state}");
+        }
+        assert_eq!(neighbour(0x02, &attributes[1..]), None, "nobody's address");
+        assert_eq!(neighbour(0x02, &attributes[..2]), None, "no age");
     }
 }
