@@ -223,14 +223,13 @@ fn judge(mut claims: Vec<Claim>) -> Option<Conflict> {
     claims.sort();
     claims.dedup_by(|a, b| (&a.owner, &a.macaddr, a.is_heard) == (&b.owner, &b.macaddr, b.is_heard));
     let differ = |a: &Claim, b: &Claim| a.owner != b.owner && a.macaddr != b.macaddr;
-    // Two that listen may have heard at different times.
+    // Address resolution is told last; and two that listen may have heard at different times.
+    let is_late =
+        |heard: &Claim, other: &Claim| heard.is_heard && (other.is_heard || heard.since < other.since);
     let pairs = |late: bool| {
         claims.iter().enumerate().any(|(number, a)| {
             claims[number + 1..].iter().any(|b| {
-                let is_late = (a.is_heard && b.is_heard)
-                    || (a.is_heard && a.since < b.since)
-                    || (b.is_heard && b.since < a.since);
-                differ(a, b) && is_late == late
+                differ(a, b) && (is_late(a, b) || is_late(b, a)) == late
             })
         })
     };
