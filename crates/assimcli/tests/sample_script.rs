@@ -84,7 +84,10 @@ fn what_changes_around_hosts_is_told_in_words() {
     let switch = [("designation", "00-11-22-33-44-55"), ("systemname", "sw1"), ("seen_by", "web1")];
     let (subject, text) = mail("create", "SystemNode", &switch).unwrap();
     assert_eq!(subject, "NOTE: New device at the network: sw1");
-    assert!(text.starts_with("The device sw1 (00-11-22-33-44-55) was seen for the first time, by web1."), "{text}");
+    assert!(
+        text.starts_with("The device sw1 (00-11-22-33-44-55) was seen for the first time, by web1."),
+        "{text}"
+    );
     let (subject, _) = mail("delete", "SystemNode", &switch[..1]).unwrap();
     assert_eq!(subject, "WARNING: Device gone from the network: 00-11-22-33-44-55");
     let cable = [

@@ -280,8 +280,9 @@ impl Listeners {
     fn elect(&mut self, subnet: &Subnet, host: &Designation) {
         let Some(state) = self.hosts.get_mut(host) else { return };
         let fitting = state.interfaces.iter().filter(|(_, of)| of.contains(subnet));
-        let Some(interface) =
-            fitting.min_by_key(|(name, of)| (Reverse(of.len()), (*name).clone())).map(|(name, _)| name.clone())
+        let Some(interface) = fitting
+            .min_by_key(|(name, of)| (Reverse(of.len()), (*name).clone()))
+            .map(|(name, _)| name.clone())
         else {
             return;
         };

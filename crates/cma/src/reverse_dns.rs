@@ -283,7 +283,11 @@ mod tests {
         assert_eq!(lookups.poll_timeout(), Some(REFILL_LATE));
         lookups.handle_news(at(1000));
         lookups.handle_news(at(2000));
-        assert_eq!(lookups.poll_timeout(), Some(at(1000) + REFILL_SOON), "a stream of news does not put it off");
+        assert_eq!(
+            lookups.poll_timeout(),
+            Some(at(1000) + REFILL_SOON),
+            "a stream of news does not put it off"
+        );
         assert!(!lookups.wants_addresses(at(1000)) && lookups.wants_addresses(at(1000) + REFILL_SOON));
         assert_eq!((age(0), age(255)), REFRESH);
     }

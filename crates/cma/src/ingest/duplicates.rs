@@ -214,7 +214,9 @@ fn is_in_subnet(edge: &NodeEdge, ip: IpAddr) -> bool {
     let length = edge.other_properties.get("cidrmask").and_then(Value::as_u64);
     let Some(length) = length.and_then(|length| u8::try_from(length).ok()) else { return false };
     let Some(own) = ip_in(&edge.other_key) else { return false };
-    own.is_ipv4() == ip.is_ipv4() && subnet(own, length).is_some() && subnet(own, length) == subnet(ip, length)
+    own.is_ipv4() == ip.is_ipv4()
+        && subnet(own, length).is_some()
+        && subnet(own, length) == subnet(ip, length)
 }
 
 /// Whether these claims contradict each other. Pure.
@@ -228,9 +230,7 @@ fn judge(mut claims: Vec<Claim>) -> Option<Conflict> {
         |heard: &Claim, other: &Claim| heard.is_heard && (other.is_heard || heard.since < other.since);
     let pairs = |late: bool| {
         claims.iter().enumerate().any(|(number, a)| {
-            claims[number + 1..].iter().any(|b| {
-                differ(a, b) && (is_late(a, b) || is_late(b, a)) == late
-            })
+            claims[number + 1..].iter().any(|b| differ(a, b) && (is_late(a, b) || is_late(b, a)) == late)
         })
     };
     let is_sure = pairs(false);

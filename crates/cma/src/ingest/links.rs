@@ -123,11 +123,7 @@ enum Move {
 }
 
 /// `lost`: the links that interfaces had before they had none; brought up to date.
-fn moves(
-    before: &GraphFacts,
-    after: &GraphFacts,
-    lost: &mut BTreeMap<String, Port>,
-) -> Vec<(String, Move)> {
+fn moves(before: &GraphFacts, after: &GraphFacts, lost: &mut BTreeMap<String, Port>) -> Vec<(String, Move)> {
     let (before, after) = (ports(before), ports(after));
     let none = BTreeSet::new();
     let same = |a: &Port, b: &Port| (&a.switch, &a.port) == (&b.switch, &b.port);
@@ -147,7 +143,9 @@ fn moves(
                 }
             }
             (None, Some(came)) if old.is_empty() => {
-                if let Some(gone) = lost.remove(interface).filter(|gone| !new.iter().any(|port| same(gone, port))) {
+                if let Some(gone) =
+                    lost.remove(interface).filter(|gone| !new.iter().any(|port| same(gone, port)))
+                {
                     moves.push((interface.clone(), Move::To(gone, came.clone())));
                 }
             }
@@ -229,7 +227,11 @@ pub fn seen_only_by(
     for row in tx.documents(host)?.into_iter().filter(|row| row.discovertype == LINK_DISCOVERY) {
         let Some((_, facts)) = report::stored_meaning(tx, context.knowledge, host, &row)? else { continue };
         for key in devices(&facts) {
-            if tx.edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?.iter().all(|edge| edge.host == *host) {
+            if tx
+                .edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?
+                .iter()
+                .all(|edge| edge.host == *host)
+            {
                 only.insert(key.to_owned(), short(text_of(&facts, key, "SystemName")));
             }
         }
@@ -295,9 +297,12 @@ fn device(
     allowed: Allowed,
 ) -> Result<()> {
     let name = short(text_of(facts, key, "SystemName"));
-    let shown = if name.is_empty() { short(chassis(key)) } else { format!("{name} ({})", short(chassis(key))) };
+    let shown =
+        if name.is_empty() { short(chassis(key)) } else { format!("{name} ({})", short(chassis(key))) };
     let (status, text) = match kind {
-        EventType::Create => ("up", format!("{} sees a new device at its network: {shown}", host.designation)),
+        EventType::Create => {
+            ("up", format!("{} sees a new device at its network: {shown}", host.designation))
+        }
         _ => ("gone", format!("nobody sees the device {shown} any more; the last was {}", host.designation)),
     };
     let mut extrainfo = json!({"seen_by": host.designation.as_str(), "reason": if status == "up" { "appeared" } else { "vanished" }});

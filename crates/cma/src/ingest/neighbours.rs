@@ -108,11 +108,21 @@ pub fn changed(
     let mut went = Vec::new();
     for (key, addresses) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
         let Some(address) = addresses.first() else { continue };
-        if tx.edges_at(NodeKind::IpaddrNode, key, EdgeKind::IpOwner)?.is_empty() && !knows(tx, key, address)? {
+        if !is_said(tx, key)? && !knows(tx, key, address)? {
             went.push((*key, *address));
         }
     }
     tell(tx, context, host, incoming, EventType::Delete, &went)
+}
+
+/// Whether somebody who is up still says that an address has an owner. Who is down says what was so once.
+fn is_said(tx: &mut dyn Transaction, key: &str) -> Result<bool> {
+    for edge in tx.edges_at(NodeKind::IpaddrNode, key, EdgeKind::IpOwner)? {
+        if tx.host(&edge.host)?.is_some_and(|host| host.status == "up") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A listener ended: the next to listen there learns anew.
@@ -172,7 +182,9 @@ fn tell(
         let (status, reason) =
             if kind == EventType::Create { ("up", "appeared") } else { ("gone", "vanished") };
         let mut text = match kind {
-            EventType::Create => format!("{ip} ({macaddr}) appeared near {}, without a nanoprobe", host.designation),
+            EventType::Create => {
+                format!("{ip} ({macaddr}) appeared near {}, without a nanoprobe", host.designation)
+            }
             _ => format!("{ip} ({macaddr}) is not heard any more near {}", host.designation),
         };
         let further = if number + 1 == MAX_TOLD { who.len() - MAX_TOLD } else { 0 };
@@ -224,9 +236,17 @@ mod tests {
         for ip in ["10.0.0.1", "192.0.2.7", "2001:db8::1", "fd00::1"] {
             assert!(unicast(ip), "{ip}");
         }
-        for ip in
-            ["127.0.0.1", "169.254.1.1", "224.0.0.1", "255.255.255.255", "0.0.0.0", "::1", "::", "fe80::1", "ff02::1"]
-        {
+        for ip in [
+            "127.0.0.1",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+        ] {
             assert!(!unicast(ip), "{ip}");
         }
         assert_eq!(ip_in("@global/10.0.0.1"), Some("10.0.0.1".parse().unwrap()));

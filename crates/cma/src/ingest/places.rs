@@ -91,7 +91,8 @@ pub fn interfaces(facts: &GraphFacts) -> Interfaces {
     let mut interfaces = Interfaces::new();
     for edge in facts.edges.iter().filter(|edge| edge.kind == EdgeKind::IpOwner) {
         let Some((context, address)) = edge.target.key.split_once('/') else { continue };
-        let (Some(network), Some((_, interface))) = (context.strip_prefix('@'), edge.source.1.split_once('/'))
+        let (Some(network), Some((_, interface))) =
+            (context.strip_prefix('@'), edge.source.1.split_once('/'))
         else {
             continue;
         };

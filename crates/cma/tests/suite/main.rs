@@ -1,5 +1,6 @@
 //! Tests of the CMA from outside its modules: what messages change, the writer thread, and the whole program.
 
+mod addresses;
 mod calls;
 mod checksums;
 mod heartbeats;

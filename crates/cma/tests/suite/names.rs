@@ -88,7 +88,9 @@ fn start(store: SqliteStore, config: &str, by_default: bool) -> Rig {
             match address.to_string().chars().last() {
                 Some('9') => Answer::NoName,
                 Some('8') => Answer::Failed,
-                _ => Answer::Name(format!("host-{}.example.org", address.to_string().replace([':', '.'], "-"))),
+                _ => {
+                    Answer::Name(format!("host-{}.example.org", address.to_string().replace([':', '.'], "-")))
+                }
             }
         },
     }));
@@ -133,7 +135,8 @@ fn addresses_of_the_site_get_names_and_others_are_not_asked_about() {
     let rig = start(store, "", true);
     wait_for("the names", 60, || {
         let names = runtime.block_on(rig.names());
-        (names["10.0.0.1"] == "host-10-0-0-1.example.org" && names["2001:db8::1"] != Value::Null).then_some(())
+        (names["10.0.0.1"] == "host-10-0-0-1.example.org" && names["2001:db8::1"] != Value::Null)
+            .then_some(())
     });
     let names = runtime.block_on(rig.names());
     assert_eq!((&names["10.0.0.9"], &names["10.0.0.2"]), (&Value::Null, &Value::Null));
