@@ -91,6 +91,12 @@ pub fn changed(tx: &mut dyn Transaction, context: &mut Context<'_>, keys: &BTree
     Ok(())
 }
 
+/// A host that was down says again what it said before, or its addresses are in another network now.
+pub fn said_again(tx: &mut dyn Transaction, context: &mut Context<'_>, facts: &GraphFacts) -> Result<()> {
+    look_again(tx, context)?;
+    changed(tx, context, &concerned(&GraphFacts::default(), facts))
+}
+
 /// Something that conflicts depend on changed: a host came, went or died, or the networks were named.
 pub fn look_again(tx: &mut dyn Transaction, context: &mut Context<'_>) -> Result<()> {
     if tx.setting(SETTING)?.is_some_and(|kept| !kept.is_empty()) {

@@ -4,7 +4,7 @@
 //! | what happens | event |
 //! |---|---|
 //! | a device that nobody saw before | SystemNode create, once for the device, whoever sees it next |
-//! | a device that nobody sees any more | SystemNode delete |
+//! | a device that nobody who is up sees any more | SystemNode delete |
 //! | an interface is connected to another switch or port than it was | NICNode update |
 //! | an interface no longer hears a switch that others still hear | NICNode update |
 //! | the first link of an interface, and the same link again after a silence | none |
@@ -16,6 +16,7 @@
 use super::allowance::{Allowance, Allowed};
 use super::document::Incoming;
 use super::events::about_system;
+use super::surroundings::is_said;
 use super::{Context, report};
 use model::graph::{EdgeKind, NodeKind};
 use model::text::{printable, shortened};
@@ -185,7 +186,7 @@ pub fn changed(
     }
     let mut vanished = BTreeSet::new();
     for key in devices(before).difference(&devices(after)) {
-        if tx.edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?.is_empty() {
+        if !is_said(tx, NodeKind::SystemNode, key, EdgeKind::NicOwner)? {
             vanished.insert((*key).to_owned());
             let allowed = DEVICES.take(tx, context.now, &told)?;
             if allowed != Allowed::No {

@@ -10,6 +10,7 @@ use super::Context;
 use super::allowance::{Allowance, Allowed};
 use super::document::Incoming;
 use super::events::about_system;
+use super::surroundings::is_said;
 use model::graph::{EdgeKind, NodeKind};
 use model::{Designation, EventType, GraphFacts, Timestamp};
 use serde_json::json;
@@ -108,21 +109,11 @@ pub fn changed(
     let mut went = Vec::new();
     for (key, addresses) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
         let Some(address) = addresses.first() else { continue };
-        if !is_said(tx, key)? && !knows(tx, key, address)? {
+        if !is_said(tx, NodeKind::IpaddrNode, key, EdgeKind::IpOwner)? && !knows(tx, key, address)? {
             went.push((*key, *address));
         }
     }
     tell(tx, context, host, incoming, EventType::Delete, &went)
-}
-
-/// Whether somebody who is up still says that an address has an owner. Who is down says what was so once.
-fn is_said(tx: &mut dyn Transaction, key: &str) -> Result<bool> {
-    for edge in tx.edges_at(NodeKind::IpaddrNode, key, EdgeKind::IpOwner)? {
-        if tx.host(&edge.host)?.is_some_and(|host| host.status == "up") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// A listener ended: the next to listen there learns anew.

@@ -184,8 +184,8 @@ fn admit(
         address,
         listen: message.listen.as_ref().map(bounded),
     });
-    if !was_up {
-        duplicates::look_again(tx, context)?;
+    if !was_up && let Some((_, facts)) = places::network_of(tx, context.knowledge, designation)? {
+        duplicates::said_again(tx, context, &facts)?;
     }
     if is_new || places::ip_of(&old_address) != Some(address.ip()) {
         places::find(tx, context, designation, address.ip())?;

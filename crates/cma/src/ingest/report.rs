@@ -162,7 +162,9 @@ pub(super) fn put_graph(
 ) -> Result<()> {
     if let Some(facts) = understood(context, &host.designation, row, envelope) {
         replace_graph(tx, context, host, row, envelope, &facts)?;
-        duplicates::look_again(tx, context)?;
+        if envelope.discovertype == places::NETCONFIG {
+            duplicates::said_again(tx, context, &facts)?;
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::report::stored_meaning;
 use super::{Context, duplicates, flapping, links, neighbours, places};
 use links::LINK_DISCOVERY;
 use model::envelope::Envelope;
+use model::graph::{EdgeKind, NodeKind};
 use model::message::KnownDocument;
 use model::{Designation, GraphFacts};
 use neighbours::ARP;
@@ -117,6 +118,16 @@ pub fn begun_anew(
         duplicates::look_again(tx, context)?;
     }
     Ok(())
+}
+
+/// Whether somebody who is up says that a node has such an edge. Who is down says what was so once.
+pub fn is_said(tx: &mut dyn Transaction, kind: NodeKind, key: &str, edge: EdgeKind) -> Result<bool> {
+    for edge in tx.edges_at(kind, key, edge)? {
+        if tx.host(&edge.host)?.is_some_and(|host| host.status == "up") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What was put off is due: see [`Context::look_at`].
