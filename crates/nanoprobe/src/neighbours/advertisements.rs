@@ -81,6 +81,10 @@ impl Advertisements {
         self.heard.iter().map(|heard| heard.expires).chain(self.overflow_until).min()
     }
 
+    pub fn len(&self) -> usize {
+        self.heard.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.heard.is_empty()
     }

@@ -264,7 +264,7 @@ impl Table {
 
     /// Devices and addresses that are known at present.
     pub fn sizes(&self) -> (usize, usize) {
-        let devices = self.switches.values().map(|heard| heard.list().len()).sum();
+        let devices = self.switches.values().map(Advertisements::len).sum();
         (devices, self.pairs.values().map(Pairs::len).sum())
     }
 

@@ -61,7 +61,9 @@ fn one_host_of_a_subnet_listens_for_all_and_another_takes_over() {
     let second = scene.wait("another one to listen", || heard(&scene, &first));
     // What the first has said stays said while it is away, and it is told to be silent when it comes back.
     scene.start(&first);
-    scene.wait("the first to be silent", || (listeners(&scene) == std::slice::from_ref(&second)).then_some(()));
+    scene.wait("the first to be silent", || {
+        (listeners(&scene) == std::slice::from_ref(&second)).then_some(())
+    });
 }
 
 #[test]
@@ -76,6 +78,10 @@ fn a_listener_that_starts_anew_listens_on() {
     scene.wait("the printer to be heard", || heard(&scene));
     assert!(scene.log("web1").contains("where to listen"), "{}", scene.log("web1"));
     scene.stop("web1");
+    // Known to the kernel only, and read from there when listening begins.
+    let entry = "neigh add 10.84.0.150 lladdr 02:00:00:00:00:96 nud permanent dev eth0";
+    let output = capture(scene.host("web1").command(Path::new("ip")).args(entry.split(' '))).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let before = scene.log("web1").len();
     scene.start("web1");
     scene.wait("the listener to be back", || (scene.registrations("web1") == 2).then_some(()));
@@ -93,6 +99,7 @@ fn a_listener_that_starts_anew_listens_on() {
         scene.data("web1", ARP).filter(|data| data["10.84.0.77"].is_string())
     });
     assert_eq!(data[&printer], data["10.84.0.77"]);
+    assert_eq!(data["10.84.0.150"], "02-00-00-00-00-96");
     let log = scene.log("web1").split_off(before);
     assert!(!log.contains("where to listen") && !log.contains("gone=true"), "{log}");
 }
