@@ -3,7 +3,7 @@
 use super::document::{Content, Incoming};
 use super::events::about_host;
 use super::surroundings::{self, Before};
-use super::{Context, Sender, checksums, concerns_all, duplicates, evaluation, places};
+use super::{Context, Sender, checksums, concerns_all, duplicates, evaluation, neighbours, places};
 use crate::knowledge::Knowledge;
 use model::envelope::Envelope;
 use model::graph::NodeKind;
@@ -162,8 +162,10 @@ pub(super) fn put_graph(
 ) -> Result<()> {
     if let Some(facts) = understood(context, &host.designation, row, envelope) {
         replace_graph(tx, context, host, row, envelope, &facts)?;
-        if envelope.discovertype == places::NETCONFIG {
-            duplicates::said_again(tx, context, &facts)?;
+        match envelope.discovertype.as_str() {
+            places::NETCONFIG => duplicates::said_again(tx, context, &facts)?,
+            neighbours::ARP => duplicates::look_again(tx, context)?,
+            _ => {}
         }
     }
     Ok(())

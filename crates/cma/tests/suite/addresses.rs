@@ -1,7 +1,8 @@
 //! Addresses with two owners, and such as go to and fro.
 
-use crate::ingest::rig_with;
-use crate::surroundings::{NOTHING, listening, site, told, with};
+use crate::ingest::{name, rig_with};
+use crate::surroundings::{NOTHING, Site, listening, site, told, with};
+use cma::ingest::evaluation;
 use cma::ingest::register::goodbye;
 use cma::knowledge::Knowledge;
 use liveness::rings::Place;
@@ -106,6 +107,29 @@ fn two_sites_that_are_named_have_no_duplicates() {
     assert_eq!(site.place(), Some(&Place::Switch("berlin/sw1".into())));
     assert!(site.is_known(NodeKind::IpaddrNode, "@berlin/10.0.0.5"));
     assert!(site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.5"));
+}
+
+#[test]
+fn naming_the_networks_is_the_way_out() {
+    let mut site = site();
+    for (host, number) in [("web-a", 1), ("web-b", 2)] {
+        site.come(host, number);
+        site.network(host, &format!("eth0=10.0.0.5/24@00-16-3e-00-00-0{number}"));
+    }
+    assert_eq!(told(&site.pass(20)), ["warn IPaddrNode 10.0.0.5 [duplicate address]"]);
+    let again = |site: &mut Site, text: &str| {
+        let (sets, problems) = RuleSets::load(&[]);
+        site.rig.knowledge = Knowledge::new(parse_toml("cma.toml", text).unwrap(), sets, problems);
+        for host in ["web-a", "web-b"] {
+            let (_, produced) =
+                site.rig.step(|tx, context| evaluation::again(tx, context, &name(host), "netconfig"));
+            site.note(&produced);
+        }
+    };
+    again(&mut site, "[networks]\nberlin = [\"*-b\"]\n");
+    assert_eq!(told(&site.pass(20)), ["unwarn IPaddrNode 10.0.0.5 [duplicate address]"]);
+    again(&mut site, "");
+    assert_eq!(told(&site.pass(20)), ["warn IPaddrNode 10.0.0.5 [duplicate address]"]);
 }
 
 #[test]

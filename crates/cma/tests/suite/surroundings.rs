@@ -395,7 +395,10 @@ fn who_listens_in_place_of_another_tells_of_nobody_that_was_there() {
     assert_eq!(told(&site.heard("web2", &both)), NOTHING);
     assert_eq!(told(&site.heard("web2", &format!("{both} {eleven}"))).len(), 1);
     // What only the one that is down still says is not heard any more.
-    assert_eq!(told(&site.heard("web2", &format!("{NINE} {eleven}"))), ["delete IPaddrNode 10.0.0.10 [vanished]"]);
+    assert_eq!(
+        told(&site.heard("web2", &format!("{NINE} {eleven}"))),
+        ["delete IPaddrNode 10.0.0.10 [vanished]"]
+    );
     assert_eq!(told(&site.heard("web2", &both)), ["delete IPaddrNode 10.0.0.11 [vanished]"]);
     // The first one is back and is told to listen no more.
     assert_eq!(told(&site.say("web1", "ARP", "_ARP_eth0", None)), NOTHING);

@@ -18,6 +18,7 @@ const SEVERAL: i64 = -1;
 fn by_key(kind: &str) -> &'static [&'static str] {
     const KINDS: &[(NodeKind, &[&str])] = &[
         (NodeKind::ChildSystem, &["id", "kind"]),
+        (NodeKind::NicNode, &["ifname"]),
         (NodeKind::LinkAddress, &["macaddr"]),
         (NodeKind::IpaddrNode, &["ipaddr"]),
         (NodeKind::IpTcpPortNode, &["ipaddr", "port", "protocol"]),

@@ -56,10 +56,16 @@ What can be asked with `assimcli sql`, and what the files in `queries/` are writ
 assimcli sql "SELECT host, rule_id, score FROM rule_results WHERE status = 'fail' ORDER BY score DESC"
 assimcli sql "SELECT host, version FROM packages WHERE name = 'openssl'"
 assimcli sql "SELECT host, document ->> '$.data.PermitRootLogin' FROM documents WHERE discovertype = 'sshd'"
+assimcli sql "SELECT client_host, client_pathname, port FROM dependencies WHERE server_host = 'db1'"
+assimcli sql "SELECT subnet, count(*) FROM addresses WHERE network = 'global' GROUP BY subnet"
 ```
 
 - Views change only by gaining columns; the tables beneath may change with any version.
 - Times are RFC 3339 texts in UTC, so comparing them as texts compares times: `WHERE since > '2026-11-23T10:00:00Z'`.
+- What the graph says has a row for each discovery that says so: `said_by` and `instance` tell which, `since` since when. `last_seen` is
+  now while that host is up, because a host tells every change; of a dead host it is when it was last heard of.
+- Beside SQLite's own functions there are `network_of('10.0.0.7', 24)` → `10.0.0.0/24`, `oui('00-16-3e-00-00-01')` → who made the interface,
+  `context_of(key)` → the network in a key of the graph, and `name REGEXP '^lib'`. What makes no sense to them gives null.
 - One `SELECT` or `WITH` at a time, in [SQLite's language](https://www.sqlite.org/lang_select.html), and nothing that writes. Rows, seconds and memory are bounded; what is cut off is said.
 
 <!-- Made from crates/store/src/sqlite/views.rs: UPDATE=1 cargo test -p store views -->

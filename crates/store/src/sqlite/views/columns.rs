@@ -28,7 +28,7 @@ pub const NOTE: Column = ("note", "why it is NA, or what was wrong with the rule
 pub const SEQUENCE: Column = ("sequence", "position in the order of events");
 pub const EVENTID: Column = ("eventid", "UUID of the event, the same in every delivery");
 pub const EVENTTYPE: Column = ("eventtype", "create, up, down, warn, unwarn, update or delete");
-pub const IFNAME: Column = ("ifname", "name of the network interface");
+pub const IFNAME: Column = ("ifname", "name of the network interface; of a container, the network it is in");
 pub const MACADDR: Column = ("macaddr", "MAC address, lower case with dashes");
 pub const OUI: Column =
     ("oui", "who made the interface, by the first bytes of its MAC address; null when unknown");
@@ -38,11 +38,21 @@ pub const NETWORK: Column = (
 );
 pub const IPADDR: Column = ("ipaddr", "the address, canonical text: 10.0.0.7, fe80::1");
 pub const SUBNET: Column = ("subnet", "its subnet, such as 10.0.0.0/24");
-pub const HOSTNAME: Column =
-    ("hostname", "name from reverse DNS, null when there is none or it was not looked up yet");
+pub const HOSTNAME: Column = (
+    "hostname",
+    "name from reverse DNS, null when there is none or it was not looked up yet; only in the network `global`",
+);
 pub const PROCESS: Column = ("process", "key of the process in the graph: host/program:hash");
 pub const PATHNAME: Column = ("pathname", "its program, null when the host could not see it");
 pub const PROCESSNAME: Column = ("processname", "its name in tcpdiscovery");
+pub const CHILD: Column = (
+    "child",
+    "key of the container or virtual machine on the host that it belongs to, null for the host itself",
+);
+pub const OFFERED_BY: Column = (
+    "offered_by",
+    "what offers the service, for people: the program, or the process or container when the program is not known",
+);
 pub const PORT: Column = ("port", "the port");
 pub const PROTOCOL: Column = ("protocol", "tcp or udp");
 pub const SERVICE: Column = ("service", "key of the service in the graph: network/port_protocol_address");
@@ -81,6 +91,28 @@ macro_rules! sayer {
     };
 }
 
+/// What `p` is called that offers or uses a service: a process, or a container for which its host publishes a port.
+macro_rules! called {
+    () => {
+        "coalesce(p.properties ->> '$.pathname', p.properties ->> '$.processname', p.properties ->> '$.name', p.key)"
+    };
+}
+
+/// The name of the interface `m`.
+macro_rules! interface_name {
+    () => {
+        "coalesce(m.properties ->> '$.ifname', m.properties ->> '$.network')"
+    };
+}
+
+/// The name `r` of the address `t`. Names are looked up in the network of the CMA only: the same address may have another
+/// one elsewhere.
+macro_rules! hostname {
+    () => {
+        " LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' AND t.key LIKE '@global/%' "
+    };
+}
+
 /// Leaves one row of an edge that several discoveries say.
 macro_rules! said_first {
     () => {
@@ -89,4 +121,4 @@ macro_rules! said_first {
     };
 }
 
-pub(super) use {fact, fact_columns, last_seen, said_first, sayer};
+pub(super) use {called, fact, fact_columns, hostname, interface_name, last_seen, said_first, sayer};

@@ -7,22 +7,24 @@ use super::columns::*;
 
 pub const NICS: View = View {
     name: "nics",
-    meaning: "Network interfaces of hosts.",
-    columns: fact_columns![HOST, DOMAIN, IFNAME, MACADDR, OUI, PROPERTIES],
+    meaning: "Network interfaces of hosts, and of containers on them.",
+    columns: fact_columns![HOST, DOMAIN, IFNAME, MACADDR, OUI, PROPERTIES, CHILD],
     select: concat!(
-        "SELECT s.key, h.domain, t.properties ->> '$.ifname', t.properties ->> '$.macaddr',
-          oui(t.properties ->> '$.macaddr'), t.properties, ",
+        "SELECT n.designation, h.domain, ",
+        interface_name!(),
+        ", m.properties ->> '$.macaddr', oui(m.properties ->> '$.macaddr'), m.properties,
+          iif(s.kind = 'ChildSystem', s.key, NULL), ",
         fact!(),
-        " FROM node t JOIN edge e ON e.target = t.id AND e.kind = 'nicowner'
-          JOIN node s ON s.id = e.source AND s.kind = 'Drone'",
+        " FROM node m JOIN edge e ON e.target = m.id AND e.kind = 'nicowner'
+          JOIN node s ON s.id = e.source AND s.kind IN ('Drone', 'ChildSystem')",
         sayer!(),
-        "WHERE t.kind = 'NICNode'"
+        "WHERE m.kind = 'NICNode'"
     ),
 };
 
 pub const ADDRESSES: View = View {
     name: "addresses",
-    meaning: "IP addresses of the network interfaces of hosts.",
+    meaning: "IP addresses of the network interfaces of hosts, and of containers on them.",
     columns: fact_columns![
         HOST,
         DOMAIN,
@@ -35,17 +37,23 @@ pub const ADDRESSES: View = View {
         PROPERTIES,
         NETWORK,
         SUBNET,
+        CHILD,
     ],
     select: concat!(
-        "SELECT s.key, h.domain, m.properties ->> '$.ifname', m.properties ->> '$.macaddr',
-          oui(m.properties ->> '$.macaddr'), t.properties ->> '$.ipaddr', t.properties ->> '$.cidrmask', r.name,
-          t.properties, context_of(t.key), network_of(t.properties ->> '$.ipaddr', t.properties ->> '$.cidrmask'), ",
+        "SELECT n.designation, h.domain, ",
+        interface_name!(),
+        ", m.properties ->> '$.macaddr', oui(m.properties ->> '$.macaddr'), t.properties ->> '$.ipaddr',
+          t.properties ->> '$.cidrmask', r.name, t.properties, context_of(t.key),
+          network_of(t.properties ->> '$.ipaddr', t.properties ->> '$.cidrmask'),
+          iif(s.kind = 'ChildSystem', s.key, NULL), ",
         fact!(),
         " FROM node t JOIN edge e ON e.target = t.id AND e.kind = 'ipowner'
           JOIN node m ON m.id = e.source AND m.kind = 'NICNode'
-          JOIN edge o ON o.target = m.id AND o.kind = 'nicowner' JOIN node s ON s.id = o.source AND s.kind = 'Drone'",
+          JOIN edge o ON o.target = m.id AND o.kind = 'nicowner' AND o.host = e.host
+          JOIN node s ON s.id = o.source AND s.kind IN ('Drone', 'ChildSystem')",
         sayer!(),
-        "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE t.kind = 'IPaddrNode'"
+        hostname!(),
+        "WHERE t.kind = 'IPaddrNode'"
     ),
 };
 

@@ -7,9 +7,17 @@
 use super::View;
 use super::columns::*;
 
+/// The key of the container that `p` is, or in which it runs.
+macro_rules! child {
+    () => {
+        "iif(p.kind = 'ChildSystem', p.key, (SELECT c.key FROM edge i CROSS JOIN node c ON c.id = i.source
+            WHERE i.target = p.id AND i.kind = 'hosting' AND c.kind = 'ChildSystem' LIMIT 1))"
+    };
+}
+
 pub const SERVICES: View = View {
     name: "services",
-    meaning: "Services that processes offer, one row for each address at which they are reached.",
+    meaning: "Services that processes offer, and ports that hosts publish for their containers: one row for each address at which they are reached.",
     columns: fact_columns![
         HOST,
         DOMAIN,
@@ -21,16 +29,19 @@ pub const SERVICES: View = View {
         PORT,
         PROTOCOL,
         SERVICE,
-        ("child", "key of the container or machine in which the process runs, null for the host itself"),
+        CHILD,
         ("is_monitored", "1 when a monitor is run for the process, else 0"),
+        OFFERED_BY,
     ],
     select: concat!(
-        "SELECT n.designation, h.domain, p.key, p.properties ->> '$.pathname', p.properties ->> '$.processname',
-          context_of(t.key), t.properties ->> '$.ipaddr', t.properties ->> '$.port', t.properties ->> '$.protocol', t.key,
-          (SELECT c.key FROM edge i CROSS JOIN node c ON c.id = i.source
-            WHERE i.target = p.id AND i.kind = 'hosting' AND c.kind = 'ChildSystem' LIMIT 1),
-          EXISTS (SELECT 1 FROM edge i CROSS JOIN node a ON a.id = i.source
+        "SELECT n.designation, h.domain, iif(p.kind = 'ProcessNode', p.key, NULL), p.properties ->> '$.pathname',
+          p.properties ->> '$.processname', context_of(t.key), t.properties ->> '$.ipaddr', t.properties ->> '$.port',
+          t.properties ->> '$.protocol', t.key, ",
+        child!(),
+        ", EXISTS (SELECT 1 FROM edge i CROSS JOIN node a ON a.id = i.source
             WHERE i.target = p.id AND i.kind = 'monitoring' AND a.properties ->> '$.isactive'), ",
+        called!(),
+        ", ",
         fact!(),
         " FROM edge e JOIN node p ON p.id = e.source JOIN node t ON t.id = e.target AND t.kind = 'IPtcpportNode'",
         sayer!(),
@@ -68,10 +79,11 @@ pub const CLIENTS: View = View {
 macro_rules! client_end {
     () => {
         concat!(
-            "context_of(t.key),
-          (SELECT min(d.key) FROM edge b CROSS JOIN edge i ON i.target = b.target AND i.kind = 'ipowner'
-            CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner' CROSS JOIN node d ON d.id = a.source AND d.kind = 'Drone'
-            WHERE b.host = e.host AND b.instance = e.instance AND b.source = e.target AND b.kind = 'baseip'), ",
+            "(SELECT min(d.designation) FROM edge b CROSS JOIN edge i ON i.target = b.target AND i.kind = 'ipowner'
+            CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner' CROSS JOIN node s ON s.id = a.source
+            CROSS JOIN host_name d ON d.id = a.host
+            WHERE b.host = e.host AND b.instance = e.instance AND b.source = e.target AND b.kind = 'baseip'
+            AND s.kind IN ('Drone', 'ChildSystem')), ",
             fact!(),
             " FROM edge e JOIN node c ON c.id = e.source JOIN node t ON t.id = e.target AND t.kind = 'IPtcpportNode'",
             sayer!()
@@ -91,19 +103,26 @@ pub const DEPENDENCIES: View = View {
         PORT,
         PROTOCOL,
         ("server_host", "designation of the host that offers it, null when no nanoprobe says that it does"),
-        ("server_process", "key of the process that offers it"),
+        ("server_process", "key of the process that offers it, null when that is a container"),
         ("server_pathname", "program of that process"),
         NETWORK,
+        ("server_child", "key of the container that offers it or in which that process runs, null for the host itself"),
+        OFFERED_BY,
         ("address_host", "designation of a host that has the address, whether or not it is known to offer the service"),
     ],
     select: concat!(
         "SELECT n.designation, c.key, c.properties ->> '$.pathname', t.key, t.properties ->> '$.ipaddr',
-          t.properties ->> '$.port', t.properties ->> '$.protocol', w.designation, p.key, p.properties ->> '$.pathname', ",
+          t.properties ->> '$.port', t.properties ->> '$.protocol', w.designation,
+          iif(p.kind = 'ProcessNode', p.key, NULL), p.properties ->> '$.pathname', context_of(t.key), ",
+        child!(),
+        ", ",
+        called!(),
+        ", ",
         client_end!(),
         "JOIN edge o ON o.target = e.target AND o.kind = 'tcpservice'
           JOIN host_name w ON w.id = o.host JOIN node p ON p.id = o.source WHERE e.kind = 'tcpclient'
           UNION ALL SELECT n.designation, c.key, c.properties ->> '$.pathname', t.key, t.properties ->> '$.ipaddr',
-          t.properties ->> '$.port', t.properties ->> '$.protocol', NULL, NULL, NULL, ",
+          t.properties ->> '$.port', t.properties ->> '$.protocol', NULL, NULL, NULL, context_of(t.key), NULL, NULL, ",
         client_end!(),
         "WHERE e.kind = 'tcpclient' AND NOT EXISTS (SELECT 1 FROM edge o WHERE o.target = e.target AND o.kind = 'tcpservice')"
     ),
@@ -133,7 +152,7 @@ pub const SWITCH_PORTS: View = View {
           coalesce(w.properties ->> '$.SystemDescription', w.properties ->> '$.SystemVersion'),
           coalesce(q.properties ->> '$.PortId', q.properties ->> '$.ifname', substr(q.key, length(w.key) + 2)),
           q.properties ->> '$.PortDescription',
-          coalesce(q.properties ->> '$.pvid', q.properties ->> '$.VlanId'), q.properties ->> '$.speed',
+          coalesce(q.properties ->> '$.vlan', q.properties ->> '$.pvid', q.properties ->> '$.VlanId'), q.properties ->> '$.speed',
           q.properties ->> '$.duplex', context_of(w.key), h.domain, q.properties, ",
         fact!(),
         " FROM edge e JOIN node q ON q.id = e.source JOIN node p ON p.id = e.target
@@ -143,6 +162,16 @@ pub const SWITCH_PORTS: View = View {
         "WHERE e.kind = 'wiredto'"
     ),
 };
+
+/// The designation of the host that is the device `s`: an interface of both has the same link-layer address.
+macro_rules! host_of_device {
+    () => {
+        "(SELECT min(d.key) FROM edge o CROSS JOIN edge i ON i.source = o.target AND i.kind = 'linkaddr'
+            CROSS JOIN edge y ON y.target = i.target AND y.kind = 'linkaddr'
+            CROSS JOIN edge a ON a.target = y.source AND a.kind = 'nicowner' CROSS JOIN node d ON d.id = a.source
+            WHERE o.source = s.id AND o.kind = 'nicowner' AND d.kind = 'Drone')"
+    };
+}
 
 pub const SYSTEMS: View = View {
     name: "systems",
@@ -154,6 +183,7 @@ pub const SYSTEMS: View = View {
         ("system_name", "its name, its chassis id when it said none"),
         ("system_description", "what it says it is"),
         ("ipaddr", "the addresses at which it is managed, separated by commas"),
+        ("host", "designation of the host that it is: one with a nanoprobe that speaks LLDP itself; null for all others"),
         PROPERTIES,
         ("since", "since when somebody says so"),
         LAST_SEEN,
@@ -164,8 +194,9 @@ pub const SYSTEMS: View = View {
           coalesce(s.properties ->> '$.SystemDescription', s.properties ->> '$.SystemVersion'),
           (SELECT group_concat(DISTINCT a.properties ->> '$.ipaddr') FROM edge o
             CROSS JOIN edge i ON i.source = o.target AND i.kind = 'ipowner' CROSS JOIN node a ON a.id = i.target
-            WHERE o.source = s.id AND o.kind = 'nicowner'),
-          s.properties,
+            WHERE o.source = s.id AND o.kind = 'nicowner'), ",
+        host_of_device!(),
+        ", s.properties,
           (SELECT utc_text(min(o.since)) FROM edge o WHERE o.source = s.id AND o.kind = 'nicowner'),
           (SELECT max(",
         last_seen!(),
@@ -174,23 +205,28 @@ pub const SYSTEMS: View = View {
     ),
 };
 
-/// The designation of a host whose interface has the link-layer address `l`, or else the IP address `t`.
+/// The designation of a host that has an interface, itself or in a container, with the link-layer address `l`, or else with
+/// the IP address `t`.
 macro_rules! owner {
     () => {
         "coalesce(
-          (SELECT min(d.key) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
-            CROSS JOIN node d ON d.id = a.source AND d.kind = 'Drone' WHERE i.target = l.id AND i.kind = 'linkaddr'),
-          (SELECT min(d.key) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
-            CROSS JOIN node d ON d.id = a.source AND d.kind = 'Drone' WHERE i.target = t.id AND i.kind = 'ipowner'))"
+          (SELECT min(d.designation) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
+            CROSS JOIN node s ON s.id = a.source CROSS JOIN host_name d ON d.id = a.host
+            WHERE i.target = l.id AND i.kind = 'linkaddr' AND s.kind IN ('Drone', 'ChildSystem')),
+          (SELECT min(d.designation) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
+            CROSS JOIN node s ON s.id = a.source CROSS JOIN host_name d ON d.id = a.host
+            WHERE i.target = t.id AND i.kind = 'ipowner' AND s.kind IN ('Drone', 'ChildSystem')))"
     };
 }
 
-/// The key of a device that says that it has the IP address `t` or that its chassis id is the link-layer address `l`.
+/// The key of a device that says that it has the IP address `t`, or the link-layer address `l`, or that this is its name.
 macro_rules! device {
     () => {
         "coalesce(
           (SELECT min(d.key) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
-            CROSS JOIN node d ON d.id = a.source AND d.kind = 'SystemNode' WHERE i.target = t.id AND i.kind = 'ipowner'),
+            CROSS JOIN node d ON d.id = a.source WHERE i.target = t.id AND i.kind = 'ipowner' AND d.kind = 'SystemNode'),
+          (SELECT min(d.key) FROM edge i CROSS JOIN edge a ON a.target = i.source AND a.kind = 'nicowner'
+            CROSS JOIN node d ON d.id = a.source WHERE i.target = l.id AND i.kind = 'linkaddr' AND d.kind = 'SystemNode'),
           (SELECT d.key FROM node d WHERE d.key = l.key AND d.kind = 'SystemNode'))"
     };
 }
@@ -223,7 +259,8 @@ pub const NEIGHBOURS: View = View {
         " FROM node l JOIN edge e ON e.source = l.id AND e.kind = 'ipowner'
           JOIN node t ON t.id = e.target AND t.kind = 'IPaddrNode'",
         sayer!(),
-        "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE l.kind = 'LinkAddress'"
+        hostname!(),
+        "WHERE l.kind = 'LinkAddress'"
     ),
 };
 
@@ -247,8 +284,8 @@ pub const KNOWN_ADDRESSES: View = View {
         OUI,
         HOSTNAME,
         ("host", "designation of the host that has it, null when no nanoprobe is there"),
-        ("system", "the host, or the key of the device that told of itself; null when nobody knows whose it is"),
-        ("ifname", "interface of the host or device, null when only heard"),
+        ("system", "the host, or the key of its container, or of the device that told of itself; null when nobody knows whose it is"),
+        ("ifname", "interface of the host or device, network of the container; null when only heard"),
         DOMAIN,
     ],
     select: concat!(
@@ -257,17 +294,22 @@ pub const KNOWN_ADDRESSES: View = View {
         told_or_heard!(),
         ", oui(",
         told_or_heard!(),
-        "), r.name, iif(s.kind = 'Drone', s.key, NULL), s.key,
-          m.properties ->> '$.ifname', h.domain, ",
+        "), r.name, iif(s.kind = 'SystemNode', NULL, n.designation), s.key, ",
+        interface_name!(),
+        ", h.domain, ",
         fact!(),
         " FROM node t JOIN edge e ON e.target = t.id AND e.kind = 'ipowner'
           JOIN node m ON m.id = e.source AND m.kind = 'NICNode'
           JOIN edge o ON o.target = m.id AND o.kind = 'nicowner' AND o.host = e.host AND o.instance = e.instance
           JOIN node s ON s.id = o.source",
         sayer!(),
-        "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE t.kind = 'IPaddrNode' AND",
+        hostname!(),
+        "WHERE t.kind = 'IPaddrNode' AND",
         said_first!(),
-        "UNION ALL SELECT context_of(t.key), t.properties ->> '$.ipaddr', NULL, l.properties ->> '$.macaddr',
+        // A host that speaks LLDP itself is there already, under its own name.
+        "AND (s.kind <> 'SystemNode' OR ",
+        host_of_device!(),
+        " IS NULL) UNION ALL SELECT context_of(t.key), t.properties ->> '$.ipaddr', NULL, l.properties ->> '$.macaddr',
           oui(l.properties ->> '$.macaddr'), r.name, ",
         owner!(),
         ", coalesce(",
@@ -279,7 +321,8 @@ pub const KNOWN_ADDRESSES: View = View {
         " FROM node t JOIN edge e ON e.target = t.id AND e.kind = 'ipowner'
           JOIN node l ON l.id = e.source AND l.kind = 'LinkAddress'",
         sayer!(),
-        "LEFT JOIN reverse_name r ON r.address = t.properties ->> '$.ipaddr' WHERE t.kind = 'IPaddrNode' AND",
+        hostname!(),
+        "WHERE t.kind = 'IPaddrNode' AND",
         said_first!(),
         // The same address of the same interface is there already, in the words of its host.
         "AND NOT EXISTS (SELECT 1 FROM edge i CROSS JOIN node m ON m.id = i.source AND m.kind = 'NICNode'

@@ -155,7 +155,8 @@ pub fn the_newest_claim_wins_and_other_properties_stay(store: &mut dyn Store) {
         let text = cell(store, &format!("SELECT properties FROM nodes WHERE key = '{key}'"));
         serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap()
     };
-    assert_eq!(properties("web1/eth0"), json!({"mtu": 9000, "speed": 10}), "instance b still says so");
+    let known = json!({"ifname": "eth0", "mtu": 9000, "speed": 10});
+    assert_eq!(properties("web1/eth0"), known, "instance b still says so, and the key says its name");
     assert_eq!(properties("web1"), json!({"ip": "10.0.0.1"}));
 }
 

@@ -62,6 +62,8 @@ pub fn run(factory: Factory<'_>) {
         ("loose edges", graph::an_edge_from_nowhere_is_refused),
         ("views of links", views::links_lead_from_host_to_host),
         ("views of neighbours", views::neighbours_are_told_with_whose_they_are),
+        ("views of containers", views::containers_belong_to_their_host),
+        ("hosts that speak LLDP", views::a_host_that_speaks_lldp_is_no_other_device),
         ("when facts were true", views::facts_are_as_old_as_what_their_host_says),
         ("views", statements::every_view_answers_with_its_documented_columns),
         ("parameters", statements::parameters_are_bound_by_name),

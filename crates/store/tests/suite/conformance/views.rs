@@ -200,3 +200,126 @@ pub fn facts_are_as_old_as_what_their_host_says(store: &mut dyn Store) {
         );
     }
 }
+
+pub fn containers_belong_to_their_host(store: &mut dyn Store) {
+    filled(store);
+    let (child, nic) = ((NodeKind::ChildSystem, "web1/docker/0123"), "web1/docker/0123/lan");
+    let (published, address) = ("@global/8081_tcp_10.0.0.7", "@global/10.0.0.50");
+    let edges = vec![
+        site::link(
+            (NodeKind::Drone, "web1"),
+            EdgeKind::Hosting,
+            site::node(child.0, child.1, json!({"name": "shop", "kind": "docker"})),
+        ),
+        site::link(
+            child,
+            EdgeKind::NicOwner,
+            site::node(NodeKind::NicNode, nic, json!({"network": "lan", "macaddr": "02-42-00-00-00-50"})),
+        ),
+        site::link(
+            (NodeKind::NicNode, nic),
+            EdgeKind::LinkAddr,
+            site::node(
+                NodeKind::LinkAddress,
+                "@global/02-42-00-00-00-50",
+                json!({"macaddr": "02-42-00-00-00-50"}),
+            ),
+        ),
+        site::link(
+            (NodeKind::NicNode, nic),
+            EdgeKind::IpOwner,
+            site::node(NodeKind::IpaddrNode, address, json!({"ipaddr": "10.0.0.50", "cidrmask": 24})),
+        ),
+        site::link(
+            child,
+            EdgeKind::TcpService,
+            site::node(
+                NodeKind::IpTcpPortNode,
+                published,
+                json!({"ipaddr": "10.0.0.7", "port": 8081, "protocol": "tcp"}),
+            ),
+        ),
+    ];
+    let docker = model::GraphFacts { edges, ..Default::default() };
+    commit(store, |t| t.replace_graph(&host("web1"), "_init_docker", &docker, at(300)));
+    let used = network::process(
+        (NodeKind::Drone, "web2"),
+        "web2/curl:1",
+        Some("/usr/bin/curl"),
+        EdgeKind::TcpClient,
+        &[("@global", "10.0.0.7", 8081), ("@global", "10.0.0.50", 9999)],
+    );
+    let used = model::GraphFacts { edges: used, ..Default::default() };
+    commit(store, |t| t.replace_graph(&host("web2"), "_init_tcpdiscovery", &used, at(300)));
+    assert_eq!(
+        rows(store, "SELECT host, process, child, offered_by, ipaddr FROM services WHERE port = 8081"),
+        json!([["web1", null, "web1/docker/0123", "shop", "10.0.0.7"]])
+    );
+    assert_eq!(
+        rows(
+            store,
+            "SELECT port, server_host, server_process, server_child, offered_by, address_host FROM dependencies
+             WHERE client_host = 'web2' ORDER BY port"
+        ),
+        json!([
+            [8081, "web1", null, "web1/docker/0123", "shop", "web1"],
+            [9999, null, null, null, null, "web1"]
+        ])
+    );
+    assert_eq!(
+        rows(store, "SELECT host, child, ifname, ipaddr FROM addresses WHERE host = 'web1' ORDER BY ipaddr"),
+        json!([["web1", "web1/docker/0123", "lan", "10.0.0.50"], ["web1", null, "eth0", "10.0.0.7"]])
+    );
+    assert_eq!(
+        rows(store, "SELECT host, system, ifname FROM known_addresses WHERE ipaddr = '10.0.0.50'"),
+        json!([["web1", "web1/docker/0123", "lan"]])
+    );
+}
+
+pub fn a_host_that_speaks_lldp_is_no_other_device(store: &mut dyn Store) {
+    filled(store);
+    let (system, own) = ("@global/00-16-3e-00-00-02", "@global/00-16-3e-00-00-02/(management)");
+    let nic = json!({"ifname": "(management)", "macaddr": "00-16-3e-00-00-02"});
+    let facts = model::GraphFacts {
+        sources: vec![site::node(NodeKind::SystemNode, system, json!({"SystemName": "web2.example"}))],
+        edges: vec![
+            site::link(
+                (NodeKind::SystemNode, system),
+                EdgeKind::NicOwner,
+                site::node(NodeKind::NicNode, own, nic),
+            ),
+            site::link(
+                (NodeKind::NicNode, own),
+                EdgeKind::LinkAddr,
+                site::node(NodeKind::LinkAddress, system, json!({"macaddr": "00-16-3e-00-00-02"})),
+            ),
+            site::link(
+                (NodeKind::NicNode, own),
+                EdgeKind::IpOwner,
+                site::node(NodeKind::IpaddrNode, "@global/10.0.0.8", json!({"ipaddr": "10.0.0.8"})),
+            ),
+        ],
+        ..Default::default()
+    };
+    commit(store, |t| t.replace_graph(&host("db1"), "#SWITCH_eth0", &facts, at(300)));
+    assert_eq!(
+        rows(store, "SELECT system_name, host FROM systems ORDER BY system_name"),
+        json!([["sw1", null], ["web2.example", "web2"]])
+    );
+    assert_eq!(
+        rows(store, "SELECT system FROM known_addresses WHERE ipaddr = '10.0.0.8'"),
+        json!([["web2"]]),
+        "listed once, as the host"
+    );
+    assert_eq!(
+        rows(store, "SELECT owner, system FROM neighbours WHERE ipaddr = '10.0.0.8'"),
+        json!([["web2", system]])
+    );
+    // Before the host has its nanoprobe it is what it says by LLDP.
+    commit(store, |t| t.remove_host(&host("web2"), at(400)));
+    assert_eq!(rows(store, "SELECT host FROM systems WHERE system_name = 'web2.example'"), json!([[null]]));
+    assert_eq!(
+        rows(store, "SELECT host, system FROM known_addresses WHERE ipaddr = '10.0.0.8'"),
+        json!([[null, system]])
+    );
+}
