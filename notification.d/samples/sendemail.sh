@@ -1,7 +1,8 @@
 #!/bin/sh
 #
 # Sample notification script: sends a mail when a host, a switch or a service goes down or comes back, when a host breaks a
-# best-practice rule or keeps it again, and when programs of a host changed. Everything else is ignored.
+# best-practice rule or keeps it again, when programs of a host changed, and when something changed around hosts: cables,
+# switches, neighbours without a nanoprobe, addresses with two owners. Everything else is ignored.
 #
 # To use it: set the values below (or in the environment), make the file executable, and copy it to
 # /etc/assimilation/notification.d. It needs one of mail (mailutils, bsd-mailx, s-nail), mailx or mutt.
@@ -85,8 +86,12 @@ describe() {
                         happened="The system $host is not heard from any more: $reason." ;;
                 esac
             fi ;;
+        SystemNode:create | SystemNode:delete)
+            describe_device ;;
         SystemNode:*)
             describe_outage ;;
+        NICNode:* | IPaddrNode:*)
+            describe_link ;;
         Drone:warn | Drone:unwarn)
             describe_compliance ;;
         Drone:update)
@@ -112,6 +117,47 @@ describe_outage() {
         unwarn)
             subject="HURRAY: $host: no longer in trouble [$reason]"
             happened="Systems answer $host again." ;;
+        *)
+            return 1 ;;
+    esac
+}
+
+# A switch or another device that tells of itself (LLDP, CDP).
+describe_device() {
+    device=$(value systemname "$host")
+    if [ "$event" = create ]; then
+        subject="NOTE: New device at the network: $device"
+        happened="The device $device ($host) was seen for the first time, by $(value seen_by 'a host')."
+    else
+        subject="WARNING: Device gone from the network: $device"
+        happened="Nobody sees the device $device ($host) any more. The last who did was $(value seen_by 'a host')."
+    fi
+}
+
+# A cable that was moved, a neighbour that came or went, an address that is not sure whose it is.
+describe_link() {
+    case "$nodetype:$event" in
+        NICNode:update)
+            subject="NOTE: Cable of $host $(value ifname): $reason"
+            happened="The interface $(value ifname) of $host is on another cable than it was, or on none: $reason." ;;
+        NICNode:warn)
+            subject="WARNING: $host [$reason]"
+            happened="The address $host goes to and fro between $(value old_macaddr) and $(value new_macaddr)." ;;
+        NICNode:unwarn)
+            subject="HURRAY: $host no longer in trouble [$reason]"
+            happened="The address $host stays where it is." ;;
+        IPaddrNode:create)
+            subject="NOTE: Unknown system at the network: $host"
+            happened="The address $host ($(value macaddr)) appeared near $(value seen_by 'a host'), and nobody told of it before. It has no nanoprobe." ;;
+        IPaddrNode:delete)
+            subject="NOTE: Gone from the network: $host"
+            happened="The address $host ($(value macaddr)) is not heard any more near $(value seen_by 'a host')." ;;
+        IPaddrNode:warn)
+            subject="WARNING: $host belongs to several systems [$reason]"
+            happened="Several systems have the address $host at the same time. Connections to it end at one or the other." ;;
+        IPaddrNode:unwarn)
+            subject="HURRAY: $host no longer in trouble [$reason]"
+            happened="A warning about the address $host is over: $reason." ;;
         *)
             return 1 ;;
     esac
@@ -180,6 +226,7 @@ body() {
             paragraph 'How that is known:' evidence
             paragraph 'What this explains:' explains_text
         fi
+        paragraph 'Who has it:' owners_text
         # what happened has been said
         [ -n "${ASSIM_verdict:-}" ] || paragraph 'What changed:' text
         paragraph 'What the monitor said:' monmsg

@@ -77,5 +77,47 @@ fn an_outage_of_many_is_one_mail_and_its_end_another() {
     let (subject, text) = mail("warn", "SystemNode", &cut_off).unwrap();
     assert_eq!(subject, "WARNING: the CMA: CMA cut off");
     assert!(text.contains("None of them is called dead."), "{text}");
-    assert_eq!(mail("create", "SystemNode", &cut_off), None);
+}
+
+#[test]
+fn what_changes_around_hosts_is_told_in_words() {
+    let switch = [("designation", "00-11-22-33-44-55"), ("systemname", "sw1"), ("seen_by", "web1")];
+    let (subject, text) = mail("create", "SystemNode", &switch).unwrap();
+    assert_eq!(subject, "NOTE: New device at the network: sw1");
+    assert!(
+        text.starts_with("The device sw1 (00-11-22-33-44-55) was seen for the first time, by web1."),
+        "{text}"
+    );
+    let (subject, _) = mail("delete", "SystemNode", &switch[..1]).unwrap();
+    assert_eq!(subject, "WARNING: Device gone from the network: 00-11-22-33-44-55");
+    let cable = [
+        ("designation", "web1"),
+        ("ifname", "eth0"),
+        ("reason", "connected to another port"),
+        ("text", "eth0 of web1 is connected to port 8 of sw1, it was connected to port 7 of sw1"),
+    ];
+    let (subject, text) = mail("update", "NICNode", &cable).unwrap();
+    assert_eq!(subject, "NOTE: Cable of web1 eth0: connected to another port");
+    assert!(text.contains("What changed:\n    eth0 of web1 is connected to port 8"), "{text}");
+    let address = [
+        ("designation", "10.0.0.5"),
+        ("reason", "duplicate address"),
+        ("owners_text", "web1 (aa)\nweb2 (bb)"),
+        ("macaddr", "00-16-3e-00-00-05"),
+        ("seen_by", "web1"),
+    ];
+    let subject = |event: &str, nodetype: &str| mail(event, nodetype, &address).map(|(subject, _)| subject);
+    let (first, text) = mail("warn", "IPaddrNode", &address).unwrap();
+    assert_eq!(first, "WARNING: 10.0.0.5 belongs to several systems [duplicate address]");
+    assert!(text.contains("Who has it:\n    web1 (aa)\n    web2 (bb)\n"), "{text}");
+    for (event, nodetype, expected) in [
+        ("unwarn", "IPaddrNode", "HURRAY: 10.0.0.5 no longer in trouble [duplicate address]"),
+        ("create", "IPaddrNode", "NOTE: Unknown system at the network: 10.0.0.5"),
+        ("delete", "IPaddrNode", "NOTE: Gone from the network: 10.0.0.5"),
+        ("warn", "NICNode", "WARNING: 10.0.0.5 [duplicate address]"),
+        ("unwarn", "NICNode", "HURRAY: 10.0.0.5 no longer in trouble [duplicate address]"),
+    ] {
+        assert_eq!(subject(event, nodetype).as_deref(), Some(expected));
+    }
+    assert_eq!(subject("up", "IPaddrNode"), None);
 }

@@ -160,9 +160,10 @@ impl Listeners {
             let Some(group) = self.subnets.get_mut(subnet) else { continue };
             group.passed_over = 0;
             let Some((elected, interface)) = group.elected.clone() else { continue };
-            // Whoever is elected and was not told does not listen either.
+            // Whoever is elected and could not be told does not listen either; this one is here.
             if elected != *host && self.hosts.get(&elected).is_some_and(|elected| elected.is_deaf) {
                 self.dismiss(subnet, &elected, &interface);
+                self.elect(subnet, host);
             }
         }
         self.settle(affected);
@@ -267,17 +268,29 @@ impl Listeners {
                 }
                 self.dismiss(&subnet, &host, &interface);
             }
-            let Some(group) = self.subnets.get_mut(&subnet) else { continue };
-            let Some(first) = group.candidates.first().cloned() else {
-                self.subnets.remove(&subnet);
-                continue;
-            };
-            group.elected = Some((first.host.clone(), first.interface.clone()));
-            if let Some(state) = self.hosts.get_mut(&first.host) {
-                state.elected.insert((first.interface, subnet));
+            let first = self.subnets.get(&subnet).and_then(|group| group.candidates.first());
+            match first.map(|first| first.host.clone()) {
+                Some(host) => self.elect(&subnet, &host),
+                None => drop(self.subnets.remove(&subnet)),
             }
-            self.refresh(&first.host);
         }
+    }
+
+    /// A host that is up listens there from now on, on the first of its interfaces that are in the subnet.
+    fn elect(&mut self, subnet: &Subnet, host: &Designation) {
+        let Some(state) = self.hosts.get_mut(host) else { return };
+        let fitting = state.interfaces.iter().filter(|(_, of)| of.contains(subnet));
+        let Some(interface) = fitting
+            .min_by_key(|(name, of)| (Reverse(of.len()), (*name).clone()))
+            .map(|(name, _)| name.clone())
+        else {
+            return;
+        };
+        state.elected.insert((interface.clone(), subnet.clone()));
+        if let Some(group) = self.subnets.get_mut(subnet) {
+            group.elected = Some((host.clone(), interface));
+        }
+        self.refresh(host);
     }
 
     fn dismiss(&mut self, subnet: &Subnet, host: &Designation, interface: &str) {

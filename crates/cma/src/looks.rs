@@ -16,11 +16,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Works until the CMA stops. What was put off before its start is looked at first.
-pub async fn run(
-    writer: Writer,
-    asked: mpsc::UnboundedReceiver<Timestamp>,
-    mut stop: watch::Receiver<bool>,
-) {
+pub async fn run(writer: Writer, asked: mpsc::UnboundedReceiver<Timestamp>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         () = look(writer, asked) => {}
         _ = stop.wait_for(|stop| *stop) => {}

@@ -166,7 +166,7 @@ where
     R: Fn(IpAddr) -> Answer + Clone + Send + 'static,
 {
     let start = Instant::now();
-    let mut lookups = Lookups { next_refill: REFILL_SOON, ..Lookups::default() };
+    let mut lookups = Lookups::default();
     let mut questions: JoinSet<(IpAddr, Answer)> = JoinSet::new();
     let mut answers: Vec<(IpAddr, Option<String>)> = Vec::new();
     let mut write_at = None;
@@ -283,7 +283,11 @@ mod tests {
         assert_eq!(lookups.poll_timeout(), Some(REFILL_LATE));
         lookups.handle_news(at(1000));
         lookups.handle_news(at(2000));
-        assert_eq!(lookups.poll_timeout(), Some(at(1000) + REFILL_SOON), "a stream of news does not put it off");
+        assert_eq!(
+            lookups.poll_timeout(),
+            Some(at(1000) + REFILL_SOON),
+            "a stream of news does not put it off"
+        );
         assert!(!lookups.wants_addresses(at(1000)) && lookups.wants_addresses(at(1000) + REFILL_SOON));
         assert_eq!((age(0), age(255)), REFRESH);
     }

@@ -180,7 +180,8 @@ fn pairs_of(body: &[u8]) -> BTreeMap<IpAddr, MacAddress> {
     let text = wire::body::decompress(body).unwrap_or_default();
     let envelope: Option<Envelope> = serde_json::from_slice(&text).ok();
     let data = envelope.and_then(|mut envelope| envelope.data.as_object_mut().map(std::mem::take));
-    let pair = |(ip, mac): (String, serde_json::Value)| Some((ip.parse().ok()?, MacAddress::parse(mac.as_str()?)?));
+    let pair =
+        |(ip, mac): (String, serde_json::Value)| Some((ip.parse().ok()?, MacAddress::parse(mac.as_str()?)?));
     data.into_iter().flatten().filter_map(pair).collect()
 }
 
@@ -220,7 +221,9 @@ async fn run(
         to_agent,
     };
     let mut changes = NetworkChanges::of_links()
-        .inspect_err(|error| tracing::warn!(%error, "changes of interfaces cannot be watched: they are looked for"))
+        .inspect_err(
+            |error| tracing::warn!(%error, "changes of interfaces cannot be watched: they are looked for"),
+        )
         .ok();
     let mut buffer = vec![0; filter::SNAP_BYTES];
     let mut breath: Option<Instant> = None;
@@ -279,7 +282,14 @@ impl Listener {
             Err(error) => return tracing::error!(instance, error, "a document of neighbours is not sent"),
         };
         let (devices, addresses) = self.table.sizes();
-        tracing::debug!(instance, gone = document.is_none(), devices, addresses, malformed = self.malformed, "neighbours changed");
+        tracing::debug!(
+            instance,
+            gone = document.is_none(),
+            devices,
+            addresses,
+            malformed = self.malformed,
+            "neighbours changed"
+        );
         // Without the agent there is nobody to tell.
         let _ = self.to_agent.send(News::Effect(Effect { instance, document }));
     }
@@ -371,7 +381,11 @@ impl Listener {
         for entry in entries {
             let Some(interface) = self.names.get(&entry.link) else { continue };
             let Ok(mac) = <[u8; 6]>::try_from(entry.address.as_slice()).map(MacAddress) else { continue };
-            if mac.is_station() && !entry.ip.is_loopback() && !entry.ip.is_multicast() && !entry.ip.is_unspecified() {
+            if mac.is_station()
+                && !entry.ip.is_loopback()
+                && !entry.ip.is_multicast()
+                && !entry.ip.is_unspecified()
+            {
                 let age = entry.confirmed_ago.unwrap_or_default();
                 self.table.handle_sighting(now, interface, Sighting { ip: entry.ip, mac }, age);
             }

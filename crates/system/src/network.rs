@@ -84,6 +84,11 @@ impl Network {
             .ok_or_else(|| format!("no host {hostname} in this network"))
     }
 
+    /// Gives a host one more address, with the length of its network.
+    pub fn address(&self, hostname: &str, address: &str) -> Result<(), String> {
+        ip(&["-n", &self.host(hostname)?.namespace, "addr", "add", address, "dev", "eth0"])
+    }
+
     /// The namespace of the switch itself, for what runs there.
     pub fn switch(&self) -> Host {
         let namespace = format!("{}-sw", self.name);

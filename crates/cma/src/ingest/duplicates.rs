@@ -91,6 +91,12 @@ pub fn changed(tx: &mut dyn Transaction, context: &mut Context<'_>, keys: &BTree
     Ok(())
 }
 
+/// A host that was down says again what it said before, or its addresses are in another network now.
+pub fn said_again(tx: &mut dyn Transaction, context: &mut Context<'_>, facts: &GraphFacts) -> Result<()> {
+    look_again(tx, context)?;
+    changed(tx, context, &concerned(&GraphFacts::default(), facts))
+}
+
 /// Something that conflicts depend on changed: a host came, went or died, or the networks were named.
 pub fn look_again(tx: &mut dyn Transaction, context: &mut Context<'_>) -> Result<()> {
     if tx.setting(SETTING)?.is_some_and(|kept| !kept.is_empty()) {
@@ -214,7 +220,9 @@ fn is_in_subnet(edge: &NodeEdge, ip: IpAddr) -> bool {
     let length = edge.other_properties.get("cidrmask").and_then(Value::as_u64);
     let Some(length) = length.and_then(|length| u8::try_from(length).ok()) else { return false };
     let Some(own) = ip_in(&edge.other_key) else { return false };
-    own.is_ipv4() == ip.is_ipv4() && subnet(own, length).is_some() && subnet(own, length) == subnet(ip, length)
+    own.is_ipv4() == ip.is_ipv4()
+        && subnet(own, length).is_some()
+        && subnet(own, length) == subnet(ip, length)
 }
 
 /// Whether these claims contradict each other. Pure.
@@ -223,15 +231,12 @@ fn judge(mut claims: Vec<Claim>) -> Option<Conflict> {
     claims.sort();
     claims.dedup_by(|a, b| (&a.owner, &a.macaddr, a.is_heard) == (&b.owner, &b.macaddr, b.is_heard));
     let differ = |a: &Claim, b: &Claim| a.owner != b.owner && a.macaddr != b.macaddr;
-    // Two that listen may have heard at different times.
+    // Address resolution is told last; and two that listen may have heard at different times.
+    let is_late =
+        |heard: &Claim, other: &Claim| heard.is_heard && (other.is_heard || heard.since < other.since);
     let pairs = |late: bool| {
         claims.iter().enumerate().any(|(number, a)| {
-            claims[number + 1..].iter().any(|b| {
-                let is_late = (a.is_heard && b.is_heard)
-                    || (a.is_heard && a.since < b.since)
-                    || (b.is_heard && b.since < a.since);
-                differ(a, b) && is_late == late
-            })
+            claims[number + 1..].iter().any(|b| differ(a, b) && (is_late(a, b) || is_late(b, a)) == late)
         })
     };
     let is_sure = pairs(false);

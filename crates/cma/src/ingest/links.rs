@@ -4,7 +4,7 @@
 //! | what happens | event |
 //! |---|---|
 //! | a device that nobody saw before | SystemNode create, once for the device, whoever sees it next |
-//! | a device that nobody sees any more | SystemNode delete |
+//! | a device that nobody who is up sees any more | SystemNode delete |
 //! | an interface is connected to another switch or port than it was | NICNode update |
 //! | an interface no longer hears a switch that others still hear | NICNode update |
 //! | the first link of an interface, and the same link again after a silence | none |
@@ -16,6 +16,7 @@
 use super::allowance::{Allowance, Allowed};
 use super::document::Incoming;
 use super::events::about_system;
+use super::surroundings::is_said;
 use super::{Context, report};
 use model::graph::{EdgeKind, NodeKind};
 use model::text::{printable, shortened};
@@ -123,11 +124,7 @@ enum Move {
 }
 
 /// `lost`: the links that interfaces had before they had none; brought up to date.
-fn moves(
-    before: &GraphFacts,
-    after: &GraphFacts,
-    lost: &mut BTreeMap<String, Port>,
-) -> Vec<(String, Move)> {
+fn moves(before: &GraphFacts, after: &GraphFacts, lost: &mut BTreeMap<String, Port>) -> Vec<(String, Move)> {
     let (before, after) = (ports(before), ports(after));
     let none = BTreeSet::new();
     let same = |a: &Port, b: &Port| (&a.switch, &a.port) == (&b.switch, &b.port);
@@ -147,7 +144,9 @@ fn moves(
                 }
             }
             (None, Some(came)) if old.is_empty() => {
-                if let Some(gone) = lost.remove(interface).filter(|gone| !new.iter().any(|port| same(gone, port))) {
+                if let Some(gone) =
+                    lost.remove(interface).filter(|gone| !new.iter().any(|port| same(gone, port)))
+                {
                     moves.push((interface.clone(), Move::To(gone, came.clone())));
                 }
             }
@@ -187,7 +186,7 @@ pub fn changed(
     }
     let mut vanished = BTreeSet::new();
     for key in devices(before).difference(&devices(after)) {
-        if tx.edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?.is_empty() {
+        if !is_said(tx, NodeKind::SystemNode, key, EdgeKind::NicOwner)? {
             vanished.insert((*key).to_owned());
             let allowed = DEVICES.take(tx, context.now, &told)?;
             if allowed != Allowed::No {
@@ -229,7 +228,11 @@ pub fn seen_only_by(
     for row in tx.documents(host)?.into_iter().filter(|row| row.discovertype == LINK_DISCOVERY) {
         let Some((_, facts)) = report::stored_meaning(tx, context.knowledge, host, &row)? else { continue };
         for key in devices(&facts) {
-            if tx.edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?.iter().all(|edge| edge.host == *host) {
+            if tx
+                .edges_at(NodeKind::SystemNode, key, EdgeKind::NicOwner)?
+                .iter()
+                .all(|edge| edge.host == *host)
+            {
                 only.insert(key.to_owned(), short(text_of(&facts, key, "SystemName")));
             }
         }
@@ -295,9 +298,12 @@ fn device(
     allowed: Allowed,
 ) -> Result<()> {
     let name = short(text_of(facts, key, "SystemName"));
-    let shown = if name.is_empty() { short(chassis(key)) } else { format!("{name} ({})", short(chassis(key))) };
+    let shown =
+        if name.is_empty() { short(chassis(key)) } else { format!("{name} ({})", short(chassis(key))) };
     let (status, text) = match kind {
-        EventType::Create => ("up", format!("{} sees a new device at its network: {shown}", host.designation)),
+        EventType::Create => {
+            ("up", format!("{} sees a new device at its network: {shown}", host.designation))
+        }
         _ => ("gone", format!("nobody sees the device {shown} any more; the last was {}", host.designation)),
     };
     let mut extrainfo = json!({"seen_by": host.designation.as_str(), "reason": if status == "up" { "appeared" } else { "vanished" }});

@@ -10,6 +10,7 @@ use super::Context;
 use super::allowance::{Allowance, Allowed};
 use super::document::Incoming;
 use super::events::about_system;
+use super::surroundings::is_said;
 use model::graph::{EdgeKind, NodeKind};
 use model::{Designation, EventType, GraphFacts, Timestamp};
 use serde_json::json;
@@ -108,7 +109,7 @@ pub fn changed(
     let mut went = Vec::new();
     for (key, addresses) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
         let Some(address) = addresses.first() else { continue };
-        if tx.edges_at(NodeKind::IpaddrNode, key, EdgeKind::IpOwner)?.is_empty() && !knows(tx, key, address)? {
+        if !is_said(tx, NodeKind::IpaddrNode, key, EdgeKind::IpOwner)? && !knows(tx, key, address)? {
             went.push((*key, *address));
         }
     }
@@ -172,7 +173,9 @@ fn tell(
         let (status, reason) =
             if kind == EventType::Create { ("up", "appeared") } else { ("gone", "vanished") };
         let mut text = match kind {
-            EventType::Create => format!("{ip} ({macaddr}) appeared near {}, without a nanoprobe", host.designation),
+            EventType::Create => {
+                format!("{ip} ({macaddr}) appeared near {}, without a nanoprobe", host.designation)
+            }
             _ => format!("{ip} ({macaddr}) is not heard any more near {}", host.designation),
         };
         let further = if number + 1 == MAX_TOLD { who.len() - MAX_TOLD } else { 0 };
@@ -224,9 +227,17 @@ mod tests {
         for ip in ["10.0.0.1", "192.0.2.7", "2001:db8::1", "fd00::1"] {
             assert!(unicast(ip), "{ip}");
         }
-        for ip in
-            ["127.0.0.1", "169.254.1.1", "224.0.0.1", "255.255.255.255", "0.0.0.0", "::1", "::", "fe80::1", "ff02::1"]
-        {
+        for ip in [
+            "127.0.0.1",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+        ] {
             assert!(!unicast(ip), "{ip}");
         }
         assert_eq!(ip_in("@global/10.0.0.1"), Some("10.0.0.1".parse().unwrap()));

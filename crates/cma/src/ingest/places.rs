@@ -7,6 +7,7 @@
 use super::links::{self, LINK_DISCOVERY};
 use super::report::stored_meaning;
 use super::{Change, Context};
+use crate::knowledge::Knowledge;
 use crate::listeners::{Interfaces, Subnet};
 use liveness::rings::Place;
 use model::envelope::Envelope;
@@ -44,7 +45,7 @@ pub fn follow(
     let network = match present.filter(|_| is_netconfig) {
         Some((envelope, facts)) => Some((envelope.clone(), facts.clone())),
         None if is_netconfig => None,
-        None => stored(tx, context, &host.designation, NETCONFIG)?,
+        None => network_of(tx, context.knowledge, &host.designation)?,
     };
     tell(tx, context, &host.designation, ip, network)
 }
@@ -56,9 +57,26 @@ pub fn find(
     host: &Designation,
     ip: IpAddr,
 ) -> Result<()> {
-    match stored(tx, context, host, NETCONFIG)? {
+    match network_of(tx, context.knowledge, host)? {
         Some(network) => tell(tx, context, host, ip, Some(network)),
         None => Ok(()),
+    }
+}
+
+/// What a host says of its interfaces and addresses.
+pub fn network_of(
+    tx: &mut dyn Transaction,
+    knowledge: &Knowledge,
+    host: &Designation,
+) -> Result<Option<(Envelope, GraphFacts)>> {
+    let row = match tx.document(host, NETCONFIG)? {
+        Some(row) => Some(row),
+        // Under another name than nanoprobes give it.
+        None => tx.documents(host)?.into_iter().find(|row| row.discovertype == NETCONFIG),
+    };
+    match row {
+        Some(row) => stored_meaning(tx, knowledge, host, &row),
+        None => Ok(None),
     }
 }
 
@@ -73,7 +91,8 @@ pub fn interfaces(facts: &GraphFacts) -> Interfaces {
     let mut interfaces = Interfaces::new();
     for edge in facts.edges.iter().filter(|edge| edge.kind == EdgeKind::IpOwner) {
         let Some((context, address)) = edge.target.key.split_once('/') else { continue };
-        let (Some(network), Some((_, interface))) = (context.strip_prefix('@'), edge.source.1.split_once('/'))
+        let (Some(network), Some((_, interface))) =
+            (context.strip_prefix('@'), edge.source.1.split_once('/'))
         else {
             continue;
         };

@@ -4,7 +4,7 @@
 //! how two hosts with one name, a re-installed host and an impostor become visible.
 
 use super::events::about_host;
-use super::{Change, Context, Sender, duplicates, links, places, starts, verdict};
+use super::{Change, Context, Sender, duplicates, links, places, starts, surroundings, verdict};
 use model::message::{Configure, Listen, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
 use model::text::{printable, shortened};
 use model::{Designation, DocumentHash, EventType, PublicKey, Timestamp};
@@ -165,6 +165,9 @@ fn admit(
         host.status_since = now;
     }
     tx.put_host(&host)?;
+    if !is_new && tx.cursor(&applicant.key, message.incarnation)? == 0 {
+        surroundings::begun_anew(tx, context, designation, &message.documents)?;
+    }
     if is_new {
         context.produced.pinned.push((designation.clone(), applicant.key));
         context.inform(format!(
@@ -181,8 +184,8 @@ fn admit(
         address,
         listen: message.listen.as_ref().map(bounded),
     });
-    if !was_up {
-        duplicates::look_again(tx, context)?;
+    if !was_up && let Some((_, facts)) = places::network_of(tx, context.knowledge, designation)? {
+        duplicates::said_again(tx, context, &facts)?;
     }
     if is_new || places::ip_of(&old_address) != Some(address.ip()) {
         places::find(tx, context, designation, address.ip())?;

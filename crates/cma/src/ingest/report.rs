@@ -3,7 +3,7 @@
 use super::document::{Content, Incoming};
 use super::events::about_host;
 use super::surroundings::{self, Before};
-use super::{Context, Sender, checksums, concerns_all, duplicates, evaluation, places};
+use super::{Context, Sender, checksums, concerns_all, duplicates, evaluation, neighbours, places};
 use crate::knowledge::Knowledge;
 use model::envelope::Envelope;
 use model::graph::NodeKind;
@@ -162,7 +162,11 @@ pub(super) fn put_graph(
 ) -> Result<()> {
     if let Some(facts) = understood(context, &host.designation, row, envelope) {
         replace_graph(tx, context, host, row, envelope, &facts)?;
-        duplicates::look_again(tx, context)?;
+        match envelope.discovertype.as_str() {
+            places::NETCONFIG => duplicates::said_again(tx, context, &facts)?,
+            neighbours::ARP => duplicates::look_again(tx, context)?,
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -235,16 +239,6 @@ pub(super) fn meaning(
         format!("discovery {} could not make sense of it (a defect; please report it)", discovery.name)
     })?;
     Ok(facts.in_network(knowledge.config.network_of(designation.as_str())))
-}
-
-/// What a host says of its interfaces and addresses.
-pub fn network_of(
-    tx: &mut dyn Transaction,
-    knowledge: &Knowledge,
-    designation: &Designation,
-) -> Result<Option<GraphFacts>> {
-    let Some(row) = tx.document(designation, places::NETCONFIG)? else { return Ok(None) };
-    Ok(stored_meaning(tx, knowledge, designation, &row)?.map(|(_, facts)| facts))
 }
 
 fn remove_instance(

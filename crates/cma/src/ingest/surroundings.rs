@@ -6,10 +6,13 @@ use super::report::stored_meaning;
 use super::{Context, duplicates, flapping, links, neighbours, places};
 use links::LINK_DISCOVERY;
 use model::envelope::Envelope;
-use model::GraphFacts;
+use model::graph::{EdgeKind, NodeKind};
+use model::message::KnownDocument;
+use model::{Designation, GraphFacts};
 use neighbours::ARP;
 use places::NETCONFIG;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use store::{DocumentRow, HostRow, Result, Transaction};
 
 /// What was known before a document.
@@ -93,6 +96,38 @@ pub fn gone(
     }
     duplicates::look_again(tx, context)?;
     places::follow(tx, context, host, old, None)
+}
+
+/// A nanoprobe begins anew, without what it knew before (re-installed, or its state was lost): it has heard nobody yet, and
+/// what it heard in its former life nobody would ever take back. Nothing is told; it will hear most of it again.
+pub fn begun_anew(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &Designation,
+    listed: &[KnownDocument],
+) -> Result<()> {
+    let is_listed = |row: &DocumentRow| listed.iter().any(|document| document.instance == row.instance);
+    for row in tx.documents(host)?.into_iter().filter(|row| !is_listed(row)) {
+        if ![LINK_DISCOVERY, ARP].contains(&row.discovertype.as_str()) {
+            continue;
+        }
+        let until = context.now.max(row.since.plus(Duration::from_micros(1)));
+        tx.replace_graph(host, &row.instance, &GraphFacts::default(), until)?;
+        tx.remove_document(host, &row.instance, until)?;
+        neighbours::ended(tx, host, &row.instance)?;
+        duplicates::look_again(tx, context)?;
+    }
+    Ok(())
+}
+
+/// Whether somebody who is up says that a node has such an edge. Who is down says what was so once.
+pub fn is_said(tx: &mut dyn Transaction, kind: NodeKind, key: &str, edge: EdgeKind) -> Result<bool> {
+    for edge in tx.edges_at(kind, key, edge)? {
+        if tx.host(&edge.host)?.is_some_and(|host| host.status == "up") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What was put off is due: see [`Context::look_at`].

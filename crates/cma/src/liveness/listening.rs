@@ -6,7 +6,6 @@ use super::keeping::{Request, Tells};
 use crate::commit::Work;
 use crate::ingest::Change;
 use crate::ingest::places;
-use crate::ingest::report::network_of;
 use crate::knowledge::Knowledge;
 use crate::listeners::{Interfaces, Known, Output};
 use model::Designation;
@@ -28,13 +27,13 @@ pub(super) fn known(
 ) -> Result<Vec<Known>> {
     let mut known = Vec::with_capacity(hosts.len());
     for host in hosts {
-        let facts = network_of(tx, knowledge, &host.designation)?;
+        let network = places::network_of(tx, knowledge, &host.designation)?;
         let kept = tx.setting(&setting_of(&host.designation))?.unwrap_or_default();
         let names = kept.split(SEPARATOR).filter(|name| !name.is_empty()).map(str::to_owned);
         known.push(Known {
             host: host.designation.clone(),
             is_up: host.status == "up",
-            interfaces: facts.map_or_else(Interfaces::new, |facts| places::interfaces(&facts)),
+            interfaces: network.map_or_else(Interfaces::new, |(_, facts)| places::interfaces(&facts)),
             kept: Listen { interfaces: names.collect() },
         });
     }

@@ -153,11 +153,7 @@ mod tests {
             MA-M,0A1B2D5,\"Quoted, \"\"the\"\" Maker\",Street\nMA-S,0A1B2E123,Small,\nIAB,0050C2,x,\nMA-L,0A1B,x,\n";
         assert_eq!(
             read(Format::Csv, csv),
-            [
-                "0a1b2c000000/24 Plain Maker",
-                "0a1b2d500000/28 Quoted, \"the\" Maker",
-                "0a1b2e123000/36 Small"
-            ]
+            ["0a1b2c000000/24 Plain Maker", "0a1b2d500000/28 Quoted, \"the\" Maker", "0a1b2e123000/36 Small"]
         );
         let registry = "OUI/MA-L                                                    Organization\n\
             company_id                                                  Organization\n\n\
@@ -187,8 +183,17 @@ mod tests {
     #[test]
     fn anything_else_is_passed_over() {
         for format in [Format::Csv, Format::Registry, Format::Hwdb, Format::Manuf, Format::Nmap] {
-            for text in ["", "\n\n", ",,,", "(hex)", "- (hex)", "é-\n1-2 (base 16)", "OUI:*\n ID_OUI_FROM_DATABASE=", "\t\t", " "]
-            {
+            for text in [
+                "",
+                "\n\n",
+                ",,,",
+                "(hex)",
+                "- (hex)",
+                "é-\n1-2 (base 16)",
+                "OUI:*\n ID_OUI_FROM_DATABASE=",
+                "\t\t",
+                " ",
+            ] {
                 assert!(read(format, text).is_empty(), "{format:?} {text:?}");
             }
         }

@@ -11,22 +11,22 @@ use wire::framed::{MESSAGE_LIMIT_BYTES, Reader, Writer};
 use wire::keys::{KeyDirectory, KeyPair};
 
 /// A nanoprobe that knows heartbeats and says nothing of its own.
-struct Host {
+pub struct Host {
     endpoint: Endpoint,
     inbox: Inbox,
     cma: SocketAddr,
-    register: Register,
+    pub register: Register,
 }
 
 /// An open conversation.
-struct Talk {
+pub struct Talk {
     connection: Connection,
-    writer: Writer,
-    reader: Reader,
+    pub writer: Writer,
+    pub reader: Reader,
 }
 
 impl Host {
-    fn new(site: &Site, name: &str, cma_keys: Vec<PublicKey>) -> Host {
+    pub fn new(site: &Site, name: &str, cma_keys: Vec<PublicKey>) -> Host {
         let config = EndpointConfig {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             listen: true,
@@ -39,7 +39,7 @@ impl Host {
         Host { endpoint, inbox, cma: site.address, register }
     }
 
-    async fn register(&self) -> Talk {
+    pub async fn register(&self) -> Talk {
         let connection = self.endpoint.connect(self.cma).await.unwrap();
         let (mut writer, mut reader) = connection.open_stream().await.unwrap();
         writer.write(&ToCma::Register(self.register.clone()), MESSAGE_LIMIT_BYTES).await.unwrap();
@@ -60,7 +60,7 @@ impl Host {
         }
     }
 
-    async fn is_called(&mut self, seconds: u64) -> bool {
+    pub async fn is_called(&mut self, seconds: u64) -> bool {
         let call = tokio::time::timeout(Duration::from_secs(seconds), self.inbox.connections.recv()).await;
         let Ok(Some(connection)) = call else { return false };
         connection.close(CloseReason::CallsBack);
@@ -82,7 +82,7 @@ impl Talk {
     }
 
     /// The CMA answers, after everything that was said before.
-    async fn goodbye(mut self) {
+    pub async fn goodbye(mut self) {
         let goodbye = ToCma::Goodbye(Goodbye { reason: "HBSHUTDOWN".into() });
         self.writer.write(&goodbye, MESSAGE_LIMIT_BYTES).await.unwrap();
         loop {
@@ -96,7 +96,7 @@ impl Talk {
         }
     }
 
-    async fn leave(self) {
+    pub async fn leave(self) {
         self.connection.close(CloseReason::Idle);
         // Until the CMA knows that it left.
         tokio::time::sleep(Duration::from_millis(500)).await;

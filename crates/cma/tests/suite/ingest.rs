@@ -22,7 +22,7 @@ const MARTIANS: &str = "net.ipv4.conf.all.log_martians";
 
 pub struct Rig {
     pub store: SqliteStore,
-    knowledge: Knowledge,
+    pub knowledge: Knowledge,
     pub now: Timestamp,
     ids: u32,
     pub sequence: u64,

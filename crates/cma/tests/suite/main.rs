@@ -1,11 +1,14 @@
 //! Tests of the CMA from outside its modules: what messages change, the writer thread, and the whole program.
 
+mod addresses;
 mod calls;
 mod checksums;
 mod heartbeats;
 mod hostile;
 mod ingest;
+mod listening;
 mod monitors;
+mod names;
 mod process;
 mod questions;
 mod rule_choice;

@@ -1,39 +1,37 @@
-//! What hosts tell of their surroundings: switches and cables, neighbours, addresses with two owners.
+//! What hosts tell of their surroundings: switches and cables, neighbours; and what becomes of it when hosts change.
 
-use crate::ingest::{Rig, applicant, events, incoming, name, removal, rig, rig_with};
-use cma::ingest::register::{Registration, goodbye, register, remove};
+use crate::ingest::{Rig, applicant, events, incoming, name, removal, rig};
+use cma::ingest::register::{Registration, accept_key, goodbye, register, remove};
 use cma::ingest::report::report;
 use cma::ingest::{Change, Sender, surroundings};
-use cma::knowledge::Knowledge;
 use liveness::rings::Place;
-use model::config::{CmaConfig, parse_toml};
 use model::graph::NodeKind;
-use model::{Event, PublicKey, Timestamp};
-use rules::RuleSets;
+use model::message::{Incarnation, KnownDocument};
+use model::{DocumentHash, Event, PublicKey, Timestamp};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use store::Store;
 
 /// Some hosts and their queues.
-struct Site {
-    rig: Rig,
-    senders: HashMap<String, (Sender, u64)>,
+pub struct Site {
+    pub rig: Rig,
+    pub senders: HashMap<String, (Sender, u64)>,
     /// Of the last step.
-    changes: Vec<Change>,
-    look_at: Option<Timestamp>,
+    pub changes: Vec<Change>,
+    pub look_at: Option<Timestamp>,
 }
 
-fn site() -> Site {
+pub fn site() -> Site {
     with(rig())
 }
 
-fn with(rig: Rig) -> Site {
+pub fn with(rig: Rig) -> Site {
     Site { rig, senders: HashMap::new(), changes: Vec::new(), look_at: None }
 }
 
 impl Site {
     /// Registers a host whose addresses end in `number`.
-    fn come(&mut self, host: &str, number: u8) -> Vec<Event> {
+    pub fn come(&mut self, host: &str, number: u8) -> Vec<Event> {
         let mut applicant = applicant(host, PublicKey([number; 32]));
         applicant.remote = format!("10.0.0.{number}:4000").parse().unwrap();
         let (registration, produced) =
@@ -44,7 +42,7 @@ impl Site {
         events(produced)
     }
 
-    fn note(&mut self, produced: &cma::ingest::Produced) {
+    pub fn note(&mut self, produced: &cma::ingest::Produced) {
         self.changes = produced.changes.clone();
         self.look_at = self.look_at.into_iter().chain(produced.look_at).min();
     }
@@ -72,7 +70,7 @@ impl Site {
     }
 
     /// Interfaces as `eth0=10.0.0.7/24@00-16-3e-00-00-07`.
-    fn network(&mut self, host: &str, interfaces: &str) -> Vec<Event> {
+    pub fn network(&mut self, host: &str, interfaces: &str) -> Vec<Event> {
         let mut data = Map::new();
         for part in interfaces.split_whitespace() {
             let (interface, rest) = part.split_once('=').unwrap();
@@ -87,7 +85,7 @@ impl Site {
     }
 
     /// What an interface hears, as `sw1:7`; the role is `bridge` unless it is told: `phone1:0:phone`.
-    fn link(&mut self, host: &str, interface: &str, neighbours: &str) -> Vec<Event> {
+    pub fn link(&mut self, host: &str, interface: &str, neighbours: &str) -> Vec<Event> {
         let mut all: Vec<Value> = neighbours
             .split_whitespace()
             .map(|neighbour| {
@@ -107,7 +105,7 @@ impl Site {
     }
 
     /// What a listener heard, as `10.0.0.9=00-16-3e-00-00-09`.
-    fn heard(&mut self, host: &str, pairs: &str) -> Vec<Event> {
+    pub fn heard(&mut self, host: &str, pairs: &str) -> Vec<Event> {
         let data: Map<String, Value> = pairs
             .split_whitespace()
             .map(|pair| pair.split_once('=').unwrap())
@@ -116,7 +114,7 @@ impl Site {
         self.say(host, "ARP", "_ARP_eth0", Some(data.into()))
     }
 
-    fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&Place> {
         self.changes.iter().rev().find_map(|change| match change {
             Change::Place { place, .. } => Some(place),
             _ => None,
@@ -124,7 +122,7 @@ impl Site {
     }
 
     /// Lets time pass; what is due then is looked at.
-    fn pass(&mut self, seconds: i64) -> Vec<Event> {
+    pub fn pass(&mut self, seconds: i64) -> Vec<Event> {
         self.rig.wait(seconds);
         let mut told = Vec::new();
         while self.look_at.is_some_and(|due| due <= self.rig.now) {
@@ -136,7 +134,7 @@ impl Site {
         told
     }
 
-    fn is_known(&mut self, kind: NodeKind, key: &str) -> bool {
+    pub fn is_known(&mut self, kind: NodeKind, key: &str) -> bool {
         let mut tx = self.rig.store.begin().unwrap();
         use model::graph::EdgeKind::{IpOwner, NicOwner, WiredTo};
         [IpOwner, NicOwner, WiredTo].into_iter().any(|edge| !tx.edges_at(kind, key, edge).unwrap().is_empty())
@@ -144,7 +142,7 @@ impl Site {
 }
 
 /// Event, node type, designation and reason.
-fn told(events: &[Event]) -> Vec<String> {
+pub fn told(events: &[Event]) -> Vec<String> {
     let line = |event: &Event| {
         let object = &event.associatedobject;
         format!(
@@ -158,7 +156,7 @@ fn told(events: &[Event]) -> Vec<String> {
     events.iter().map(line).collect()
 }
 
-const NOTHING: [&str; 0] = [];
+pub const NOTHING: [&str; 0] = [];
 const SWITCH: &str = "00-11-22-33-44-55";
 
 #[test]
@@ -214,7 +212,11 @@ fn what_stands_below_an_interface_counts_and_two_switches_are_none() {
     site.link("web1", "eth0", &format!("{SWITCH}:g7"));
     assert_eq!(site.place(), Some(&Place::Switch(SWITCH.into())));
     site.link("web1", "eth1", "other:1");
-    assert_eq!(site.place(), Some(&Place::Subnet("10.0.0.0".parse().unwrap(), 24)), "it outlives each of them");
+    assert_eq!(
+        site.place(),
+        Some(&Place::Subnet("10.0.0.0".parse().unwrap(), 24)),
+        "it outlives each of them"
+    );
 }
 
 #[test]
@@ -235,13 +237,17 @@ fn a_switch_is_told_once_whoever_sees_it_and_gone_with_the_last() {
     // One cable is pulled; then the switch goes, for the others too.
     let events = site.link("web1", "eth0", "");
     assert_eq!(told(&events), ["update NICNode web1 [no longer connected]"]);
-    assert_eq!((&events[0].extrainfo["old_port"], &events[0].extrainfo["new_port"]), (&json!("g1"), &json!("")));
+    assert_eq!(
+        (&events[0].extrainfo["old_port"], &events[0].extrainfo["new_port"]),
+        (&json!("g1"), &json!(""))
+    );
     assert_eq!(told(&site.link("web2", "eth0", "")).len(), 1);
     assert_eq!(told(&site.link("web3", "eth0", "")), [format!("delete SystemNode {SWITCH} [vanished]")]);
     assert!(!site.is_known(NodeKind::SystemNode, &format!("@global/{SWITCH}")));
     // It is back, and so is each cable: that is one event.
-    let back: Vec<String> =
-        (1..=3).flat_map(|n| told(&site.link(&format!("web{n}"), "eth0", &format!("{SWITCH}:g{n}")))).collect();
+    let back: Vec<String> = (1..=3)
+        .flat_map(|n| told(&site.link(&format!("web{n}"), "eth0", &format!("{SWITCH}:g{n}"))))
+        .collect();
     assert_eq!(back, [format!("create SystemNode {SWITCH} [appeared]")]);
 }
 
@@ -257,8 +263,14 @@ fn a_moved_cable_is_told_with_both_ends() {
     let (object, extra) = (&events[0].associatedobject, &events[0].extrainfo);
     assert_eq!((&object["ifname"], &object["status"]), (&json!("eth0"), &json!("up")));
     assert_eq!((&extra["old_port"], &extra["new_port"]), (&json!("g7"), &json!("g9")));
-    assert_eq!((&extra["old_switch"], &extra["new_switch_name"]), (&json!(SWITCH), &json!(format!("name-{SWITCH}"))));
-    assert!(extra["text"].as_str().unwrap().contains("eth0 of web1 is connected to port g9 of name-"), "{extra:?}");
+    assert_eq!(
+        (&extra["old_switch"], &extra["new_switch_name"]),
+        (&json!(SWITCH), &json!(format!("name-{SWITCH}")))
+    );
+    assert!(
+        extra["text"].as_str().unwrap().contains("eth0 of web1 is connected to port g9 of name-"),
+        "{extra:?}"
+    );
     assert!(extra.contains_key("seen") && extra.contains_key("committed"));
     // Pulled, and an hour later plugged in elsewhere.
     site.link("web1", "eth0", "");
@@ -268,7 +280,10 @@ fn a_moved_cable_is_told_with_both_ends() {
         told(&events),
         ["create SystemNode sw2 [appeared]", "update NICNode web1 [connected to another port]"]
     );
-    assert_eq!((&events[1].extrainfo["old_port"], &events[1].extrainfo["new_port"]), (&json!("g9"), &json!("1")));
+    assert_eq!(
+        (&events[1].extrainfo["old_port"], &events[1].extrainfo["new_port"]),
+        (&json!("g9"), &json!("1"))
+    );
     assert!(!site.is_known(NodeKind::NicNode, &format!("@global/{SWITCH}/g9")), "the old cable is gone");
 }
 
@@ -306,7 +321,7 @@ fn what_the_network_says_is_harmless_in_events() {
 }
 
 /// A listener that has listened for longer than it learns.
-fn listening(pairs: &str) -> Site {
+pub fn listening(pairs: &str) -> Site {
     let mut site = site();
     site.come("web1", 1);
     site.network("web1", "eth0=10.0.0.1/24@00-16-3e-00-00-01");
@@ -353,7 +368,7 @@ fn a_listener_learns_before_it_tells() {
     assert_eq!(told(&site.heard("web1", &many)), NOTHING, "all the printers of the subnet");
     site.rig.wait(3600);
     // Many at once are counted.
-    let new: String = (0..120).map(|n| format!("10.0.0.9=00-16-3e-00-00-09 10.0.1.{n}=00-16-3e-00-02-{n:02x} ")).collect();
+    let new: String = (0..120).map(|n| format!("10.0.1.{n}=00-16-3e-00-02-{n:02x} ")).collect();
     let events = site.heard("web1", &(many.clone() + &new));
     assert_eq!(events.len(), 50);
     assert_eq!((&events[0].extrainfo["further"], &events[49].extrainfo["further"]), (&json!(0), &json!(70)));
@@ -370,10 +385,21 @@ fn who_listens_in_place_of_another_tells_of_nobody_that_was_there() {
     let mut site = listening(&format!("{NINE} 10.0.0.10=00-16-3e-00-00-10"));
     site.come("web2", 2);
     site.network("web2", "eth0=10.0.0.2/24@00-16-3e-00-00-02");
-    // The first one is dead; what it said is still there. The next begins with less.
+    // The first one is down; what it said is still there. The next begins with less.
+    let sender = site.senders["web1"].0.clone();
+    site.rig.step(|tx, context| goodbye(tx, context, &sender, "HBSHUTDOWN"));
     assert_eq!(told(&site.heard("web2", NINE)), NOTHING);
     site.rig.wait(4000);
-    assert_eq!(told(&site.heard("web2", &format!("{NINE} 10.0.0.10=00-16-3e-00-00-10"))), NOTHING);
+    let eleven = "10.0.0.11=00-16-3e-00-00-11";
+    let both = format!("{NINE} 10.0.0.10=00-16-3e-00-00-10");
+    assert_eq!(told(&site.heard("web2", &both)), NOTHING);
+    assert_eq!(told(&site.heard("web2", &format!("{both} {eleven}"))).len(), 1);
+    // What only the one that is down still says is not heard any more.
+    assert_eq!(
+        told(&site.heard("web2", &format!("{NINE} {eleven}"))),
+        ["delete IPaddrNode 10.0.0.10 [vanished]"]
+    );
+    assert_eq!(told(&site.heard("web2", &both)), ["delete IPaddrNode 10.0.0.11 [vanished]"]);
     // The first one is back and is told to listen no more.
     assert_eq!(told(&site.say("web1", "ARP", "_ARP_eth0", None)), NOTHING);
     assert!(site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.10"));
@@ -381,120 +407,6 @@ fn who_listens_in_place_of_another_tells_of_nobody_that_was_there() {
     // Listening again, it learns again.
     assert_eq!(told(&site.heard("web1", "10.0.0.77=00-16-3e-00-00-77")), NOTHING);
     assert_eq!(told(&site.heard("web1", NINE)), NOTHING);
-}
-
-#[test]
-fn two_hosts_with_one_address_are_told_once_until_one_gives_way() {
-    let mut site = site();
-    site.come("web1", 1);
-    site.come("web2", 2);
-    site.network("web1", "eth0=10.0.0.5/24@00-16-3e-00-00-01");
-    assert_eq!(site.look_at, None);
-    assert_eq!(told(&site.network("web2", "eth0=10.0.0.5/24@00-16-3e-00-00-02")), NOTHING, "it may be moving");
-    assert_eq!(told(&site.pass(10)), NOTHING);
-    let events = site.pass(10);
-    assert_eq!(told(&events), ["warn IPaddrNode 10.0.0.5 [duplicate address]"]);
-    let extra = &events[0].extrainfo;
-    assert_eq!(extra["owners"], json!(["web1 (00-16-3e-00-00-01)", "web2 (00-16-3e-00-00-02)"]));
-    assert!(extra["fix_now"].as_str().unwrap().contains("[networks]"), "{extra:?}");
-    // Said again with other facts, and after a restart of the CMA.
-    site.network("web2", "eth0=10.0.0.5/24@00-16-3e-00-00-02 eth1=10.9.0.5/24@00-16-3e-00-09-02");
-    assert_eq!(told(&site.pass(60)), NOTHING);
-    site.look_at = Some(site.rig.now);
-    assert_eq!(told(&site.pass(1)), NOTHING);
-    site.network("web2", "eth0=10.0.0.6/24@00-16-3e-00-00-02");
-    assert_eq!(told(&site.pass(5)), ["unwarn IPaddrNode 10.0.0.5 [duplicate address]"]);
-    assert_eq!((told(&site.pass(5)), site.look_at), (vec![], None), "and nothing is looked at any more");
-    // Over too when one of them goes.
-    site.network("web2", "eth0=10.0.0.5/24@00-16-3e-00-00-02");
-    assert_eq!(site.pass(20).len(), 1);
-    let sender = site.senders["web2"].0.clone();
-    let (_, produced) = site.rig.step(|tx, context| goodbye(tx, context, &sender, "HBSHUTDOWN"));
-    site.note(&produced);
-    assert_eq!(told(&site.pass(5)), ["unwarn IPaddrNode 10.0.0.5 [duplicate address]"]);
-    site.come("web2", 2);
-    site.network("web2", "eth0=10.0.0.5/24@00-16-3e-00-00-02 eth1=10.9.0.5/24@00-16-3e-00-09-02");
-    assert_eq!(site.pass(20).len(), 0, "its document says the same of this address");
-}
-
-#[test]
-fn an_address_that_moves_is_no_duplicate() {
-    let mut site = site();
-    site.come("web1", 1);
-    site.come("web2", 2);
-    let both = "eth0=10.0.0.1/24@00-16-3e-00-00-01 eth1=10.0.0.5/24@00-16-3e-00-01-01";
-    site.network("web1", both);
-    // A VIP: the new owner tells first.
-    site.network("web2", "eth0=10.0.0.2/24@00-16-3e-00-00-02 eth1=10.0.0.5/24@00-16-3e-00-01-02");
-    site.rig.wait(3);
-    site.network("web1", "eth0=10.0.0.1/24@00-16-3e-00-00-01");
-    assert_eq!(told(&site.pass(60)), NOTHING);
-    // To another interface of the same host, or shared by two of them.
-    site.network("web2", "eth0=10.0.0.5/24@00-16-3e-00-00-02 eth1=10.0.0.5/24@00-16-3e-00-01-02");
-    assert_eq!(told(&site.pass(60)), NOTHING);
-    // A virtual router that both are for a while.
-    site.network("web1", "eth0=10.0.0.9/24@00-00-5e-00-01-07");
-    site.network("web2", "eth0=10.0.0.9/24@00-00-5e-00-01-07");
-    assert_eq!(told(&site.pass(600)), NOTHING);
-}
-
-#[test]
-fn who_answers_for_a_host_is_told() {
-    let mut site = listening("10.0.0.1=00-16-3e-00-00-01");
-    site.come("web2", 2);
-    site.network("web2", "eth0=10.0.0.2/24@00-16-3e-00-00-02 eth1=10.7.0.2/24@00-16-3e-00-07-02");
-    site.rig.wait(10);
-    site.heard("web1", "10.0.0.2=00-16-3e-00-00-02 10.7.0.2=00-16-3e-00-00-99");
-    assert_eq!(told(&site.pass(600)), NOTHING, "a router answers for another subnet");
-    site.heard("web1", "10.0.0.2=00-16-3e-00-00-66");
-    let events = site.pass(20);
-    assert_eq!(told(&events), ["warn IPaddrNode 10.0.0.2 [duplicate address]"]);
-    assert_eq!(events[0].extrainfo["owners"], json!(["00-16-3e-00-00-66", "web2 (00-16-3e-00-00-02)"]));
-    site.heard("web1", "10.0.0.2=00-16-3e-00-00-02");
-    assert_eq!(told(&site.pass(20)), ["unwarn IPaddrNode 10.0.0.2 [duplicate address]"]);
-    // What address resolution said before the host had the address may only be late.
-    site.heard("web1", "10.0.0.2=00-16-3e-00-00-02 10.0.0.3=00-16-3e-00-00-66");
-    site.rig.wait(10);
-    site.network("web2", "eth0=10.0.0.3/24@00-16-3e-00-00-02");
-    assert_eq!(told(&site.pass(60)), NOTHING);
-    assert_eq!(told(&site.pass(300)), ["warn IPaddrNode 10.0.0.3 [duplicate address]"]);
-}
-
-#[test]
-fn two_sites_that_are_named_have_no_duplicates() {
-    let (sets, problems) = RuleSets::load(&[]);
-    let config: CmaConfig = parse_toml("cma.toml", "[networks]\nberlin = [\"*-b\"]\n").unwrap();
-    let mut site = with(rig_with(Knowledge::new(config, sets, problems)));
-    for (host, number) in [("web-a", 1), ("web-b", 2)] {
-        site.come(host, number);
-        site.network(host, &format!("eth0=10.0.0.5/24@00-16-3e-00-00-0{number}"));
-        site.link(host, "eth0", "sw1:1");
-    }
-    assert_eq!(told(&site.pass(60)), NOTHING);
-    assert_eq!(site.changes.len(), 1);
-    assert_eq!(site.place(), Some(&Place::Switch("berlin/sw1".into())));
-    assert!(site.is_known(NodeKind::IpaddrNode, "@berlin/10.0.0.5"));
-    assert!(site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.5"));
-}
-
-#[test]
-fn an_address_that_goes_to_and_fro_is_told_once_and_ends_after_quiet() {
-    let mut site = listening("10.0.0.9=00-16-3e-00-00-01");
-    let mut events = Vec::new();
-    for turn in 0..12 {
-        site.rig.wait(30);
-        events.extend(site.heard("web1", &format!("10.0.0.9=00-16-3e-00-00-0{}", 2 + turn % 2)));
-    }
-    assert_eq!(told(&events), ["warn NICNode 10.0.0.9 [link-layer address flapping]"]);
-    assert_eq!(told(&site.pass(500)), NOTHING);
-    assert_eq!(told(&site.pass(200)), ["unwarn NICNode 10.0.0.9 [link-layer address flapping]"]);
-    // A failover now and then is none.
-    let mut events = Vec::new();
-    for turn in 0..12 {
-        events.extend(site.pass(250));
-        events.extend(site.heard("web1", &format!("10.0.0.9=00-16-3e-00-00-0{}", 4 + turn % 2)));
-    }
-    assert_eq!(told(&events), NOTHING);
 }
 
 #[test]
@@ -512,10 +424,7 @@ fn a_host_that_is_removed_takes_along_what_only_it_saw() {
     let (_, produced) = site.rig.step(|tx, context| remove(tx, context, &name("web1")));
     assert!(produced.changes.contains(&Change::Removed(name("web1"))));
     site.note(&produced);
-    assert_eq!(
-        told(&events(produced)),
-        ["delete Drone web1 [STARTUP]", "delete SystemNode own [vanished]"]
-    );
+    assert_eq!(told(&events(produced)), ["delete Drone web1 [STARTUP]", "delete SystemNode own [vanished]"]);
     assert_eq!(told(&site.pass(20)), ["unwarn IPaddrNode 10.0.0.5 [duplicate address]"]);
     for (kind, key, known) in [
         (NodeKind::SystemNode, "@global/own", false),
@@ -543,8 +452,42 @@ fn a_host_that_got_another_name_leaves_no_second_owner_when_the_old_one_is_remov
     assert_eq!(told(&site.pass(60)), NOTHING, "the same interface: one machine");
     let (_, produced) = site.rig.step(|tx, context| remove(tx, context, &name("old")));
     assert_eq!(told(&events(produced)), ["delete Drone old [STARTUP]"]);
-    assert!(site.is_known(NodeKind::SystemNode, "@global/sw1") && site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.5"));
+    assert!(
+        site.is_known(NodeKind::SystemNode, "@global/sw1")
+            && site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.5")
+    );
     assert!(!site.is_known(NodeKind::NicNode, "old/eth0"));
+}
+
+#[test]
+fn a_host_that_was_reinstalled_says_no_more_what_it_heard_in_its_former_life() {
+    let mut site = listening(NINE);
+    site.link("web1", "eth0", "sw1:1");
+    let again = |site: &mut Site, key: u8, incarnation: u8, documents: Vec<KnownDocument>| {
+        let mut applicant = applicant("web1", PublicKey([key; 32]));
+        applicant.message.incarnation = Incarnation([incarnation; 16]);
+        applicant.message.documents = documents;
+        let (registration, _) = site.rig.step(|tx, context| register(tx, context, &applicant, Timestamp(7)));
+        matches!(registration, Registration::Welcome { .. })
+    };
+    // A connection that comes back, with or without what was sent.
+    assert!(again(&mut site, 1, 9, Vec::new()));
+    assert!(site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.9"));
+    // Its state was lost, but for the cable.
+    let cable = KnownDocument { instance: "#SWITCH_eth0".into(), hash: DocumentHash([0; 32]) };
+    assert!(again(&mut site, 1, 8, vec![cable]));
+    assert!(!site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.9"), "it does not listen any more");
+    assert!(site.is_known(NodeKind::SystemNode, "@global/sw1"));
+    assert!(
+        site.is_known(NodeKind::IpaddrNode, "@global/10.0.0.1"),
+        "its own address stays until it says otherwise"
+    );
+    // Re-installed: another key, which somebody accepts.
+    assert!(!again(&mut site, 5, 7, Vec::new()));
+    assert!(site.is_known(NodeKind::SystemNode, "@global/sw1"), "an impostor changes nothing");
+    site.rig.step(|tx, context| accept_key(tx, context, &name("web1")));
+    assert!(again(&mut site, 5, 7, Vec::new()));
+    assert!(!site.is_known(NodeKind::SystemNode, "@global/sw1"));
 }
 
 #[test]

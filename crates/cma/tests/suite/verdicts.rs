@@ -278,6 +278,20 @@ fn a_long_list_ends_with_how_many_more_there_are() {
 }
 
 #[test]
+fn a_switch_that_is_gone_is_named() {
+    let mut rig = with(&["a1", "a2"]);
+    let cause = Cause::PlaceGone(Place::Switch("00-11-22-33-44-55".into()));
+    let verdict = verdict_on(cause, &["a1", "a2"]);
+    let decision = Decision { verdict, decided: rig.now, insist: false };
+    let (_, produced) = rig.step(|tx, context| verdict::verdict(tx, context, &decision));
+    let died = |host: &str| produced.changes.contains(&Change::Died(name(host)));
+    assert!(died("a1") && died("a2"), "others listen in their place: {:?}", produced.changes);
+    let told = events(produced);
+    assert_eq!(headline(&told[0]), "down SystemNode switch 00-11-22-33-44-55 dead HBDEAD");
+    assert_eq!((told.len(), &told[0].extrainfo["verdict"]), (1, &json!("switch gone")));
+}
+
+#[test]
 fn a_cma_that_is_cut_off_calls_nobody_dead() {
     let mut rig = with(&["a1", "a2"]);
     let told = rig.judge(verdict_on(Cause::CmaCutOff, &["a1", "a2"])).1;

@@ -81,13 +81,18 @@ impl Advertisements {
         self.heard.iter().map(|heard| heard.expires).chain(self.overflow_until).min()
     }
 
+    pub fn len(&self) -> usize {
+        self.heard.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.heard.is_empty()
     }
 
     /// In an order that does not depend on who spoke first.
     pub fn list(&self) -> Vec<Advertisement> {
-        let mut list: Vec<Advertisement> = self.heard.iter().map(|heard| heard.advertisement.clone()).collect();
+        let mut list: Vec<Advertisement> =
+            self.heard.iter().map(|heard| heard.advertisement.clone()).collect();
         list.sort_by(|a, b| (a.protocol, &a.chassis, &a.port).cmp(&(b.protocol, &b.chassis, &b.port)));
         list
     }

@@ -137,7 +137,11 @@ mod tests {
                 assert_eq!(lets_through(&icmpv6(), &frame).is_some(), is_wanted, "{kind}");
             }
             assert_eq!(lets_through(&icmpv6(), &ipv6(6, &[kind; 20])), None, "TCP");
-            assert_eq!(lets_through(&icmpv6(), &ipv6(0, &[6, 0, 5, 2, 0, 0, 1, 0, kind])), None, "TCP with options");
+            assert_eq!(
+                lets_through(&icmpv6(), &ipv6(0, &[6, 0, 5, 2, 0, 0, 1, 0, kind])),
+                None,
+                "TCP with options"
+            );
         }
         assert_eq!(lets_through(&icmpv6(), &ipv6(58, &[])), None, "shorter than a type");
     }

@@ -100,8 +100,9 @@ mod tests {
 
     #[test]
     fn cables_go_before_containers() {
-        let mut links: Vec<Link> =
-            (2..2000).map(|i| Link { has_controller: true, ..link(i, &format!("v{i}"), Some("veth")) }).collect();
+        let mut links: Vec<Link> = (2..2000)
+            .map(|i| Link { has_controller: true, ..link(i, &format!("v{i}"), Some("veth")) })
+            .collect();
         links.push(link(3000, "eth9", None));
         let states = states(&links);
         assert_eq!((states.len(), states[0].name.as_str()), (MAX_LINKS, "eth9"));

@@ -68,9 +68,7 @@ impl PacketSocket {
             ..NO_ADDRESS
         };
         // SAFETY: the pointer and the length are those of `address`, which is initialised and outlives the call.
-        let bound = unsafe {
-            libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES)
-        };
+        let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) };
         if bound == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
     }
 
@@ -164,4 +162,42 @@ const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::s
 
 fn index(interface: u32) -> io::Result<c_int> {
     interface.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::filter;
+    use super::*;
+    use std::io::ErrorKind;
+
+    /// No interface has this index.
+    const NOBODY: u32 = i32::MAX as u32;
+
+    #[test]
+    fn interfaces_that_are_not_there_are_errors() {
+        let error = PacketSocket::open(Protocol::Arp, Some(NOBODY), &filter::all()).unwrap_err();
+        assert!(matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO | libc::EPERM)), "{error}");
+        assert_eq!(index(NOBODY + 1).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(index(NOBODY).unwrap(), i32::MAX);
+    }
+
+    #[test]
+    fn an_open_socket_does_not_block_and_refuses_what_cannot_be() {
+        let socket = match PacketSocket::open(Protocol::Lldp, None, &filter::all()) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return eprintln!("skipped: packet sockets take CAP_NET_RAW");
+            }
+            socket => socket.unwrap(),
+        };
+        for membership in [Membership::AllGroups, Membership::Group([1, 0x80, 0xc2, 0, 0, 0x0e])] {
+            assert!(socket.join(NOBODY, membership).is_err(), "{membership:?}");
+            assert!(socket.join(NOBODY + 1, membership).is_err(), "{membership:?}");
+            assert!(socket.join(1, membership).is_ok(), "loopback takes {membership:?}");
+        }
+        // Whoever runs a switch beside this test may be heard, and no more than fits.
+        match socket.receive(&mut [0; 8]) {
+            Ok(arrival) => assert!(arrival.bytes == 8 && arrival.wire_bytes > 8, "{arrival:?}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+    }
 }

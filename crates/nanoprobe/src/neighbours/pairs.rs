@@ -142,7 +142,9 @@ impl Pairs {
     /// A sentence for the document while some are left out.
     pub fn problem(&self) -> Option<String> {
         self.overflow_until.is_some().then(|| {
-            format!("more than {MAX} addresses were heard, the others are left out: look for forged ARP packets")
+            format!(
+                "more than {MAX} addresses were heard, the others are left out: look for forged ARP packets"
+            )
         })
     }
 

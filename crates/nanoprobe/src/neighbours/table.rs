@@ -103,7 +103,13 @@ impl Table {
 
     /// Takes up a document of an earlier nanoprobe, of which the CMA has this hash. Addresses are heard on until the CMA says
     /// otherwise; `pairs` are those of the document.
-    pub fn restore(&mut self, now: Duration, instance: &str, hash: DocumentHash, pairs: BTreeMap<IpAddr, MacAddress>) {
+    pub fn restore(
+        &mut self,
+        now: Duration,
+        instance: &str,
+        hash: DocumentHash,
+        pairs: BTreeMap<IpAddr, MacAddress>,
+    ) {
         let Some((kind, interface)) = Kind::of(instance) else { return };
         let mut report = Report { told: Some(hash), ..Report::default() };
         report.pace.wait_until(now + GRACE);
@@ -258,14 +264,15 @@ impl Table {
 
     /// Devices and addresses that are known at present.
     pub fn sizes(&self) -> (usize, usize) {
-        let devices = self.switches.values().map(|heard| heard.list().len()).sum();
+        let devices = self.switches.values().map(Advertisements::len).sum();
         (devices, self.pairs.values().map(Pairs::len).sum())
     }
 
     fn expire(&mut self, now: Duration) {
-        let switches = self.switches.iter_mut().filter_map(|(name, heard)| {
-            heard.expire(now).then(|| (Kind::Switch, name.clone()))
-        });
+        let switches = self
+            .switches
+            .iter_mut()
+            .filter_map(|(name, heard)| heard.expire(now).then(|| (Kind::Switch, name.clone())));
         let pairs = self
             .pairs
             .iter_mut()

@@ -136,8 +136,9 @@ pub fn edges_at(
     let edges = rows.into_iter().map(|(host, properties, rest)| {
         let (instance, is_outgoing, other_kind, other_key, since): (_, _, String, String, _) = rest;
         let host = Designation::new(&host).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-        let other_properties = serde_json::from_str(&properties)
-            .map_err(|e| StoreError::Corrupt(format!("the properties of the {other_kind} {other_key}: {e}")))?;
+        let other_properties = serde_json::from_str(&properties).map_err(|e| {
+            StoreError::Corrupt(format!("the properties of the {other_kind} {other_key}: {e}"))
+        })?;
         let since = Timestamp(since);
         Ok(NodeEdge { host, instance, is_outgoing, other_kind, other_key, other_properties, since })
     });

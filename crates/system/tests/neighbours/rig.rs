@@ -18,7 +18,7 @@ pub const CENTER: &str = "unimatrixzero";
 /// A CMA and some hosts. Everything is stopped when dropped.
 pub struct Scene {
     pub nanoprobes: Vec<(String, Running)>,
-    _cma: Running,
+    cma: Running,
     pub site: Site,
     pub network: Network,
     pub folder: tempfile::TempDir,
@@ -36,7 +36,7 @@ impl Scene {
         let site = Site::create_at(&folder.path().join("site"), programs, &address, Some(center)).unwrap();
         fs::write(site.paths.cma_config(), "[monitoring]\nenabled = false\n").unwrap();
         let cma = site.start_cma(&[]).unwrap();
-        let mut scene = Scene { nanoprobes: Vec::new(), _cma: cma, site, network, folder };
+        let mut scene = Scene { nanoprobes: Vec::new(), cma, site, network, folder };
         for host in hosts {
             scene.start(host);
         }
@@ -73,9 +73,23 @@ impl Scene {
         drop(self.nanoprobes.remove(index));
     }
 
+    /// How often nanoprobes of this host have registered.
+    pub fn registrations(&self, name: &str) -> usize {
+        self.log(name).matches("registered with the CMA").count()
+    }
+
+    /// Settings in cma.toml, beside those that every scene has; they reach the hosts at once.
+    pub fn configure(&self, settings: &str) {
+        let path = self.site.paths.cma_config();
+        fs::write(&path, format!("[monitoring]\nenabled = false\n{settings}")).unwrap();
+        let pid = rustix::process::Pid::from_raw(self.cma.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+
     /// `data` of the document of one instance, if there is one.
     pub fn data(&self, host: &str, instance: &str) -> Option<Value> {
-        let statement = format!("SELECT document FROM documents WHERE host = '{host}' AND instance = '{instance}'");
+        let statement =
+            format!("SELECT document FROM documents WHERE host = '{host}' AND instance = '{instance}'");
         let rows = self.site.ask(&["sql", &statement]).ok()?;
         let document = rows.get(0)?.get("document")?;
         let document = match document {
@@ -112,7 +126,9 @@ impl Scene {
 
     /// Waits until there is no document of an instance.
     pub fn wait_until_gone(&self, host: &str, instance: &str) {
-        self.wait(&format!("the end of {instance} of {host}"), || self.data(host, instance).is_none().then_some(()));
+        self.wait(&format!("the end of {instance} of {host}"), || {
+            self.data(host, instance).is_none().then_some(())
+        });
     }
 }
 
@@ -131,12 +147,24 @@ impl Lldpd {
         let switch = Host { hostname: name.to_owned(), ..scene.network.switch() };
         let mut command = switch.command(Path::new("lldpd"));
         // Both LLDP and version 2 of CDP, whether or not somebody answers.
-        command.args(["-d", "-l", "-ccc", "-I", &ports.join(","), "-O", "/dev/null", "-S", "a switch of the test"]);
+        command.args([
+            "-d",
+            "-l",
+            "-ccc",
+            "-I",
+            &ports.join(","),
+            "-O",
+            "/dev/null",
+            "-S",
+            "a switch of the test",
+        ]);
         command.arg("-u").arg(&socket);
         let running = Running::start("lldpd", &mut command, &scene.folder.path().join("lldpd.log")).unwrap();
         scene.wait("lldpd to answer", || socket.exists().then_some(()));
         let lldpd = Lldpd { running, socket, switch };
-        scene.wait("lldpd to speak often", || lldpd.control(&["configure", "lldp", "tx-interval", "2"]).then_some(()));
+        scene.wait("lldpd to speak often", || {
+            lldpd.control(&["configure", "lldp", "tx-interval", "2"]).then_some(())
+        });
         lldpd
     }
 

@@ -3,7 +3,7 @@
 use crate::rig::{Lldpd, Scene};
 use serde_json::Value;
 use std::path::Path;
-use system::process::capture;
+use system::process::{Running, capture};
 
 const SWITCH: &str = "#SWITCH_eth0";
 
@@ -60,7 +60,8 @@ fn a_switch_is_heard_with_its_port_and_its_goodbye_too() {
     assert_eq!(data["SystemDescription"], "a switch of the test");
     assert_eq!(data["ports"][port(&data)]["ConnectsToInterface"], "eth0");
     // CDP of the same device is no second neighbour.
-    let data = scene.wait_for_data("web1", SWITCH, |data| data["protocols"] == serde_json::json!(["lldp", "cdp"]));
+    let data =
+        scene.wait_for_data("web1", SWITCH, |data| data["protocols"] == serde_json::json!(["lldp", "cdp"]));
     assert_eq!(data.get("neighbours"), None, "{data}");
     // The cable in the graph.
     let wired = scene.site.ask(&["sql", "SELECT * FROM edges WHERE kind = 'wiredto'"]).unwrap();
@@ -97,6 +98,31 @@ fn what_cdp_says_holds_as_long_as_it_says() {
     inject(&scene, "web1", &cdp("sw10", "p2", 200));
     let data = scene.wait_for_data("web1", SWITCH, |_| true);
     assert_eq!((&data["ChassisId"], data.get("neighbours")), (&"sw10".into(), None));
+    // Long before it expires.
+    scene.configure("[neighbours]\nenabled = false\n");
+    scene.wait_until_gone("web1", SWITCH);
+}
+
+#[test]
+fn without_the_right_to_hear_all_else_goes_on() {
+    let scene = Scene::new(&[], &["web1"]);
+    let root = scene.site.nanoprobe_root("web1").unwrap();
+    let mut command = scene.host("web1").command(Path::new("setpriv"));
+    command.arg("--bounding-set=-net_raw").arg(scene.site.programs.path("nanoprobe"));
+    command.arg("--root").arg(root).args(["--cmaaddr", &scene.site.address]);
+    let _nanoprobe = Running::start("nanoprobe", &mut command, &scene.site.log("nanoprobe-web1")).unwrap();
+    let up = "SELECT 1 FROM documents WHERE host = 'web1' AND instance = 'netconfig'";
+    scene.wait("web1 to report", || (scene.site.count(up) == 1).then_some(()));
+    inject(&scene, "web1", &cdp("sw1", "p1", 255));
+    // An interface that changes is a reason to try again, not to say it again.
+    for _ in 0..3 {
+        scene.network.plug("web1", false).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        scene.network.plug("web1", true).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    assert_eq!(scene.log("web1").matches("CAP_NET_RAW").count(), 1, "{}", scene.log("web1"));
+    assert_eq!(scene.data("web1", SWITCH), None);
 }
 
 #[test]
@@ -107,7 +133,7 @@ fn a_cable_that_is_pulled_leads_nowhere_and_a_restart_is_no_news() {
     let changes = scene.changes("web1", SWITCH);
     scene.kill("web1");
     scene.start("web1");
-    scene.wait("web1 to be back", || (scene.log("web1").matches("registered with the CMA").count() == 2).then_some(()));
+    scene.wait("web1 to be back", || (scene.registrations("web1") == 2).then_some(()));
     std::thread::sleep(std::time::Duration::from_secs(5));
     assert_eq!(scene.changes("web1", SWITCH), changes);
     // Long before what it said is over.

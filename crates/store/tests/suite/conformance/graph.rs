@@ -62,6 +62,39 @@ pub fn shared_nodes_live_as_long_as_somebody_says_so(store: &mut dyn Store) {
     assert_eq!(count(store, "nodes WHERE kind = 'Drone'"), json!(2), "hosts stay");
 }
 
+pub fn edges_of_a_node_tell_who_says_so(store: &mut dyn Store) {
+    for (name, mac, time) in [("web1", "00-16-3e-00-00-01", 100), ("web2", "00-16-3e-00-00-02", 200)] {
+        replace(store, name, "netconfig", &nic_and_address(name, "eth0", mac, "10.0.0.7"), time);
+    }
+    let edges = |store: &mut dyn Store, kind, key: &str, edge| {
+        let mut edges = store.begin().unwrap().edges_at(kind, key, edge).unwrap();
+        edges.sort_by(|a, b| a.host.cmp(&b.host));
+        edges
+    };
+    let owners = edges(store, NodeKind::IpaddrNode, "@global/10.0.0.7", EdgeKind::IpOwner);
+    let told: Vec<_> = owners
+        .iter()
+        .map(|edge| {
+            (edge.host.as_str(), edge.instance.as_str(), edge.other_kind.as_str(), edge.other_key.as_str())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [("web1", "netconfig", "NICNode", "web1/eth0"), ("web2", "netconfig", "NICNode", "web2/eth0")]
+    );
+    assert!(owners.iter().all(|edge| !edge.is_outgoing));
+    assert_eq!((owners[0].since, owners[1].since), (at(100), at(200)));
+    assert_eq!(owners[0].other_properties["macaddr"], "00-16-3e-00-00-01");
+    let own = edges(store, NodeKind::NicNode, "web1/eth0", EdgeKind::LinkAddr);
+    assert_eq!((own.len(), own[0].is_outgoing), (1, true));
+    assert_eq!(own[0].other_key, "@global/00-16-3e-00-00-01");
+    assert_eq!(edges(store, NodeKind::NicNode, "web1/eth0", EdgeKind::WiredTo), []);
+    assert_eq!(edges(store, NodeKind::NicNode, "@global/10.0.0.7", EdgeKind::IpOwner), [], "another kind");
+    replace(store, "web1", "netconfig", &GraphFacts::default(), 300);
+    let left = edges(store, NodeKind::IpaddrNode, "@global/10.0.0.7", EdgeKind::IpOwner);
+    assert_eq!((left.len(), left[0].host.as_str()), (1, "web2"));
+}
+
 pub fn services_are_told_with_who_uses_them(store: &mut dyn Store) {
     let uses = |name: &str, program: &str, kind: EdgeKind, services: &[(&str, u16)]| {
         let process = format!("{name}/{program}");

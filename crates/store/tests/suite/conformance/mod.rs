@@ -48,6 +48,7 @@ pub fn run(factory: Factory<'_>) {
         ("package updates", graph::an_update_writes_only_the_difference),
         ("shared nodes", graph::shared_nodes_live_as_long_as_somebody_says_so),
         ("properties", graph::the_newest_claim_wins_and_other_properties_stay),
+        ("edges of a node", graph::edges_of_a_node_tell_who_says_so),
         ("services", graph::services_are_told_with_who_uses_them),
         ("claims that end", claims::what_is_no_longer_said_goes),
         ("order of claims", claims::the_newest_claim_counts_whatever_came_last),
