@@ -214,7 +214,7 @@ fn report(envelope: &Envelope, sequence: u64, now: Timestamp) -> Result<Report, 
 }
 
 /// Processor time of this thread so far.
-fn thread_seconds() -> f64 {
+pub fn thread_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
