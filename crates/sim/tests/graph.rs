@@ -97,7 +97,7 @@ fn what_stops(site: &DocumentSite, store: &SqliteStore) {
         let mut stored = Stored(reader.as_mut());
         let mut walker = Walker::new(&mut stored);
         let subject = resolve(&mut walker, subject, &[]).unwrap();
-        let answer = impact(&mut walker, &subject, Bounds { hops: 5, rows: 10_000 }).unwrap();
+        let answer = impact(&mut walker, &subject, Bounds { hops: 20, rows: 10_000 }).unwrap();
         assert_eq!((answer.more, answer.farther), (0, 0));
         answer.rows.into_iter().filter(|row| row.depth == depth).map(|row| row.host).collect()
     };
