@@ -252,7 +252,7 @@ fn add(fields: &mut Map<String, Value>, name: &str, value: Value) {
     }
 }
 
-/// Elements that nobody here knows: kept as they are, up to a bound.
+/// Elements that nobody here knows, up to a bound.
 #[derive(Default)]
 struct Unknown {
     kept: Vec<Value>,
@@ -263,14 +263,16 @@ impl Unknown {
     const MAX: usize = 16;
     const MAX_BYTES: usize = 64;
 
-    /// `fields` say what it is; `bytes` are its content.
+    /// `fields` say what it is; `bytes` are its content, as far as it is kept.
     fn add(&mut self, mut fields: Map<String, Value>, bytes: &[u8]) {
         if self.kept.len() == Self::MAX {
             self.left_out += 1;
             return;
         }
         let shown = &bytes[..bytes.len().min(Self::MAX_BYTES)];
-        fields.insert("hex".into(), text::hex(shown).into());
+        if !shown.is_empty() {
+            fields.insert("hex".into(), text::hex(shown).into());
+        }
         if shown.len() < bytes.len() {
             fields.insert("bytes".into(), bytes.len().into());
         }

@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `compare-openscap`, `fuzz`, `sim`, `tidy`, `new`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `compare-openscap`, `compare-tshark`, `fuzz`, `sim`, `tidy`, `new`.
 
 mod bench;
 mod compare_openscap;
+mod compare_tshark;
 mod demo;
 mod fuzz;
 mod new;
@@ -32,6 +33,8 @@ enum Command {
     Bench(bench::Options),
     /// Judge one host by one benchmark with OpenSCAP and with `nanoprobe audit`: agreement, processor time, memory.
     CompareOpenscap(compare_openscap::Options),
+    /// Read LLDP and CDP frames of captures with Wireshark's tshark and with ours, and say where they differ.
+    CompareTshark(compare_tshark::Options),
     /// Every discovery that reads files, under libFuzzer.
     Fuzz(fuzz::Options),
     /// Whole sites in one process, in virtual time: bad days, random histories, 100,000 hosts that get their power back.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::CompareOpenscap(options) => compare_openscap::run(&options),
+        Command::CompareTshark(options) => compare_tshark::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Tidy => tidy::run(),

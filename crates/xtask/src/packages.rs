@@ -33,7 +33,20 @@ const NEEDS: &[Need] = &[
 
 /// Installs what is missing as root; otherwise names it.
 pub fn ensure() -> Result<(), String> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !on_path(need.program)).collect();
+    ensure_all(NEEDS)
+}
+
+/// The same for one program that a single command needs.
+pub fn ensure_program(
+    program: &'static str,
+    package: &'static str,
+    reason: &'static str,
+) -> Result<(), String> {
+    ensure_all(&[Need { program, package, reason }])
+}
+
+fn ensure_all(needs: &[Need]) -> Result<(), String> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !on_path(need.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -49,7 +62,7 @@ pub fn ensure() -> Result<(), String> {
             packages.join(" ")
         ));
     }
-    eprintln!("Installing what the tests need:\n{}", list.join("\n"));
+    eprintln!("Installing what is needed:\n{}", list.join("\n"));
     let mut install = apt();
     install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&packages);
     if run(&mut install).is_err() {

@@ -19,7 +19,7 @@
 //! | `VLANManagementDomain`, `CdpVersion`, `SystemObjectId`, `Location`, `IpPrefixes`, `DefaultGateway`, `ProtocolHello` | CDP |
 //! | `CdpDeviceId` | what CDP calls a device that is known by LLDP |
 //! | `protocols` | list of `lldp`, `cdp`: by what it was heard |
-//! | `unknown_tlvs`, `unknown_tlvs_left_out` | elements that are not known here, as bytes; how many more there were |
+//! | `unknown_tlvs`, `unknown_tlvs_left_out` | elements that are not known here; how many more there were |
 //! | `ports` | port id → object, with one entry |
 //!
 //! Fields of the port: `ConnectsToHost`, `ConnectsToInterface`, `PortId`, `PortIdSubtype`, `CdpPortId`, `sourceMAC`,
@@ -27,7 +27,7 @@
 //! `management_vid`, `vid_usage_digest`, CDP `VlanId`, `VoiceVlanId`, `VoiceVlanQuery`; link `autoneg_supported`, `autoneg_enabled`,
 //! `autoneg_advertised`, `speed` (Mbit/s), `duplex` (`full`, `half`), `media` (`1000BASE-T`), `mau_type`, `mtu` (LLDP: the largest
 //! frame in bytes), `aggregation_capable`, `aggregation_enabled`, `aggregation_port`, `energy_efficient_ethernet`,
-//! `protocol_identities`; power `power`, `med_power`, CDP `PortPower` (milliwatts), `PowerRequested`, `PowerAvailable`; LLDP-MED
+//! `protocol_identities`; power `power`, `med_power`, CDP `PortPower`, `PowerRequested`, `PowerAvailable` (milliwatts); LLDP-MED
 //! `policies`, `location`; CDP `CiscoTrustBitmap`, `CiscoUnTrustedPortCOS`, `ExternalPortId`, `unidirectional`.
 //!
 //! ```json
@@ -64,6 +64,6 @@ pub const DISCOVERTYPE: &str = link::LINK_TYPE;
 
 fn collect(_: &Host, _: &Parameters) -> Collected {
     Collected::new(json!({
-        "NODATA": "switches are heard by a running nanoprobe, some twice a minute; by hand `nanoprobe discover switch --pcap FILE` decodes a capture"
+        "NODATA": "switches are heard by a running nanoprobe; by hand `nanoprobe discover switch --pcap FILE` decodes a capture"
     }))
 }

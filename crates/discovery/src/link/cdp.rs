@@ -142,18 +142,18 @@ fn element(kind: u16, value: &[u8], told: &mut Told) -> Option<()> {
         0x18 => told.put_port("ExternalPortId", text::identity(value)),
         0x19 | 0x1a => {
             let name = if kind == 0x19 { "PowerRequested" } else { "PowerAvailable" };
-            let (request, management) = (bytes.u16()?, bytes.u16()?);
-            let mut levels = Vec::new();
+            // Two numbers of the negotiation, which change without anything else changing.
+            bytes.u32()?;
             while !bytes.is_empty() {
-                levels.push(bytes.u32()?);
+                told.add_port(name, bytes.u32()?.into());
             }
-            told.put_port(
-                name,
-                json!({"request_id": request, "management_id": management, "milliwatts": levels}),
-            );
         }
         0x1b => told.put_port("unidirectional", bytes.u8()? != 0),
-        other => told.unknown.add(Map::from_iter([("type".to_owned(), other.into())]), value),
+        // Without its content: some count packets in there, and each would be a change.
+        other => {
+            let fields = json!({"type": other, "bytes": value.len()});
+            told.unknown.add(fields.as_object().cloned().unwrap_or_default(), &[]);
+        }
     }
     Some(())
 }
@@ -181,8 +181,7 @@ fn addresses(mut bytes: Bytes<'_>) -> Option<Vec<String>> {
             (protocol, 16) if protocol == IPV6 => text::address(2, address),
             _ => None,
         };
-        addresses
-            .push(known.unwrap_or_else(|| format!("{}:{}", text::hex(protocol), text::hex(address))));
+        addresses.push(known.unwrap_or_else(|| format!("{}:{}", text::hex(protocol), text::hex(address))));
     }
     Some(addresses)
 }
@@ -323,11 +322,8 @@ mod tests {
         );
         assert_eq!(data.device["IpPrefixes"], json!(["10.1.0.0/16", "10.2.3.0/24"]));
         assert_eq!((&data.of_port["VoiceVlanId"], data.of_port.get("VoiceVlanQuery")), (&json!(10), None));
-        assert_eq!(
-            data.of_port["PowerRequested"],
-            json!({"request_id": 1, "management_id": 2, "milliwatts": [15400]})
-        );
-        assert_eq!(data.unknown.kept, [json!({"type": 0x1234, "hex": "78"})]);
+        assert_eq!(data.of_port["PowerRequested"], json!([15400]));
+        assert_eq!(data.unknown.kept, [json!({"type": 0x1234, "bytes": 1})]);
         let gateway = told(&Cdp::new("sw1", "Gi1").element(0x07, &[10, 0, 0, 254]));
         assert_eq!(gateway.device["DefaultGateway"], "10.0.0.254");
     }

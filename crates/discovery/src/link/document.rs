@@ -14,7 +14,16 @@ pub const NEIGHBOURS_TYPE: &str = "ARP";
 const MAX_NEIGHBOURS: usize = 64;
 /// Roles that connect others.
 const CONNECTING: [&str; 10] = [
-    "bridge", "router", "repeater", "WLANAP", "CVLAN", "SVLAN", "TPMR", "tb_bridge", "srcbridge", "two-port-relay",
+    "bridge",
+    "router",
+    "repeater",
+    "WLANAP",
+    "CVLAN",
+    "SVLAN",
+    "TPMR",
+    "tb_bridge",
+    "srcbridge",
+    "two-port-relay",
 ];
 
 /// The document `#SWITCH_<interface>` of `host`: the neighbour that most likely is the switch on top, the others in
@@ -33,8 +42,12 @@ pub fn document(host: &str, interface: &str, neighbours: &[Advertisement]) -> En
         let first = device.first;
         (!connects(&device.data), first.protocol, first.chassis.clone(), first.port.clone())
     });
-    let mut errors: Vec<String> =
-        devices.iter().flat_map(|device| device.errors.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut errors: Vec<String> = devices
+        .iter()
+        .flat_map(|device| device.errors.iter().cloned())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     if devices.len() > MAX_NEIGHBOURS {
         errors.push(format!("{} further neighbours are left out", devices.len() - MAX_NEIGHBOURS));
         devices.truncate(MAX_NEIGHBOURS);
@@ -73,7 +86,8 @@ pub fn captured_document(host: &str, interface: &str, told: &Advertisement, loca
 
 /// The document `_ARP_<interface>` of `host`: which IP address is at which link-layer address.
 pub fn neighbours_document(host: &str, interface: &str, pairs: &BTreeMap<IpAddr, MacAddress>) -> Envelope {
-    let data = pairs.iter().map(|(ip, mac)| (ip.to_canonical().to_string(), Value::from(mac.to_string()))).collect();
+    let data =
+        pairs.iter().map(|(ip, mac)| (ip.to_canonical().to_string(), Value::from(mac.to_string()))).collect();
     Envelope {
         discovertype: NEIGHBOURS_TYPE.into(),
         description: "ARP map".into(),
@@ -106,7 +120,9 @@ fn merged<'a>(all: impl Iterator<Item = &'a Advertisement>) -> Vec<Device<'a>> {
         |first: &'a Advertisement| Device { first, data: first.data.clone(), errors: first.errors.clone() };
     let mut devices: Vec<Device<'a>> = lldp.into_iter().map(device).collect();
     for told in cdp {
-        match devices.iter_mut().find(|device| is_same(device.first, told)) {
+        let by_address = devices.iter().position(|device| is_from_same_address(device.first, told));
+        let same = by_address.or_else(|| devices.iter().position(|device| has_same_name(device.first, told)));
+        match same.and_then(|at| devices.get_mut(at)) {
             Some(device) => {
                 add_other(&mut device.data, &device.first.port, told);
                 device.errors.extend(told.errors.iter().cloned());
@@ -117,15 +133,16 @@ fn merged<'a>(all: impl Iterator<Item = &'a Advertisement>) -> Vec<Device<'a>> {
     devices
 }
 
-/// Both are sent from the address of the port; where a device has one for each protocol, it has one name at least, which CDP may
-/// tell with its domain.
-fn is_same(lldp: &Advertisement, cdp: &Advertisement) -> bool {
-    if lldp.protocol == cdp.protocol {
-        return false;
-    }
+/// A device sends both from the address of the port.
+fn is_from_same_address(known: &Advertisement, cdp: &Advertisement) -> bool {
+    known.protocol != cdp.protocol && known.source == cdp.source
+}
+
+/// Where a device has an address for each protocol, it has one name at least, which CDP may tell with its domain.
+fn has_same_name(known: &Advertisement, cdp: &Advertisement) -> bool {
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
-    let name = lldp.data.get("SystemName").and_then(Value::as_str).unwrap_or_default();
-    lldp.source == cdp.source || (!name.is_empty() && short(name) == short(&cdp.chassis))
+    let name = known.data.get("SystemName").and_then(Value::as_str).unwrap_or_default();
+    known.protocol != cdp.protocol && !name.is_empty() && short(name) == short(&cdp.chassis)
 }
 
 /// What only CDP says, beside what LLDP says; CDP's names of device and port under names of their own.
@@ -171,7 +188,9 @@ fn connects(data: &Map<String, Value>) -> bool {
 
 /// With the end of the cable that heard it.
 fn connected(mut data: Map<String, Value>, host: &str, interface: &str) -> Map<String, Value> {
-    for port in data.get_mut("ports").and_then(Value::as_object_mut).into_iter().flat_map(|ports| ports.values_mut()) {
+    for port in
+        data.get_mut("ports").and_then(Value::as_object_mut).into_iter().flat_map(|ports| ports.values_mut())
+    {
         if let Some(port) = port.as_object_mut() {
             port.insert("ConnectsToHost".into(), host.into());
             port.insert("ConnectsToInterface".into(), interface.into());

@@ -121,7 +121,10 @@ mod tests {
         let snap = [&SNAP[..], &SNAP_CDP, b"content"].concat();
         let bytes = frame(CDP_GROUP, &[15], &[&snap[..], &[0; 20]].concat());
         let found = of_neighbours(&bytes).unwrap();
-        assert_eq!((found.protocol, found.payload, found.lacks_bytes), (Protocol::Cdp, &b"content"[..], false));
+        assert_eq!(
+            (found.protocol, found.payload, found.lacks_bytes),
+            (Protocol::Cdp, &b"content"[..], false)
+        );
         let short = frame(CDP_GROUP, &[16], &snap);
         assert!(of_neighbours(&short).unwrap().lacks_bytes);
     }
@@ -143,7 +146,9 @@ mod tests {
     #[test]
     fn frames_that_may_come_from_afar_are_refused() {
         let unicast = frame([0, 0x16, 0x3e, 0, 0, 2], &[LLDP], b"x");
-        assert!(of_neighbours(&unicast).unwrap().check_addresses().unwrap_err().contains("00-16-3e-00-00-02"));
+        assert!(
+            of_neighbours(&unicast).unwrap().check_addresses().unwrap_err().contains("00-16-3e-00-00-02")
+        );
         let mut from_group = frame(LLDP_GROUPS[0], &[LLDP], b"x");
         from_group[6] = 1;
         assert!(of_neighbours(&from_group).unwrap().check_addresses().unwrap_err().contains("no station"));

@@ -61,7 +61,15 @@ pub fn read(unit: &[u8], is_cut: bool) -> Result<Told, String> {
             return Err(format!("it has a second TLV of type {kind}"));
         }
         if basic(element, &mut told).is_none() {
-            told.error(format!("the TLV of type {kind} is too short or contradicts itself: it is left out"));
+            let of = match element.value {
+                [a, b, c, subtype, ..] if element.kind == ORGANISATION => {
+                    format!(" ({}, {subtype})", text::dashed(&[*a, *b, *c]))
+                }
+                _ => String::new(),
+            };
+            told.error(format!(
+                "the TLV of type {kind}{of} is too short or contradicts itself: it is left out"
+            ));
         }
     }
     summarise(&mut told);
@@ -117,11 +125,13 @@ fn identity(
     let kind = kinds.get(usize::from(*subtype)).filter(|kind| !kind.is_empty());
     let id = match kind.copied() {
         Some("mac") => text::address(6, bytes).unwrap_or_else(|| text::hex(bytes)),
-        Some("network") => {
-            text::address(bytes[0], &bytes[1..]).filter(|id| !id.is_empty()).unwrap_or_else(|| text::hex(bytes))
-        }
+        Some("network") => text::address(bytes[0], &bytes[1..])
+            .filter(|id| !id.is_empty())
+            .unwrap_or_else(|| text::hex(bytes)),
         // Some put the six bytes of an address where a text belongs.
-        _ if bytes.len() == 6 && bytes.iter().any(|byte| !(b' '..=b'~').contains(byte)) => text::dashed(bytes),
+        _ if bytes.len() == 6 && bytes.iter().any(|byte| !(b' '..=b'~').contains(byte)) => {
+            text::dashed(bytes)
+        }
         _ => text::identity(bytes),
     };
     if id.is_empty() {

@@ -152,8 +152,10 @@ impl Icmp<'_> {
             &message,
         ]
         .concat();
-        let mut sum: u32 =
-            pseudo.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+        let mut sum: u32 = pseudo
+            .chunks(2)
+            .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
+            .sum();
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
         }

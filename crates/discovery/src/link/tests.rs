@@ -19,18 +19,19 @@ fn port(told: &Advertisement) -> &Value {
 
 /// Frames of devices as there are, with the kind of fuzzer that they are seeds of.
 fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let vlan = |number: u16, name: &str| {
-        [&number.to_be_bytes()[..], &[name.len() as u8], name.as_bytes()].concat()
-    };
-    let management =
-        |address: &[u8], tail: &[u8]| [&[address.len() as u8][..], address, tail].concat();
+    let vlan =
+        |number: u16, name: &str| [&number.to_be_bytes()[..], &[name.len() as u8], name.as_bytes()].concat();
+    let management = |address: &[u8], tail: &[u8]| [&[address.len() as u8][..], address, tail].concat();
     let switch = Lldp::switch()
         .element(4, b"GigabitEthernet 7")
         .element(5, b"sw1.example")
         .element(6, b"Example OS 7.4\nbuilt for tests")
         .element(7, &[0x00, 0x14, 0x00, 0x04])
         .element(8, &management(&[1, 10, 0, 0, 2], &[2, 0, 0, 0x03, 0xe9, 6, 0x2b, 6, 1, 4, 1, 9]))
-        .element(8, &management(&[2, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], &[1, 0, 0, 0, 0, 0]))
+        .element(
+            8,
+            &management(&[2, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2], &[1, 0, 0, 0, 0, 0]),
+        )
         .of(OUI_8021, 1, &[0, 10])
         .of(OUI_8021, 2, &[0x06, 0, 20])
         .of(OUI_8021, 3, &vlan(20, "voice"))
@@ -45,7 +46,7 @@ fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         .of(OUI_8023, 5, &[0, 17, 0, 17, 0, 17, 0, 17, 0, 17])
         .of([0x00, 0x01, 0x42], 9, b"of a vendor")
         .element(9, b"reserved");
-    let civic = [&[2u8, 16, 1][..], b"AT", &[3, 4], b"Wien", &[27, 1], b"2", &[200, 1], b"x"].concat();
+    let civic = [&[2u8, 15, 1][..], b"AT", &[3, 4], b"Wien", &[27, 1], b"2", &[200, 1], b"x"].concat();
     let phone = Lldp::new(&[5, 1, 10, 0, 0, 77], &[3, 0, 0x16, 0x3e, 0, 0, 9], 3601)
         .element(7, &[0x00, 0x24, 0x00, 0x24])
         .of(OUI_MED, 1, &[0x00, 0x33, 3])
@@ -65,7 +66,13 @@ fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         .element(4, &0x29u32.to_be_bytes())
         .element(5, b"Example IOS\nVersion 12.2")
         .element(6, b"example WS-1")
-        .element(8, &[0, 0, 0x0c, 1, 0x12, 0, 0, 0, 0, 255, 255, 255, 255, 1, 2, 33, 255, 0, 0, 0, 0, 0, 0, 0, 0x0b, 0xbe, 0x18, 0x9a, 0x40, 255, 0, 1])
+        .element(
+            8,
+            &[
+                0, 0, 0x0c, 1, 0x12, 0, 0, 0, 0, 255, 255, 255, 255, 1, 2, 33, 255, 0, 0, 0, 0, 0, 0, 0,
+                0x0b, 0xbe, 0x18, 0x9a, 0x40, 255, 0, 1,
+            ],
+        )
         .element(9, b"office")
         .element(10, &[0, 77])
         .element(11, &[1])
@@ -81,7 +88,8 @@ fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         .element(25, &[0, 1, 0, 2, 0, 0, 0x3c, 0x28])
         .element(26, &[0, 1, 0, 2, 0, 0, 0x3c, 0x28, 0, 0, 0, 0])
         .element(31, &[5]);
-    let neighbour = arp(1, ([0x00, 0x16, 0x3e, 0, 0, 1], Ipv4Addr::new(10, 0, 0, 1)), Ipv4Addr::new(10, 0, 0, 9));
+    let neighbour =
+        arp(1, ([0x00, 0x16, 0x3e, 0, 0, 1], Ipv4Addr::new(10, 0, 0, 1)), Ipv4Addr::new(10, 0, 0, 9));
     let solicitation = Icmp {
         mac: [0x00, 0x16, 0x3e, 0, 0, 1],
         source: "fe80::216:3eff:fe00:1".parse().unwrap(),
@@ -89,12 +97,27 @@ fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         extension: None,
         message: [&[135, 0, 0, 0, 0, 0, 0, 0][..], &[0xfd; 16], &[1, 1, 0x00, 0x16, 0x3e, 0, 0, 1]].concat(),
     };
-    let mut capture = [&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0][..], &[0; 8], &[0xff, 0xff, 0, 0, 1, 0, 0, 0]].concat();
+    let mut capture =
+        [&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0][..], &[0; 8], &[0xff, 0xff, 0, 0, 1, 0, 0, 0]].concat();
     for frame in [&switch.frame(), &cdp.frame(), &neighbour] {
         let length = (frame.len() as u32).to_le_bytes();
         capture.extend([&[0x80, 0x43, 0x6d, 0x38, 0, 0, 0, 0][..], &length, &length, frame].concat());
     }
+    let block = |kind: u32, content: &[u8]| {
+        let length = (content.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, content, &length].concat()
+    };
+    let frame = Lldp::switch().element(4, b"abcd").frame();
+    let length = (frame.len() as u32).to_le_bytes();
+    assert!(frame.len().is_multiple_of(4), "blocks of pcapng are");
+    let next_generation = [
+        block(0x0a0d_0d0a, &[&[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0][..], &[0xff; 8]].concat()),
+        block(1, &[1, 0, 0, 0, 0, 0, 4, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]),
+        block(6, &[&[0; 12][..], &length, &length, &frame].concat()),
+    ]
+    .concat();
     vec![
+        ("pcap", "next_generation", next_generation),
         ("lldp", "switch", switch.frame()),
         ("lldp", "phone", phone.frame()),
         ("lldp", "goodbye", Lldp::new(&[7, b's', b'1'], b"\x07p1", 0).frame()),
@@ -119,7 +142,11 @@ fn samples_are_told_as_ever() {
         }
         let written = std::fs::read(&path).unwrap_or_default();
         let shown = String::from_utf8_lossy(content);
-        assert!(written == content, "{} is not current: UPDATE_FIXTURES=1 cargo test -p discovery samples\n{shown}", path.display());
+        assert!(
+            written == content,
+            "{} is not current: UPDATE_FIXTURES=1 cargo test -p discovery samples\n{shown}",
+            path.display()
+        );
     };
     let mut told = 0;
     for (kind, name, bytes) in samples() {
@@ -140,7 +167,11 @@ fn nothing_of_a_frame_is_read_beyond_its_end() {
             any_advertisement(&bytes[..end]);
             any_sighting(&bytes[..end]);
             let is_refused = decode(&bytes[..end]).is_none_or(|told| told.is_err());
-            assert!(is_refused || kind == "pcap", "{kind} {name}: {end} of {} bytes pass for a frame", bytes.len());
+            assert!(
+                is_refused || kind == "pcap",
+                "{kind} {name}: {end} of {} bytes pass for a frame",
+                bytes.len()
+            );
         }
     }
 }
@@ -165,7 +196,11 @@ fn every_subtype_of_an_id_is_kept() {
         (&b"\x01rack 1"[..], &b"\x01uplink"[..], ("rack 1", "uplink", "component", "alias")),
         (b"\x02a", b"\x02b", ("a", "b", "alias", "component")),
         (b"\x03a", b"\x05Gi1/0/1", ("a", "Gi1/0/1", "port", "ifname")),
-        (b"\x04\0\x16\x3e\0\0\x01", b"\x03\0\x16\x3e\0\0\x02", ("00-16-3e-00-00-01", "00-16-3e-00-00-02", "mac", "mac")),
+        (
+            b"\x04\0\x16\x3e\0\0\x01",
+            b"\x03\0\x16\x3e\0\0\x02",
+            ("00-16-3e-00-00-01", "00-16-3e-00-00-02", "mac", "mac"),
+        ),
         (b"\x05\x01\x0a\0\0\x01", b"\x04\x01\x0a\0\0\x02", ("10.0.0.1", "10.0.0.2", "network", "network")),
         (b"\x06eth0", b"\x06\x01\x02", ("eth0", "\\u{1}\\u{2}", "ifname", "agent")),
         (b"\x07\0\x16\x3e\xff\0\x01", b"\x0722", ("00-16-3e-ff-00-01", "22", "local", "local")),
@@ -176,7 +211,12 @@ fn every_subtype_of_an_id_is_kept() {
         let told = good(&Lldp::new(chassis, port_id, 9).frame());
         let port = port(&told);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let found = (told.chassis.as_str(), told.port.as_str(), text(&told.data["ChassisIdSubtype"]), text(&port["PortIdSubtype"]));
+        let found = (
+            told.chassis.as_str(),
+            told.port.as_str(),
+            text(&told.data["ChassisIdSubtype"]),
+            text(&port["PortIdSubtype"]),
+        );
         assert_eq!(found, (wanted.0, wanted.1, wanted.2.to_owned(), wanted.3.to_owned()));
         assert_eq!((&told.data["ChassisId"], &port["PortId"]), (&json!(wanted.0), &json!(wanted.1)));
     }
@@ -198,9 +238,18 @@ fn supported_and_enabled_are_told_apart_for_all_roles() {
 fn what_breaks_the_rules_of_lldp_is_refused() {
     let cases: Vec<(Lldp, &str)> = vec![
         (Lldp::default(), "too few"),
-        (Lldp::default().element(2, b"\x07x").element(1, b"\x07x").element(3, &[0, 9]), "first TLV has the type 2"),
-        (Lldp::default().element(1, b"\x07x").element(3, &[0, 9]).element(2, b"\x07x"), "second TLV has the type 3"),
-        (Lldp::default().element(1, b"\x07x").element(2, b"\x07x").element(4, b"x"), "third TLV has the type 4"),
+        (
+            Lldp::default().element(2, b"\x07x").element(1, b"\x07x").element(3, &[0, 9]),
+            "first TLV has the type 2",
+        ),
+        (
+            Lldp::default().element(1, b"\x07x").element(3, &[0, 9]).element(2, b"\x07x"),
+            "second TLV has the type 3",
+        ),
+        (
+            Lldp::default().element(1, b"\x07x").element(2, b"\x07x").element(4, b"x"),
+            "third TLV has the type 4",
+        ),
         (Lldp::new(b"", b"\x07x", 9), "chassis id is empty"),
         (Lldp::new(b"\x07", b"\x07x", 9), "0 bytes"),
         (Lldp::new(&[7; 257], b"\x07x", 9), "256 bytes"),
@@ -236,8 +285,12 @@ fn a_broken_element_costs_itself_only() {
             .element(6, b"good")
             .frame(),
     );
-    assert_eq!((&told.data["SystemName"], &told.data["SystemDescription"]), (&json!("first"), &json!("good")));
+    assert_eq!(
+        (&told.data["SystemName"], &told.data["SystemDescription"]),
+        (&json!("first"), &json!("good"))
+    );
     assert_eq!(told.errors.len(), 7, "{:?}", told.errors);
+    assert!(told.errors.iter().any(|error| error.contains("type 127 (00-12-bb, 3)")), "{:?}", told.errors);
     assert!(!told.data.contains_key("SystemCapabilities") && !told.data.contains_key("ManagementAddress"));
 }
 
@@ -259,20 +312,35 @@ fn what_is_unknown_is_kept_up_to_a_bound() {
 fn of_power_all_three_lengths_are_read() {
     let power = |bytes: &[u8]| port(&good(&Lldp::switch().of(OUI_8023, 2, bytes).frame()))["power"].clone();
     let old = power(&[0x07, 2, 4]);
-    assert_eq!(old, json!({"port_class": "PSE", "supported": true, "enabled": true, "pair_control": false, "pairs": "spare", "class": 3}));
+    assert_eq!(
+        old,
+        json!({"port_class": "PSE", "supported": true, "enabled": true, "pair_control": false, "pairs": "spare", "class": 3})
+    );
     let device = power(&[0x00, 1, 0, 0x53, 0, 255, 0, 130]);
-    assert_eq!((&device["type"], &device["source"], &device["priority"]), (&json!("type 2 PD"), &json!("PSE"), &json!("low")));
-    assert_eq!((&device["requested_milliwatts"], &device["allocated_milliwatts"]), (&json!(25_500), &json!(13_000)));
+    assert_eq!(
+        (&device["type"], &device["source"], &device["priority"]),
+        (&json!("type 2 PD"), &json!("PSE"), &json!("low"))
+    );
+    assert_eq!(
+        (&device["requested_milliwatts"], &device["allocated_milliwatts"]),
+        (&json!(25_500), &json!(13_000))
+    );
     let newest = power(&[
         0x07, 1, 5, 0x10, 2, 88, 2, 88, 1, 44, 1, 44, 1, 45, 1, 46, 0, 0x06, 0x02, 3, 132, 0, 0, 0, 0,
     ]);
-    assert_eq!((&newest["requested_a_milliwatts"], &newest["allocated_b_milliwatts"]), (&json!(30_000), &json!(30_200)));
-    assert_eq!((&newest["available_milliwatts"], &newest["extended_class"], &newest["type"]), (&json!(90_000), &json!(6), &json!("type 4 PSE")));
+    assert_eq!(
+        (&newest["requested_a_milliwatts"], &newest["allocated_b_milliwatts"]),
+        (&json!(30_000), &json!(30_200))
+    );
+    assert_eq!(
+        (&newest["available_milliwatts"], &newest["extended_class"], &newest["type"]),
+        (&json!(90_000), &json!(6), &json!("type 4 PSE"))
+    );
 }
 
 #[test]
 fn what_a_capture_cut_off_is_told_as_missing() {
-    let frame = samples().remove(0).2;
+    let frame = samples().into_iter().find(|(kind, name, _)| (*kind, *name) == ("lldp", "switch")).unwrap().2;
     let told = decode_captured(&frame[..60], frame.len()).unwrap().unwrap();
     assert_eq!((told.chassis.as_str(), told.port.as_str()), ("00-11-22-33-44-55", "g7"));
     assert_eq!(port(&told)["PortDescription"], "GigabitEthernet 7");
@@ -288,7 +356,14 @@ fn addresses_have_one_text() {
     for text in ["00-16-3e-00-ab-01", "00:16:3E:00:AB:01"] {
         assert_eq!(MacAddress::parse(text), Some(address), "{text}");
     }
-    for wrong in ["", "00-16-3e-00-ab", "00-16-3e-00-ab-01-02", "0-16-3e-00-ab-01", "00-16-3e-00-ab-0g", "+1-16-3e-00-ab-01"] {
+    for wrong in [
+        "",
+        "00-16-3e-00-ab",
+        "00-16-3e-00-ab-01-02",
+        "0-16-3e-00-ab-01",
+        "00-16-3e-00-ab-0g",
+        "+1-16-3e-00-ab-01",
+    ] {
         assert_eq!(MacAddress::parse(wrong), None, "{wrong}");
     }
 }

@@ -112,7 +112,8 @@ mod tests {
     use serde_json::Value;
 
     fn capture(frames: &[&[u8]]) -> Vec<u8> {
-        let mut file = [&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0][..], &[0; 8], &[0, 0, 4, 0, 1, 0, 0, 0]].concat();
+        let mut file =
+            [&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0][..], &[0; 8], &[0, 0, 4, 0, 1, 0, 0, 0]].concat();
         for frame in frames {
             let length = (frame.len() as u32).to_le_bytes();
             file.extend([&[1, 0, 0, 0, 2, 0, 0, 0][..], &length, &length, frame].concat());
@@ -127,7 +128,9 @@ mod tests {
     }
 
     fn ask(words: &[&str], file: &Path) -> (u8, String, String) {
-        let words = ["nanoprobe", "discover", "--pcap", file.to_str().unwrap()].into_iter().chain(words.iter().copied());
+        let words = ["nanoprobe", "discover", "--pcap", file.to_str().unwrap()]
+            .into_iter()
+            .chain(words.iter().copied());
         let crate::cli::Parsed::Run(cli) = crate::cli::parse(words.map(std::ffi::OsString::from)) else {
             panic!("not taken")
         };
@@ -148,7 +151,10 @@ mod tests {
         let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         for (line, port) in lines.iter().zip(["1", "2"]) {
-            assert_eq!((&line["instance"], &line["discovertype"]), (&"#SWITCH_eth3".into(), &"__LinkDiscovery".into()));
+            assert_eq!(
+                (&line["instance"], &line["discovertype"]),
+                (&"#SWITCH_eth3".into(), &"__LinkDiscovery".into())
+            );
             assert_eq!(line["data"]["ports"][port]["ConnectsToInterface"], "eth3");
             assert_eq!(line["localtime"], "1970-01-01T00:00:01.000002Z");
         }
@@ -163,7 +169,10 @@ mod tests {
         std::fs::write(&file, capture(&[&good, broken, &good])).unwrap();
         let (code, output, messages) = ask(&["switch"], &file);
         assert_eq!((code, output.lines().count()), (2, 2));
-        assert!(messages.contains("frame 2: no valid LLDP frame") && messages.lines().count() == 1, "{messages}");
+        assert!(
+            messages.contains("frame 2: no valid LLDP frame") && messages.lines().count() == 1,
+            "{messages}"
+        );
         let whole = capture(&[&good, &good]);
         std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
         let (code, output, messages) = ask(&["switch"], &file);

@@ -78,13 +78,18 @@ fn management(facts: &mut GraphFacts, key: &str, id: &str, neighbour: &Map<Strin
         match neighbour.get(name) {
             Some(Value::String(address)) => addresses.push(address),
             Some(Value::Array(list)) => {
-                addresses.extend(list.iter().filter_map(|entry| entry.get("address").unwrap_or(entry).as_str()));
+                addresses
+                    .extend(list.iter().filter_map(|entry| entry.get("address").unwrap_or(entry).as_str()));
             }
             _ => {}
         }
     }
-    let ips: BTreeSet<IpAddr> =
-        addresses.iter().filter_map(|text| text.parse().ok()).filter(|ip| link::is_routable(*ip)).take(MAX_ADDRESSES).collect();
+    let ips: BTreeSet<IpAddr> = addresses
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .filter(|ip| link::is_routable(*ip))
+        .take(MAX_ADDRESSES)
+        .collect();
     let address = addresses.iter().copied().find_map(station).or_else(|| station(id));
     if ips.is_empty() && address.is_none() {
         return;
@@ -125,16 +130,20 @@ fn linked(source: (NodeKind, String), address: &str) -> EdgeFact {
 fn of_device(neighbour: &Map<String, Value>) -> Map<String, Value> {
     let mut properties = scalars(neighbour);
     let roles: Vec<Value> = match neighbour.get("SystemCapabilities") {
-        Some(Value::Object(roles)) => {
-            roles.iter().filter(|(_, enabled)| **enabled == true).map(|(role, _)| role.as_str().into()).collect()
-        }
+        Some(Value::Object(roles)) => roles
+            .iter()
+            .filter(|(_, enabled)| **enabled == true)
+            .map(|(role, _)| role.as_str().into())
+            .collect(),
         Some(Value::Array(roles)) => roles.iter().filter(|role| role.is_string()).cloned().collect(),
         _ => Vec::new(),
     };
     properties.insert("roles".into(), roles.into());
     let is_cdp = neighbour.get("protocols") == Some(&json!(["cdp"]));
     for (name, other) in [("SystemName", "ChassisId"), ("SystemDescription", "SystemVersion")] {
-        if let Some(value) = neighbour.get(other).filter(|_| is_cdp && !properties.contains_key(name)).cloned() {
+        if let Some(value) =
+            neighbour.get(other).filter(|_| is_cdp && !properties.contains_key(name)).cloned()
+        {
             properties.insert(name.into(), value);
         }
     }
@@ -154,7 +163,11 @@ fn of_port(port: &str, fields: &Value, address: Option<&str>) -> Map<String, Val
 
 fn scalars(fields: &Map<String, Value>) -> Map<String, Value> {
     let alone = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
-    fields.iter().filter(|(_, value)| alone(value)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    fields
+        .iter()
+        .filter(|(_, value)| alone(value))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 fn id(value: &Value) -> Option<&str> {

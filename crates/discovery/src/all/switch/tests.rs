@@ -25,7 +25,11 @@ fn edges(facts: &GraphFacts) -> Vec<(String, &'static str, String)> {
         .edges
         .iter()
         .map(|edge| {
-            (text(edge.source.0, &edge.source.1), edge.kind.as_str(), text(edge.target.kind, &edge.target.key))
+            (
+                text(edge.source.0, &edge.source.1),
+                edge.kind.as_str(),
+                text(edge.target.kind, &edge.target.key),
+            )
         })
         .collect();
     edges.sort();
@@ -41,7 +45,11 @@ fn a_switch_is_wired_to_the_host() {
         edges(&facts),
         [
             owned(&format!("NICNode {key}/(management)"), "ipowner", "IPaddrNode @global/10.0.0.2"),
-            owned(&format!("NICNode {key}/(management)"), "linkaddr", "LinkAddress @global/00-11-22-33-44-55"),
+            owned(
+                &format!("NICNode {key}/(management)"),
+                "linkaddr",
+                "LinkAddress @global/00-11-22-33-44-55"
+            ),
             owned(&format!("NICNode {key}/g7"), "linkaddr", "LinkAddress @global/00-11-22-33-44-5c"),
             owned(&format!("NICNode {key}/g7"), "wiredto", "NICNode web1/eth0"),
             owned(&format!("SystemNode {key}"), "nicowner", &format!("NICNode {key}/(management)")),
@@ -77,7 +85,10 @@ fn every_edge_starts_at_a_node_that_is_told() {
     // A slash in a device's name does not reach into its ports.
     let cdp = facts.sources.iter().find(|node| node.key == "@global/sw%2f2").unwrap();
     assert_eq!(cdp.properties["SystemName"], "sw/2");
-    assert_eq!((&cdp.properties["SystemDescription"], &cdp.properties["roles"]), (&json!("IOS"), &json!(["router", "bridge"])));
+    assert_eq!(
+        (&cdp.properties["SystemDescription"], &cdp.properties["roles"]),
+        (&json!("IOS"), &json!(["router", "bridge"]))
+    );
     let port = facts.edges.iter().find(|edge| edge.target.key == "@global/sw%2f2/Gi1/0/4").unwrap();
     assert_eq!(port.target.properties["vlan"], 7);
     assert!(edges(&facts).contains(&(

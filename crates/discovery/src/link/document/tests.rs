@@ -90,9 +90,18 @@ fn one_device_by_both_protocols_is_one_neighbour() {
         assert_eq!(data["ports"].as_object().unwrap().len(), 1);
         let port = &data["ports"]["g7"];
         assert_eq!((&port["CdpPortId"], &port["PortId"]), (&json!("GigabitEthernet0/7"), &json!("g7")));
-        assert_eq!((&port["VlanId"], &port["pvid"], &port["duplex"]), (&json!(11), &json!(10), &json!("full")));
+        assert_eq!(
+            (&port["VlanId"], &port["pvid"], &port["duplex"]),
+            (&json!(11), &json!(10), &json!("full"))
+        );
     }
     assert_eq!(ids(&document("web1", "eth0", &[cdp("sw2", OTHER), switch()])).len(), 2);
+    // Of two with its name, the one that sends from its address.
+    let twin = told(&Lldp::new(b"\x07a-twin", b"\x07p1", 120).element(5, b"sw1").frame_from(OTHER));
+    let envelope = document("web1", "eth0", &[twin, cdp("sw1", OTHER), switch()]);
+    let of_twin = &envelope.data["neighbours"][0];
+    assert_eq!((&of_twin["ChassisId"], &of_twin["CdpDeviceId"]), (&json!("a-twin"), &json!("sw1")));
+    assert!(envelope.data.get("CdpDeviceId").is_none());
 }
 
 #[test]
@@ -100,7 +109,11 @@ fn many_neighbours_are_bounded_and_the_rest_is_counted() {
     let many: Vec<Advertisement> = (0..100)
         .map(|number| {
             let id = format!("\u{7}device {number:03}");
-            told(&Lldp::new(id.as_bytes(), b"\x07p", 9).element(7, &STATION).frame_from([2, 0, 0, 0, 0, number]))
+            told(
+                &Lldp::new(id.as_bytes(), b"\x07p", 9)
+                    .element(7, &STATION)
+                    .frame_from([2, 0, 0, 0, 0, number]),
+            )
         })
         .chain([switch()])
         .collect();

@@ -134,7 +134,10 @@ mod tests {
             let near = |name: &str, wanted: f64| (told[name].as_f64().unwrap() - wanted).abs() < 1e-7;
             assert!(near("latitude_degrees", latitude) && near("longitude_degrees", longitude), "{told}");
             assert!(near("altitude_metres", altitude) && told["datum"] == "WGS84", "{told}");
-            assert_eq!((&told["latitude_resolution_bits"], &told["longitude_resolution_bits"]), (&20.into(), &18.into()));
+            assert_eq!(
+                (&told["latitude_resolution_bits"], &told["longitude_resolution_bits"]),
+                (&20.into(), &18.into())
+            );
             assert!((0..16).all(|end| coordinates(Bytes(&bytes[..end])).is_none()));
         }
         let floors = packed(&[(0, 80), (2, 4), (0, 6), (4 * 256, 30), (9, 8)]);

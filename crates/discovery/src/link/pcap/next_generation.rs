@@ -69,8 +69,9 @@ impl State {
             fill(input, &mut length, "it ends in the middle of a block")?;
             let length = self.order.u32(length);
             // Type and length in front, the length again behind.
-            let inside = length.checked_sub(12).filter(|_| length % 4 == 0);
-            let inside = inside.ok_or_else(|| Unreadable(format!("a block of {length} bytes: it is damaged")))?;
+            let inside = length.checked_sub(12).filter(|_| length.is_multiple_of(4));
+            let inside =
+                inside.ok_or_else(|| Unreadable(format!("a block of {length} bytes: it is damaged")))?;
             let frame = match self.order.u32(kind) {
                 INTERFACE => self.interface(input, inside).map(|()| None)?,
                 ENHANCED_PACKET => Some(self.enhanced(input, inside)?),
@@ -96,8 +97,9 @@ impl State {
         };
         self.interfaces.clear();
         let length = self.order.u32([a, b, c, d]);
-        let rest = length.checked_sub(12).filter(|_| length >= 28 && length % 4 == 0);
-        let rest = rest.ok_or_else(|| Unreadable(format!("a section header of {length} bytes: it is damaged")))?;
+        let rest = length.checked_sub(12).filter(|_| length >= 28 && length.is_multiple_of(4));
+        let rest =
+            rest.ok_or_else(|| Unreadable(format!("a section header of {length} bytes: it is damaged")))?;
         discard(input, u64::from(rest))
     }
 
@@ -123,7 +125,8 @@ impl State {
         let interface = self.ethernet(word(0))?;
         let time = u64::from(word(4)) << 32 | u64::from(word(8));
         let (captured, wire_bytes) = (word(12), word(16));
-        let rest = rest.checked_sub(captured).ok_or_else(|| Unreadable("a packet longer than its block".into()))?;
+        let rest =
+            rest.checked_sub(captured).ok_or_else(|| Unreadable("a packet longer than its block".into()))?;
         let bytes = record(input, captured)?;
         discard(input, u64::from(rest))?;
         Ok(Frame {
@@ -152,7 +155,8 @@ impl State {
 
     fn ethernet(&self, number: u32) -> Result<Interface, Unreadable> {
         let found = usize::try_from(number).ok().and_then(|number| self.interfaces.get(number));
-        let found = found.ok_or_else(|| Unreadable(format!("a packet of interface {number}, which it lacks")))?;
+        let found =
+            found.ok_or_else(|| Unreadable(format!("a packet of interface {number}, which it lacks")))?;
         super::check_link_type(u32::from(found.link_type))?;
         Ok(*found)
     }

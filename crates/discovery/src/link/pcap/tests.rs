@@ -31,7 +31,11 @@ fn block(order: Order, kind: u32, content: &[u8]) -> Vec<u8> {
 
 fn section(order: Order) -> Vec<u8> {
     let version = [number16(order, 1), number16(order, 0)].concat();
-    block(order, next_generation::SECTION, &[&number32(order, 0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat())
+    block(
+        order,
+        next_generation::SECTION,
+        &[&number32(order, 0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat(),
+    )
 }
 
 fn interface(order: Order, link_type: u16, options: &[u8]) -> Vec<u8> {
@@ -41,8 +45,13 @@ fn interface(order: Order, link_type: u16, options: &[u8]) -> Vec<u8> {
 
 fn enhanced(order: Order, interface: u32, time: u64, bytes: &[u8], wire_bytes: u32) -> Vec<u8> {
     let word = |value| number32(order, value);
-    let head =
-        [word(interface), word((time >> 32) as u32), word(time as u32), word(bytes.len() as u32), word(wire_bytes)];
+    let head = [
+        word(interface),
+        word((time >> 32) as u32),
+        word(time as u32),
+        word(bytes.len() as u32),
+        word(wire_bytes),
+    ];
     block(order, 6, &[&head.concat()[..], bytes].concat())
 }
 
@@ -135,7 +144,11 @@ fn frames_before_a_defect_are_told() {
         assert!(matches!(frames[0], Ok(Frame { number: 1, .. })), "{end}");
         let is_clean = end == 24 + 16 + 3;
         assert_eq!(frames.len(), if is_clean { 1 } else { 2 }, "{end}");
-        assert!(frames.get(1).is_none_or(|last| last.as_ref().is_err_and(|why| why.to_string().contains("frame 1"))));
+        assert!(
+            frames
+                .get(1)
+                .is_none_or(|last| last.as_ref().is_err_and(|why| why.to_string().contains("frame 1")))
+        );
     }
     let mut enormous = whole;
     enormous[24 + 19 + 8..24 + 19 + 12].copy_from_slice(&u32::MAX.to_le_bytes());

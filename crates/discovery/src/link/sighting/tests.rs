@@ -111,9 +111,8 @@ fn what_must_not_be_believed_of_neighbour_discovery() {
 fn listeners_tell_their_own_address() {
     let alert: &[u8] = &[58, 0, 5, 2, 0, 0, 1, 0];
     let report = vec![143, 0, 0, 0, 0, 0, 0, 0];
-    let from = |source, hops, extension| {
-        sighting(&Icmp { hops, extension, ..icmp(source, report.clone()) }.frame())
-    };
+    let from =
+        |source, hops, extension| sighting(&Icmp { hops, extension, ..icmp(source, report.clone()) }.frame());
     assert_eq!(from("fe80::1", 1, Some((0, alert))), seen("fe80::1"));
     assert_eq!(from("fe80::1", 1, None), seen("fe80::1"));
     assert_eq!(from("2001:db8::1", 1, Some((0, alert))), None);
