@@ -18,7 +18,7 @@ mod switches;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use store::{Direction, GraphEdge, GraphNode, Reader, Result, SqlLimits, StoreError, Table};
+use store::{Direction, GraphEdge, GraphLink, GraphNode, Reader, Result, SqlLimits, StoreError, Table};
 
 pub const DRONE: &str = "Drone";
 pub const SYSTEM: &str = "SystemNode";
@@ -53,7 +53,9 @@ pub trait Graph {
     fn nodes(&mut self, ids: &[i64]) -> Result<Vec<GraphNode>>;
     fn find(&mut self, kind: Option<&str>, key: &str) -> Result<Vec<GraphNode>>;
     fn of_kind(&mut self, kind: &str, limit: usize) -> Result<Vec<GraphNode>>;
+    /// Edges with the time since when they are said.
     fn edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>>;
+    fn links(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>>;
     /// The nodes of this address, one for each network that has it.
     fn addresses(&mut self, ip: IpAddr) -> Result<Vec<GraphNode>>;
     /// At most `limit` processes whose program has this name.
@@ -102,6 +104,10 @@ impl Graph for Stored<'_> {
 
     fn edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>> {
         self.0.graph_edges(ids, direction, kinds)
+    }
+
+    fn links(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>> {
+        self.0.graph_links(ids, direction, kinds)
     }
 
     fn addresses(&mut self, ip: IpAddr) -> Result<Vec<GraphNode>> {
@@ -158,8 +164,8 @@ impl<'g> Walker<'g> {
         self.graph
     }
 
-    pub fn edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>> {
-        if ids.is_empty() { Ok(Vec::new()) } else { self.graph.edges(ids, direction, kinds) }
+    pub fn edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>> {
+        if ids.is_empty() { Ok(Vec::new()) } else { self.graph.links(ids, direction, kinds) }
     }
 
     /// Reads those of the nodes that are not known yet.
@@ -186,13 +192,7 @@ impl<'g> Walker<'g> {
     }
 
     /// The nodes at the far ends of the edges of `ids`, of one kind, each once in ascending order.
-    pub fn step(
-        &mut self,
-        ids: &[i64],
-        direction: Direction,
-        kinds: &[&str],
-        to: &str,
-    ) -> Result<Vec<i64>> {
+    pub fn step(&mut self, ids: &[i64], direction: Direction, kinds: &[&str], to: &str) -> Result<Vec<i64>> {
         let edges = self.edges(ids, direction, kinds)?;
         let ends: BTreeSet<i64> = edges
             .iter()
@@ -202,28 +202,45 @@ impl<'g> Walker<'g> {
         Ok(ends.into_iter().filter(|id| self.is(*id, to)).collect())
     }
 
-    /// The processes of hosts, also those in their containers, each with the container or none.
-    pub fn processes(&mut self, hosts: &[i64]) -> Result<BTreeMap<i64, Option<i64>>> {
-        let mut processes = BTreeMap::new();
-        let hosted = self.edges(hosts, Direction::Out, &["hosting"])?;
-        self.load(hosted.iter().map(|edge| edge.target))?;
-        let mut children = Vec::new();
-        for edge in hosted {
-            if self.is(edge.target, PROCESS) {
-                processes.insert(edge.target, None);
-            } else if self.is(edge.target, CHILD) {
-                children.push(edge.target);
-            }
+    /// What runs on hosts, also in their containers, without reading its nodes: processes, and monitors, which have
+    /// neither services nor dependencies.
+    pub fn hosted(&mut self, hosts: &[i64]) -> Result<BTreeMap<i64, Place>> {
+        let contained = self.edges(hosts, Direction::In, &["parentsys"])?;
+        let children: Vec<i64> = contained.iter().map(|edge| edge.source).collect();
+        let mut places = BTreeMap::new();
+        for edge in self.edges(hosts, Direction::Out, &["hosting"])? {
+            places.insert(edge.target, Place { host: edge.host, child: None });
         }
-        let inside = self.edges(&children, Direction::Out, &["hosting"])?;
-        self.load(inside.iter().map(|edge| edge.target))?;
-        for edge in inside {
-            if self.is(edge.target, PROCESS) {
-                processes.insert(edge.target, Some(edge.source));
-            }
+        for edge in self.edges(&children, Direction::Out, &["hosting"])? {
+            places.insert(edge.target, Place { host: edge.host, child: Some(edge.source) });
         }
-        Ok(processes)
+        places.retain(|id, _| !children.contains(id));
+        Ok(places)
     }
+
+    /// The services that somebody offers or uses at an IP address, or at those of a link-layer address.
+    pub fn services_at(&mut self, address: &GraphNode) -> Result<Vec<i64>> {
+        let addresses = match address.kind.as_str() {
+            LINK => self.step(&[address.id], Direction::Out, &["ipowner"], ADDRESS)?,
+            _ => vec![address.id],
+        };
+        self.step(&addresses, Direction::In, &["baseip"], SERVICE)
+    }
+
+    /// The processes of hosts, also those in their containers. They are loaded.
+    pub fn processes(&mut self, hosts: &[i64]) -> Result<BTreeSet<i64>> {
+        let hosted = self.hosted(hosts)?;
+        self.load(hosted.keys().copied())?;
+        Ok(hosted.into_keys().filter(|id| self.is(*id, PROCESS)).collect())
+    }
+}
+
+/// Where something runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    pub host: String,
+    /// The container, if it runs in one.
+    pub child: Option<i64>,
 }
 
 /// A property as text.
@@ -265,7 +282,8 @@ pub fn label(node: &GraphNode) -> String {
 
 /// The name of the program: its file's, or what tcpdiscovery calls the process.
 pub fn program(node: &GraphNode) -> &str {
-    let file = text(node, "pathname").and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
+    let file =
+        text(node, "pathname").and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
     let process = || {
         let name = text(node, "processname").unwrap_or(bare(&node.key));
         name.rsplit_once(':').map_or(name, |(name, _)| name)

@@ -144,6 +144,15 @@ pub struct GraphEdge {
     pub since: Timestamp,
 }
 
+/// An edge without what only some ask of it: cheaper, for long walks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphLink {
+    pub source: i64,
+    pub target: i64,
+    /// Designation of the host that says so.
+    pub host: String,
+}
+
 /// Which edges of a node: those that start there, those that lead there, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -329,6 +338,8 @@ pub trait Reader: Send {
     fn graph_of_kind(&mut self, kind: &str, limit: usize) -> Result<Vec<GraphNode>>;
     /// The edges of any of these nodes in this direction, of these kinds (none: of all), each statement of an edge once.
     fn graph_edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>>;
+    /// The same edges as [`Reader::graph_edges`] gives, with less of each.
+    fn graph_links(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>>;
     /// Read-only SQL over the documented views, parameters by name (`:name`), bounded.
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table>;
     /// Addresses in the graph that others than one host reach, and whose name was never looked up or before `older_than`:

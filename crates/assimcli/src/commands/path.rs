@@ -10,7 +10,8 @@ Both ends are named as for `assimcli impact`: hosts, services, switches, address
 
   dependency       programs that use one another's services
   shared service   both use the same one
-  switch, subnet   the cables and the IP networks between them
+  switch, subnet   both are attached to it
+  network          a way through switches, subnets and what connects them
   known            no path is known; what is known of each end
 
 Examples:
@@ -25,7 +26,8 @@ pub struct Options {
 }
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
-    let answer = get(context, &format!("/v1/path?from={}&to={}", encoded(&options.from), encoded(&options.to)))?;
+    let answer =
+        get(context, &format!("/v1/path?from={}&to={}", encoded(&options.from), encoded(&options.to)))?;
     let columns = ["layer", "length", "path", "steps"];
     let shown = if matches!(context.format, Format::Json | Format::Jsonl) { 4 } else { 3 };
     Rows::from_objects(&columns[..shown], &answer["rows"]).print(context.format)?;

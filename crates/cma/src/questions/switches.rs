@@ -2,7 +2,7 @@
 
 use super::{DRONE, NIC, SYSTEM, Walker};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{Direction, GraphEdge, Result};
+use store::{Direction, GraphLink, Result};
 
 /// One cable, by the numbers of its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,17 +20,26 @@ pub fn of_hosts(walker: &mut Walker<'_>, hosts: &[i64]) -> Result<Vec<Cable>> {
     let wires = walker.edges(&nics, Direction::In, &["wiredto"])?;
     let ports: Vec<i64> = wires.iter().map(|edge| edge.source).collect();
     let of_switches = walker.edges(&ports, Direction::In, &["nicowner"])?;
-    join(walker, &owned, &wires, &of_switches)
+    let cables = join(&owned, &wires, &of_switches);
+    walker.load(cables.iter().flat_map(|cable| [cable.host, cable.nic, cable.port, cable.switch]))?;
+    Ok(cables.into_iter().filter(|cable| is_one(walker, cable)).collect())
 }
 
 /// The cables of switches. All nodes of them are loaded.
 pub fn of_switches(walker: &mut Walker<'_>, switches: &[i64]) -> Result<Vec<Cable>> {
+    let cables = by_numbers(walker, switches)?;
+    walker.load(cables.iter().flat_map(|cable| [cable.host, cable.nic, cable.port, cable.switch]))?;
+    Ok(cables.into_iter().filter(|cable| is_one(walker, cable)).collect())
+}
+
+/// The cables of switches without reading a node: for many. What hangs on a port may be something else than a host.
+pub fn by_numbers(walker: &mut Walker<'_>, switches: &[i64]) -> Result<Vec<Cable>> {
     let owned = walker.edges(switches, Direction::Out, &["nicowner"])?;
     let ports: Vec<i64> = owned.iter().map(|edge| edge.target).collect();
     let wires = walker.edges(&ports, Direction::Out, &["wiredto"])?;
     let nics: Vec<i64> = wires.iter().map(|edge| edge.target).collect();
     let of_hosts = walker.edges(&nics, Direction::In, &["nicowner"])?;
-    join(walker, &of_hosts, &wires, &owned)
+    Ok(join(&of_hosts, &wires, &owned))
 }
 
 /// `web1:eth0 – sw1 port g7`, for people.
@@ -43,20 +52,19 @@ pub fn text(walker: &Walker<'_>, cable: &Cable) -> String {
     )
 }
 
-fn join(
-    walker: &mut Walker<'_>,
-    of_hosts: &[GraphEdge],
-    wires: &[GraphEdge],
-    of_switches: &[GraphEdge],
-) -> Result<Vec<Cable>> {
-    let ends = [of_hosts, wires, of_switches].into_iter().flatten();
-    let ids: BTreeSet<i64> = ends.flat_map(|edge| [edge.source, edge.target]).collect();
-    walker.load(ids)?;
-    let owners = |edges: &[GraphEdge], kind: &str| -> BTreeMap<i64, i64> {
-        let fitting = edges.iter().filter(|edge| walker.is(edge.source, kind) && walker.is(edge.target, NIC));
-        fitting.map(|edge| (edge.target, edge.source)).collect()
+fn is_one(walker: &Walker<'_>, cable: &Cable) -> bool {
+    walker.is(cable.host, DRONE)
+        && walker.is(cable.nic, NIC)
+        && walker.is(cable.port, NIC)
+        && walker.is(cable.switch, SYSTEM)
+}
+
+/// Owners of interfaces, wires, owners of ports: a cable for each wire that has both.
+fn join(of_hosts: &[GraphLink], wires: &[GraphLink], of_switches: &[GraphLink]) -> Vec<Cable> {
+    let owners = |edges: &[GraphLink]| -> BTreeMap<i64, i64> {
+        edges.iter().map(|edge| (edge.target, edge.source)).collect()
     };
-    let (hosts, switches) = (owners(of_hosts, DRONE), owners(of_switches, SYSTEM));
+    let (hosts, switches) = (owners(of_hosts), owners(of_switches));
     let cables: BTreeSet<Cable> = wires
         .iter()
         .filter_map(|wire| {
@@ -64,5 +72,5 @@ fn join(
             Some(Cable { host, nic: wire.target, port: wire.source, switch })
         })
         .collect();
-    Ok(cables.into_iter().collect())
+    cables.into_iter().collect()
 }

@@ -7,6 +7,7 @@ mod hostile;
 mod ingest;
 mod monitors;
 mod process;
+mod questions;
 mod rule_choice;
 mod site;
 mod verdicts;

@@ -5,7 +5,7 @@ use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, MEMBER_COLUMNS, RULE_COL
 use super::sql::BoundedConnection;
 use super::{failure, names, open, walk};
 use crate::{
-    Direction, DocumentRow, GraphEdge, GraphNode, HostRow, MemberRow, OutboxRow, Reader, Result,
+    Direction, DocumentRow, GraphEdge, GraphLink, GraphNode, HostRow, MemberRow, OutboxRow, Reader, Result,
     RuleResultRow, SqlLimits, StoreError, Table,
 };
 use model::{Designation, Event, Timestamp};
@@ -170,6 +170,10 @@ impl Reader for SqliteReader {
 
     fn graph_edges(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphEdge>> {
         walk::edges(&self.connection, ids, direction, kinds)
+    }
+
+    fn graph_links(&mut self, ids: &[i64], direction: Direction, kinds: &[&str]) -> Result<Vec<GraphLink>> {
+        walk::links(&self.connection, ids, direction, kinds)
     }
 
     fn sql(&mut self, statement: &str, parameters: &[(String, Value)], limits: SqlLimits) -> Result<Table> {
