@@ -42,9 +42,8 @@ pub fn measure(site: &DocumentSite, path: &Path) -> Result<(), Failure> {
     }
     let mut random = Random::new(2);
     for query in queries.iter() {
-        let about_one = |kind| {
-            matches!(kind, ParameterType::Hostname | ParameterType::Ipaddr | ParameterType::Macaddr)
-        };
+        let about_one =
+            |kind| matches!(kind, ParameterType::Hostname | ParameterType::Ipaddr | ParameterType::Macaddr);
         let needed: Vec<_> =
             query.parameters.iter().filter(|parameter| parameter.default.is_none()).collect();
         if needed.is_empty() || !needed.iter().all(|parameter| about_one(parameter.kind)) {
@@ -75,13 +74,15 @@ pub fn measure(site: &DocumentSite, path: &Path) -> Result<(), Failure> {
 
 /// What follows edges: what stops with a host, a database, a switch; the way between two hosts; what is around one.
 fn graph(site: &DocumentSite, reader: &mut dyn Reader, random: &mut Random) -> Result<(), Failure> {
-    let hosts: Vec<usize> =
-        (0..ARGUMENTS).map(|_| random.below(site.hosts() as u64) as usize).collect();
+    let hosts: Vec<usize> = (0..ARGUMENTS).map(|_| random.below(site.hosts() as u64) as usize).collect();
     let of_tier = |tier| hosts.iter().copied().filter(move |host| site.tier(*host) == tier);
     let names = |hosts: &mut dyn Iterator<Item = usize>| hosts.map(|host| site.name(host)).collect();
     let subjects: [(&str, Vec<String>); 4] = [
         ("a host", names(&mut hosts.iter().copied().filter(|host| site.tier(*host) != Tier::Infra))),
-        ("the database of a host", of_tier(Tier::Db).map(|host| format!("{}:5432", site.address(host))).collect()),
+        (
+            "the database of a host",
+            of_tier(Tier::Db).map(|host| format!("{}:5432", site.address(host))).collect(),
+        ),
         ("a switch", hosts.iter().map(|host| site.chassis(site.place(*host).0)).collect()),
         // What a thousand hosts use.
         ("a host of infrastructure", names(&mut site.infrastructure(site.hosts() - 1).into_iter())),
