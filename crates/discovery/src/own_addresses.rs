@@ -75,10 +75,9 @@ impl OwnAddresses {
         }
         let is_hosts = match self.0.get(&ip) {
             Some((_, is_global)) => !is_global,
-            None => self
-                .0
-                .iter()
-                .any(|(own, (length, is_global))| !is_global && same_network(ip, *own, *length)),
+            None => {
+                self.0.iter().any(|(own, (length, is_global))| !is_global && same_network(ip, *own, *length))
+            }
         };
         if is_hosts { host } else { GLOBAL }.to_owned()
     }

@@ -182,7 +182,9 @@ impl DocumentSite {
     /// The infrastructure that a host uses, itself left out.
     pub fn infrastructure(&self, host: usize) -> Vec<usize> {
         let application = self.application(host);
-        self.members(application - application % INFRASTRUCTURE_EVERY).filter(|other| *other != host).collect()
+        self.members(application - application % INFRASTRUCTURE_EVERY)
+            .filter(|other| *other != host)
+            .collect()
     }
 
     /// The documents that a host has.

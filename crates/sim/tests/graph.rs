@@ -84,9 +84,8 @@ fn network(site: &DocumentSite, store: &SqliteStore) {
         silent.map(|host| format!("{} {}", site.address(host), site.name(host))).collect();
     assert_eq!(known, made, "who listens does not hear itself");
     let ports = ask(store, "SELECT host, ifname, system_name, port_id FROM switch_ports", "");
-    let made = (0..site.hosts()).map(|host| {
-        format!("{} eth0 sw-r{:04} {}", site.name(host), site.place(host).0, site.port(host))
-    });
+    let made = (0..site.hosts())
+        .map(|host| format!("{} eth0 sw-r{:04} {}", site.name(host), site.place(host).0, site.port(host)));
     assert_eq!(ports, made.collect());
 }
 
@@ -97,7 +96,7 @@ fn what_stops(site: &DocumentSite, store: &SqliteStore) {
         let mut stored = Stored(reader.as_mut());
         let mut walker = Walker::new(&mut stored);
         let subject = resolve(&mut walker, subject, &[]).unwrap();
-        let answer = impact(&mut walker, &subject, Bounds { hops: 5, rows: 10_000 }).unwrap();
+        let answer = impact(&mut walker, &subject, Bounds { hops: 20, rows: 10_000 }).unwrap();
         assert_eq!((answer.more, answer.farther), (0, 0));
         answer.rows.into_iter().filter(|row| row.depth == depth).map(|row| row.host).collect()
     };
@@ -147,7 +146,8 @@ fn containers(site: &DocumentSite, store: &mut SqliteStore) {
 fn a_stranger_more(site: &DocumentSite, store: &mut SqliteStore, path: &Path) {
     let listener = (0..site.hosts()).find(|host| site.listens(*host)).unwrap();
     let later = site.document(listener, Kind::Arp, 1);
-    load::deliver(site, store, &load::knowledge(), &mut [(listener, later)].into_iter(), Timestamp::now()).unwrap();
+    load::deliver(site, store, &load::knowledge(), &mut [(listener, later)].into_iter(), Timestamp::now())
+        .unwrap();
     let unknown = ask(store, "SELECT ipaddr, macaddr FROM neighbours WHERE owner IS NULL", "");
     let made = strangers(site);
     assert_eq!(unknown.difference(&made).count(), 1, "{}", path.display());

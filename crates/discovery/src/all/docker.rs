@@ -222,7 +222,9 @@ mod tests {
                 "/info" => json!({"NFd": 23, "SystemTime": "now", "Driver": "overlay2", "Containers": 4,
                     "DriverStatus": [["Backing Filesystem", "extfs"], "junk"], "IndexServerAddress": "https://r/v1/",
                     "HttpProxy": "http://u:geheim@proxy/"}),
-                "/networks" => json!([{"Name": "bridge", "Driver": "bridge", "Scope": "local", "Created": "t"}, {"Id": 7}, 8]),
+                "/networks" => {
+                    json!([{"Name": "bridge", "Driver": "bridge", "Scope": "local", "Created": "t"}, {"Id": 7}, 8])
+                }
                 "/containers/json" => json!([{"Id": id}, {"Id": "../../evil"}, {"Id": other}, 7]),
                 path if path.contains(&id) => {
                     json!({"Name": "/web", "State": {"Status": "running", "Pid": 7, "StartedAt": "t"},

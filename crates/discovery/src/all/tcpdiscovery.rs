@@ -52,8 +52,8 @@ pub mod sockets;
 #[path = "tcpdiscovery/units.rs"]
 mod units;
 
-use crate::{own_addresses, parse};
 use crate::{Collected, Discovery, Host, Instance, Parameters, Schedule, Trigger, documentation};
+use crate::{own_addresses, parse};
 use memory::Memory;
 use processes::Proc;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};

@@ -226,8 +226,13 @@ mod tests {
         );
         let properties = &facts.edges[0].target.properties;
         assert_eq!((&properties["kind"], &properties["id"]), (&json!("vagrant"), &json!("9c5d")));
-        assert!(!properties["name"].as_str().unwrap().contains('\u{1b}') && !properties.contains_key("directory"));
-        assert_eq!(graph("joes", &Envelope { data: json!({"NODATA": "x"}), ..envelope }), GraphFacts::default());
+        assert!(
+            !properties["name"].as_str().unwrap().contains('\u{1b}') && !properties.contains_key("directory")
+        );
+        assert_eq!(
+            graph("joes", &Envelope { data: json!({"NODATA": "x"}), ..envelope }),
+            GraphFacts::default()
+        );
     }
 
     #[test]

@@ -17,8 +17,9 @@ const ONE_OF: usize = 100;
 
 pub fn measure(site: &DocumentSite, path: &Path) -> Result<(), Failure> {
     let knowledge = load::knowledge();
-    let all: Vec<(usize, Kind)> =
-        (0..site.hosts()).flat_map(|host| site.kinds(host).into_iter().map(move |kind| (host, kind))).collect();
+    let all: Vec<(usize, Kind)> = (0..site.hosts())
+        .flat_map(|host| site.kinds(host).into_iter().map(move |kind| (host, kind)))
+        .collect();
     let before = size_bytes(path)?;
     let begun = Instant::now();
     let mut random = Random::new(1);

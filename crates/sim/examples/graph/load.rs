@@ -161,16 +161,13 @@ pub fn deliver(
             let sender = sender(site, host)?;
             let sequence = tx.cursor(&sender.key, sender.incarnation)? + 1;
             let incoming = document::open(report(&envelope, sequence, now)?, wire::body::decompress);
-            let mut context = Context {
-                now,
-                knowledge,
-                channels: &[],
-                event_ids: &mut ids,
-                produced: Produced::default(),
-            };
+            let mut context =
+                Context { now, knowledge, channels: &[], event_ids: &mut ids, produced: Produced::default() };
             match cma::ingest::report::report(tx.as_mut(), &mut context, &sender, &incoming)? {
                 Outcome::Durable { .. } => {}
-                other => return Err(format!("a report of {} was not taken: {other:?}", site.name(host)).into()),
+                other => {
+                    return Err(format!("a report of {} was not taken: {other:?}", site.name(host)).into());
+                }
             }
         }
         tx.commit()?;
@@ -202,7 +199,7 @@ fn sender(site: &DocumentSite, host: usize) -> Result<Sender, Failure> {
 }
 
 /// No key that anybody could use, but one of its own for each host.
-fn key(host: usize) -> PublicKey {
+pub fn key(host: usize) -> PublicKey {
     let mut bytes = [7; 32];
     bytes[..8].copy_from_slice(&(host as u64).to_be_bytes());
     PublicKey(bytes)
@@ -222,7 +219,7 @@ fn report(envelope: &Envelope, sequence: u64, now: Timestamp) -> Result<Report, 
 }
 
 /// Processor time of this thread so far.
-fn thread_seconds() -> f64 {
+pub fn thread_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

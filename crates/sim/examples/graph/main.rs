@@ -1,17 +1,20 @@
 //! The graph of a large site, for `cargo xtask bench graph`: loads it through the CMA's own ingest, asks it, and lives
 //! through a month of changes. Prints one figure a line: name, value and goal, separated by tabs.
 //!
-//! `graph load|ask|history DATABASE HOSTS SEED`
+//! `graph load|ask|history DATABASE HOSTS SEED`; `graph keys DIRECTORY HOSTS SEED` writes the key files of the hosts, which a
+//! CMA that is started on the database would make one by one, each synced to the disk.
 
 mod ask;
 mod history;
 mod load;
 
 use load::Failure;
+use model::Designation;
 use sim::documents::DocumentSite;
 use std::path::Path;
 use std::process::ExitCode;
 use store::sqlite::SqliteStore;
+use wire::keys::KeyId;
 
 fn main() -> ExitCode {
     match run() {
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [what, path, hosts, seed] = words.as_slice() else {
-        return Err("usage: graph load|ask|history DATABASE HOSTS SEED".into());
+        return Err("usage: graph load|ask|history|keys DATABASE|DIRECTORY HOSTS SEED".into());
     };
     let site = DocumentSite::new(seed.parse()?, hosts.parse()?);
     let path = Path::new(path);
@@ -34,7 +37,8 @@ fn run() -> Result<(), Failure> {
         "load" => loaded(&site, path),
         "ask" => ask::measure(&site, path),
         "history" => history::measure(&site, path),
-        other => Err(format!("{other:?} is none of load, ask, history").into()),
+        "keys" => key_files(&site, path),
+        other => Err(format!("{other:?} is none of load, ask, history, keys").into()),
     }
 }
 
@@ -54,6 +58,15 @@ fn loaded(site: &DocumentSite, path: &Path) -> Result<(), Failure> {
     figure("CPU for opening reports, on other threads", &each(cost.opening_seconds), "");
     let bytes = size_bytes(path)?;
     figure("database", &format!("{:.0} MB, {:.0} kB a host", bytes / 1e6, bytes / 1e3 / hosts as f64), "");
+    Ok(())
+}
+
+fn key_files(site: &DocumentSite, directory: &Path) -> Result<(), Failure> {
+    for host in 0..site.hosts() {
+        let key = load::key(host);
+        let file = KeyId::host(&Designation::new(&site.name(host))?, &key).public_file();
+        std::fs::write(directory.join(file), key.0)?;
+    }
     Ok(())
 }
 

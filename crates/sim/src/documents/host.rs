@@ -74,13 +74,20 @@ pub fn packages(site: &DocumentSite, host: usize, version: u32) -> Value {
         let mut random = site.random((image * 1000 + number) as usize, 21);
         let upgraded = version > 0 && number == u64::from(version) % PACKAGES as u64;
         let suffix = if upgraded { format!("+deb12u{version}") } else { String::new() };
-        let text =
-            format!("{}.{}.{}-{}{suffix}", random.below(6), random.below(20), random.below(10), 1 + random.below(4));
+        let text = format!(
+            "{}.{}.{}-{}{suffix}",
+            random.below(6),
+            random.below(20),
+            random.below(10),
+            1 + random.below(4)
+        );
         (format!("{part}-component{number}::amd64"), Value::from(text))
     });
     // What rules and people ask for by name.
     let known = ["openssh-server", "openssl", "sudo", "bash"];
-    let known = known.into_iter().map(|name| (format!("{name}::amd64"), Value::from(format!("1:9.{image}-2+deb12u3"))));
+    let known = known
+        .into_iter()
+        .map(|name| (format!("{name}::amd64"), Value::from(format!("1:9.{image}-2+deb12u3"))));
     json!({"deb": object(packages.chain(known))})
 }
 
@@ -89,7 +96,10 @@ pub fn checksums(site: &DocumentSite, host: usize, version: u32) -> Value {
         // The first thousand numbers of chance are the same on all hosts of an image; here each host has its own.
         let changed = version > 0 && number == version as usize % FILES;
         let about = 30 + number as u64 + if changed { 1000 * u64::from(version) } else { 0 };
-        (format!("/usr/lib/x86_64-linux-gnu/lib{number}.so.6"), Value::from(digits(&mut site.random(host, about), 64)))
+        (
+            format!("/usr/lib/x86_64-linux-gnu/lib{number}.so.6"),
+            Value::from(digits(&mut site.random(host, about), 64)),
+        )
     });
     object(files)
 }
@@ -119,6 +129,8 @@ pub fn proc_sys(site: &DocumentSite, host: usize, version: u32) -> Value {
         ("vm.swappiness".to_owned(), (60 + version).into()),
     ]);
     let mut random = site.random(host, 10);
-    data.extend((0..120).map(|number| (format!("net.core.parameter{number}"), Value::from(random.below(10_000)))));
+    data.extend(
+        (0..120).map(|number| (format!("net.core.parameter{number}"), Value::from(random.below(10_000)))),
+    );
     data.into()
 }

@@ -54,11 +54,8 @@ const DB: [(u16, &str, &str); 4] = [
 ];
 const APP: [(u16, &str, &str); 2] =
     [(5672, "tcp", "/usr/lib/erlang/erts-13.1.5/bin/beam.smp"), (11211, "tcp", "/usr/bin/memcached")];
-const WEB: [(u16, &str, &str); 3] = [
-    (80, "tcp", "/usr/sbin/nginx"),
-    (443, "tcp", "/usr/sbin/haproxy"),
-    (6081, "tcp", "/usr/sbin/varnishd"),
-];
+const WEB: [(u16, &str, &str); 3] =
+    [(80, "tcp", "/usr/sbin/nginx"), (443, "tcp", "/usr/sbin/haproxy"), (6081, "tcp", "/usr/sbin/varnishd")];
 /// What everybody uses of the infrastructure, on two of its hosts in turn.
 const SHARED_PORTS: [u16; 4] = [389, 853, 88, 514];
 
@@ -178,7 +175,8 @@ pub fn tcpdiscovery(site: &DocumentSite, host: usize, version: u32) -> Value {
             Some(container) => {
                 let port = service.port.to_string();
                 let inside = format!("172.17.0.{}", container + 2);
-                let words = ["/usr/bin/docker-proxy", "-proto", "tcp", "-host-port", &port, "-container-ip", &inside];
+                let words =
+                    ["/usr/bin/docker-proxy", "-proto", "tcp", "-host-port", &port, "-container-ip", &inside];
                 let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
                 let mut proxy = process("/usr/bin/docker-proxy", &words);
                 proxy.insert("listenaddrs".into(), listens(&format!("0.0.0.0:{port}")));
@@ -188,7 +186,8 @@ pub fn tcpdiscovery(site: &DocumentSite, host: usize, version: u32) -> Value {
             }
         }
         let clients = dependencies.iter().skip(index).step_by(CLIENTS).filter(|_| index < CLIENTS);
-        let addresses = clients.map(|used| (format!("{}:{}", site.address(used.server), used.port), Value::from("tcp")));
+        let addresses =
+            clients.map(|used| (format!("{}:{}", site.address(used.server), used.port), Value::from("tcp")));
         let addresses: Map<String, Value> = addresses.collect();
         if !addresses.is_empty() {
             entry.insert("clientaddrs".into(), addresses.into());
@@ -294,7 +293,10 @@ mod tests {
             let data = tcpdiscovery(&site, host, 0);
             let addresses = |field: &str| -> BTreeSet<String> {
                 let entries = data.as_object().unwrap().values();
-                entries.filter_map(|entry| entry[field].as_object()).flat_map(|map| map.keys().cloned()).collect()
+                entries
+                    .filter_map(|entry| entry[field].as_object())
+                    .flat_map(|map| map.keys().cloned())
+                    .collect()
             };
             let wanted: BTreeSet<String> = site
                 .dependencies(host)

@@ -34,6 +34,7 @@ fn in_folder(folder: &Path, programs: &Programs, hosts: usize) -> Result<(), Str
     for what in ["load", "ask"] {
         figures(programs, what, &site.paths.database(), hosts)?;
     }
+    figures(programs, "keys", &site.paths.crypto(), hosts)?;
     {
         let _cma = site.start_cma(&[])?;
         commands(&site)?;
@@ -42,9 +43,9 @@ fn in_folder(folder: &Path, programs: &Programs, hosts: usize) -> Result<(), Str
 }
 
 /// Prints what the example `graph` of the simulator measures, as it comes.
-fn figures(programs: &Programs, what: &str, database: &Path, hosts: usize) -> Result<(), String> {
+fn figures(programs: &Programs, what: &str, place: &Path, hosts: usize) -> Result<(), String> {
     let mut command = Command::new(programs.path("examples/graph"));
-    command.arg(what).arg(database).arg(hosts.to_string()).arg(SEED);
+    command.arg(what).arg(place).arg(hosts.to_string()).arg(SEED);
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
@@ -61,10 +62,15 @@ fn figures(programs: &Programs, what: &str, database: &Path, hosts: usize) -> Re
 
 /// `assimcli` from start to finish, against a CMA that runs on the database.
 fn commands(site: &Site) -> Result<(), String> {
-    let found = site.ask(&["sql", "SELECT host, ipaddr FROM addresses WHERE ifname = 'eth0' AND ipaddr LIKE '10.%' LIMIT 1"])?;
+    let found = site.ask(&[
+        "sql",
+        "SELECT host, ipaddr FROM addresses WHERE ifname = 'eth0' AND ipaddr LIKE '10.%' LIMIT 1",
+    ])?;
     let text = |field: &str| found[0][field].as_str().map(str::to_owned).ok_or("no host has an address");
     let (host, ip) = (text("host")?, text("ipaddr")?);
-    for words in [["query", "findip", &ip].as_slice(), &["query", "hostdependencies", &host], &["impact", &host]] {
+    for words in
+        [["query", "findip", &ip].as_slice(), &["query", "hostdependencies", &host], &["impact", &host]]
+    {
         let mut times = Vec::new();
         for _ in 0..=RUNS {
             // Not in the namespace: the socket is a file, and entering one would be part of the time.

@@ -103,13 +103,12 @@ impl Interface<'_> {
 fn interfaces<'a>(host: &str, container: &'a Value, networks: &Value) -> Vec<Interface<'a>> {
     let attached = container["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
     let interfaces = attached.take(MAX_PARTS).map(|(network, fields)| {
-        let addresses =
-            [("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen")].into_iter().filter_map(
-                |(address, length)| {
-                    let ip: IpAddr = fields[address].as_str()?.parse().ok()?;
-                    Some((ip, fields[length].as_u64().filter(|length| *length <= 128)?))
-                },
-            );
+        let addresses = [("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen")]
+            .into_iter()
+            .filter_map(|(address, length)| {
+                let ip: IpAddr = fields[address].as_str()?.parse().ok()?;
+                Some((ip, fields[length].as_u64().filter(|length| *length <= 128)?))
+            });
         let is_sites = matches!(networks[network.as_str()]["Driver"].as_str(), Some("macvlan" | "ipvlan"));
         Interface {
             network,
@@ -268,8 +267,7 @@ mod tests {
 
     fn told(facts: &GraphFacts, kind: EdgeKind) -> Vec<(&str, &str)> {
         let edges = facts.edges.iter().filter(|edge| edge.kind == kind);
-        let mut told: Vec<_> =
-            edges.map(|edge| (edge.source.1.as_str(), edge.target.key.as_str())).collect();
+        let mut told: Vec<_> = edges.map(|edge| (edge.source.1.as_str(), edge.target.key.as_str())).collect();
         told.sort_unstable();
         told
     }
@@ -335,7 +333,8 @@ mod tests {
             "web:4": {"exe": "/web", "proxy": "lxc/blog", "listenaddrs": {":::80": "tcp6"}},
         });
         let seen = (tcpdiscovery::DISCOVERY.graph)("web1", &envelope("tcpdiscovery", processes));
-        let inspected = (docker::DISCOVERY.graph)("web1", &envelope("docker", json!({"containers": {ID: web()}})));
+        let inspected =
+            (docker::DISCOVERY.graph)("web1", &envelope("docker", json!({"containers": {ID: web()}})));
         let child = format!("web1/docker/{ID}");
         assert_eq!(
             told(&seen, EdgeKind::Hosting),
@@ -351,18 +350,28 @@ mod tests {
         assert_eq!(told(&inspected, EdgeKind::Hosting), [("web1", child.as_str())], "the same node");
         let services: Vec<&str> =
             told(&seen, EdgeKind::TcpService).into_iter().map(|(_, service)| service).collect();
-        assert!(services.contains(&"@global/9100_tcp_10.0.0.7"), "it shares the host's network: {services:?}");
+        assert!(
+            services.contains(&"@global/9100_tcp_10.0.0.7"),
+            "it shares the host's network: {services:?}"
+        );
         assert!(services.contains(&format!("web1:docker/{ID}/80_tcp_0.0.0.0").as_str()), "{services:?}");
-        assert!(!services.contains(&"@global/80_tcp_10.0.0.7"), "nothing on the host listens there: {services:?}");
+        assert!(
+            !services.contains(&"@global/80_tcp_10.0.0.7"),
+            "nothing on the host listens there: {services:?}"
+        );
         let blog = seen.edges.iter().find(|edge| edge.target.key == "web1/lxc/blog").unwrap();
-        assert_eq!((&blog.target.properties["name"], &blog.target.properties["kind"]), (&json!("blog"), &json!("lxc")));
+        assert_eq!(
+            (&blog.target.properties["name"], &blog.target.properties["kind"]),
+            (&json!("blog"), &json!("lxc"))
+        );
         assert_connected(&seen);
     }
 
     #[test]
     fn without_networks_or_with_junk_the_container_stays() {
         let mut host_network = web();
-        host_network["NetworkSettings"] = json!({"Ports": {}, "Networks": {"host": {"IPAddress": "", "MacAddress": ""}}});
+        host_network["NetworkSettings"] =
+            json!({"Ports": {}, "Networks": {"host": {"IPAddress": "", "MacAddress": ""}}});
         let junk = json!({"Name": 7, "NetworkSettings": {"Ports": {"x/tcp": [{}], "99999/tcp": [{"HostIp": "", "HostPort": "1"}],
             "1/sctp": [{"HostIp": "", "HostPort": "1"}], "2/tcp": [{"HostIp": "elsewhere", "HostPort": "2"}, 7],
             "3/tcp": [{"HostIp": "", "HostPort": "0"}]},

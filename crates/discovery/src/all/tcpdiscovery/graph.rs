@@ -46,12 +46,7 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
         properties.extend(entry.get("exe").map(|exe| ("pathname".to_owned(), exe.clone())));
         properties.insert("roles".into(), own_roles.into());
         let holder = if proxy == LOCAL { (NodeKind::Drone, host.to_owned()) } else { facts.child(proxy) };
-        facts.edge(
-            holder,
-            EdgeKind::Hosting,
-            (NodeKind::ProcessNode, process.clone()),
-            properties,
-        );
+        facts.edge(holder, EdgeKind::Hosting, (NodeKind::ProcessNode, process.clone()), properties);
         let inside = if is_local { host.to_owned() } else { format!("{host}:{}", place(entry, proxy)) };
         for field in ["listenaddrs", "loopback_listenaddrs"] {
             for (address, protocols) in addresses(entry, field) {
@@ -60,7 +55,9 @@ pub fn graph(host: &str, envelope: &Envelope) -> GraphFacts {
                         facts.service(&process, EdgeKind::TcpService, &inside, ip, port, protocol);
                         continue;
                     }
-                    for (context, ip) in facts.own.reached(host, ip, !four.contains(port.to_string().as_str())) {
+                    for (context, ip) in
+                        facts.own.reached(host, ip, !four.contains(port.to_string().as_str()))
+                    {
                         facts.service(&process, EdgeKind::TcpService, &context, ip, port, protocol);
                     }
                 }
@@ -111,7 +108,9 @@ impl Facts<'_> {
     fn child(&mut self, proxy: &str) -> (NodeKind, String) {
         let mut properties = Map::new();
         // These engines have no other name for it.
-        if let Some((_, name)) = proxy.split_once('/').filter(|(engine, _)| matches!(*engine, "lxc" | "nspawn")) {
+        if let Some((_, name)) =
+            proxy.split_once('/').filter(|(engine, _)| matches!(*engine, "lxc" | "nspawn"))
+        {
             properties.insert("name".into(), name.into());
         }
         for edge in child_system::edges(self.host, proxy, properties) {
