@@ -301,7 +301,14 @@ fn heading(kind: Kind, nodes: &[Node]) -> String {
     });
     let words: Vec<String> = words.collect();
     let words = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
-    format!("{}: {words}", kind.as_str())
+    let title = match kind {
+        Kind::Network => "Network",
+        Kind::Service => "Services",
+        Kind::Monitoring => "Monitoring",
+        Kind::Rings => "Rings",
+        Kind::Everything => "Everything",
+    };
+    format!("{title}: {words}")
 }
 
 /// A key that sorts `web2` before `web10`.

@@ -38,6 +38,8 @@ const SECTION_TITLE_HEIGHT: f64 = 17.0;
 const MAX_COLUMNS: usize = 10;
 /// Width over height that pictures should have.
 const ASPECT: f64 = 1.7;
+/// Pictures are not made narrower than this by putting below each other what has room side by side.
+const USUAL_WIDTH: f64 = 800.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rect {
@@ -500,7 +502,7 @@ impl Plan {
 fn pack(sizes: &[(f64, f64)]) -> (Vec<Vec<usize>>, Vec<usize>) {
     let area: f64 = sizes.iter().map(|(width, height)| (width + GAP) * (height + GAP)).sum();
     let widest = sizes.iter().map(|(width, _)| *width).fold(0.0, f64::max);
-    let limit = (area * ASPECT).sqrt().max(widest) + 1.0;
+    let limit = (area * ASPECT).sqrt().max(widest).max(USUAL_WIDTH);
     let (mut shelves, mut shelf_of): (Vec<Vec<usize>>, Vec<usize>) = (Vec::new(), Vec::new());
     let mut used = f64::INFINITY;
     for (panel, (width, _)) in sizes.iter().enumerate() {
