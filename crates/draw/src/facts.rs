@@ -122,8 +122,12 @@ pub fn vlan(node: &SubgraphNode) -> Option<String> {
 /// The base name of the program; of interpreters what they run.
 fn program(node: &SubgraphNode) -> String {
     let own = |name: &str| property(&node.properties, name);
-    let path = own("pathname").or_else(|| own("processname"));
-    let path = path.unwrap_or_else(|| line(node.key.rsplit('/').next().unwrap_or("")));
+    let named = || {
+        // `sshd:<hash>`: the hash tells programs of one name apart, and tells people nothing.
+        let name = own("processname").unwrap_or_else(|| line(node.key.rsplit('/').next().unwrap_or("")));
+        name.rsplit_once(':').map_or(name.clone(), |(name, _)| name.to_owned())
+    };
+    let path = own("pathname").unwrap_or_else(named);
     let base = path.rsplit('/').next().unwrap_or("").to_owned();
     let words = node.properties.get("cmdline").and_then(Value::as_array);
     let mut words = words.into_iter().flatten().skip(1).filter_map(Value::as_str);
@@ -194,6 +198,7 @@ mod tests {
             (NodeKind::IpTcpPortNode, "k", json!({"ipaddr": "2001:db8::1", "port": 22}), "[2001:db8::1]:22"),
             (NodeKind::IpTcpPortNode, "@global/22_tcp_10.0.0.1", json!({}), "22_tcp_10.0.0.1"),
             (NodeKind::ProcessNode, "web1/sshd:1", json!({"pathname": "/usr/sbin/sshd"}), "sshd"),
+            (NodeKind::ProcessNode, "web1/unknown:92af716c", json!({"processname": "unknown:92af716c"}), "unknown"),
             (
                 NodeKind::ProcessNode,
                 "web1/python3:1",

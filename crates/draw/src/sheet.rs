@@ -374,11 +374,12 @@ impl<'d> Parts<'d> {
                 let port = self.back(nic, "wiredto").next().map(|port| self.port_name(host, port)).unwrap_or_default();
                 let own = self.node(nic);
                 let is_up = own.look.line == crate::looks::Line::Solid;
-                let addresses: Vec<&str> =
+                let mut addresses: Vec<&str> =
                     self.out(nic, "ipowner").map(|ip| self.node(ip).name.as_str()).collect();
+                addresses.sort_by_key(|address| (address.contains(':'), *address));
                 let (first, more) = addresses.split_first().map_or(("", &[][..]), |(first, more)| (*first, more));
                 // An interface with neither address nor cable is a bridge's or a container's.
-                if first.is_empty() && port.is_empty() && kind == Kind::Network && own.source.properties.get("virtual") == Some(&true.into()) {
+                if first.is_empty() && port.is_empty() && own.source.properties.get("virtual") == Some(&true.into()) {
                     continue;
                 }
                 let text = format!("{} {first}", own.name);
@@ -416,9 +417,9 @@ impl<'d> Parts<'d> {
                     Some(target) if target.kind == NodeKind::ProcessNode => target.name.clone(),
                     _ => own.name.clone(),
                 };
-                // The mark of the service says already that it is looked after.
+                // The mark of the service says already whether it is looked after.
                 let is_told = watched.is_some_and(|target| target.kind == NodeKind::ProcessNode);
-                if kind == Kind::Everything && is_told && found(&own.source) == Found::Up {
+                if kind == Kind::Everything && is_told && matches!(found(&own.source), Found::Up | Found::Inactive) {
                     continue;
                 }
                 let what = match found(&own.source) {

@@ -109,11 +109,8 @@ fn known<K: Copy>(
 
 /// Reads what is wanted; the error of the inner result is a host that nobody knows.
 pub fn find(reader: &mut dyn Reader, wanted: &Wanted) -> Result<std::result::Result<Subgraph, Designation>> {
-    let all_hosts = if wanted.rings || !wanted.hosts.is_empty() { reader.hosts()? } else { Vec::new() };
-    for host in &wanted.hosts {
-        if !all_hosts.iter().any(|row| row.designation == *host) {
-            return Ok(Err(host.clone()));
-        }
+    if let Some(unknown) = annotate::unknown(reader, &wanted.hosts)? {
+        return Ok(Err(unknown));
     }
     let rings = if wanted.rings { rings::rings(&reader.members()?) } else { Vec::new() };
     let mut walk = Walk { wanted, nodes: BTreeMap::new(), is_cut: false };

@@ -2,6 +2,7 @@
 //! services are looked after, and whose a link-layer address is.
 
 use crate::api::limits;
+use model::Designation;
 use model::graph::{EdgeKind, NodeKind};
 use model::subgraph::{PlaceInNetwork, Subgraph, SubgraphNode};
 use serde_json::{Value, json};
@@ -14,6 +15,23 @@ pub fn annotate(reader: &mut dyn Reader, subgraph: &mut Subgraph) -> Result<()> 
     places(reader, &mut subgraph.nodes)?;
     processes(reader, &mut subgraph.nodes)?;
     neighbours(reader, &mut subgraph.nodes)
+}
+
+/// The state of hosts, by name.
+const STATES: &str = "SELECT host, status, reason FROM hosts WHERE host IN (SELECT value FROM json_each(:hosts))";
+/// Their points by category.
+const SCORES: &str = "SELECT host, category, sum(score) FROM rule_results
+  WHERE host IN (SELECT value FROM json_each(:hosts)) AND status = 'fail' GROUP BY host, category";
+
+/// The first of the hosts that never registered, if there is one.
+pub fn unknown(reader: &mut dyn Reader, hosts: &[Designation]) -> Result<Option<Designation>> {
+    if hosts.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<&str> = hosts.iter().map(Designation::as_str).collect();
+    let table = reader.sql(STATES, &[("hosts".to_owned(), json!(names))], limits())?;
+    let known: HashSet<&str> = table.rows.iter().filter_map(|row| row.first()?.as_str()).collect();
+    Ok(hosts.iter().find(|host| !known.contains(host.as_str())).cloned())
 }
 
 fn of_kind(nodes: &[SubgraphNode], kind: NodeKind) -> impl Iterator<Item = &SubgraphNode> {
@@ -31,17 +49,8 @@ fn hosts(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
         return Ok(());
     }
     let parameters = [("hosts".to_owned(), json!(names))];
-    let states = reader.sql(
-        "SELECT host, status, reason FROM hosts WHERE host IN (SELECT value FROM json_each(:hosts))",
-        &parameters,
-        limits(),
-    )?;
-    let scores = reader.sql(
-        "SELECT host, category, sum(score) FROM rule_results
-         WHERE host IN (SELECT value FROM json_each(:hosts)) AND status = 'fail' GROUP BY host, category",
-        &parameters,
-        limits(),
-    )?;
+    let states = reader.sql(STATES, &parameters, limits())?;
+    let scores = reader.sql(SCORES, &parameters, limits())?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("").to_owned();
     let mut position: HashMap<String, usize> = HashMap::new();
     for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.kind == NodeKind::Drone.as_str()) {
@@ -227,6 +236,20 @@ fn neighbours(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_of_a_host_is_looked_up() {
+        use store::Store;
+        let store = store::sqlite::SqliteStore::open(std::path::Path::new(":memory:")).unwrap();
+        let mut reader = store.reader().unwrap();
+        for statement in [STATES, SCORES] {
+            let parameters = [("hosts".to_owned(), json!(["web1"]))];
+            let plan = reader.sql(&format!("EXPLAIN QUERY PLAN {statement}"), &parameters, limits()).unwrap();
+            let plan = json!(plan.rows).to_string();
+            // The list of names is all that is read from one end to the other.
+            assert_eq!(plan.matches("SCAN").count(), plan.matches("SCAN json_each").count(), "{plan}");
+        }
+    }
 
     #[test]
     fn subnets_are_those_of_the_addresses() {
