@@ -72,7 +72,10 @@ pub fn details(kind: NodeKind, node: &SubgraphNode) -> Vec<String> {
         NodeKind::SystemNode => {
             let mut lines = vec![own("SystemDescription")];
             // What LLDP, LLDP-MED and CDP tell has many names; all of it is worth a line.
-            let rest = node.properties.iter().filter(|(name, _)| !matches!(name.as_str(), "SystemName" | "SystemDescription"));
+            let rest = node
+                .properties
+                .iter()
+                .filter(|(name, _)| !matches!(name.as_str(), "SystemName" | "SystemDescription"));
             lines.extend(rest.map(|(name, value)| {
                 let value = scalar(value).or_else(|| list(value))?;
                 Some(line(&format!("{name}: {value}")))
@@ -198,7 +201,12 @@ mod tests {
             (NodeKind::IpTcpPortNode, "k", json!({"ipaddr": "2001:db8::1", "port": 22}), "[2001:db8::1]:22"),
             (NodeKind::IpTcpPortNode, "@global/22_tcp_10.0.0.1", json!({}), "22_tcp_10.0.0.1"),
             (NodeKind::ProcessNode, "web1/sshd:1", json!({"pathname": "/usr/sbin/sshd"}), "sshd"),
-            (NodeKind::ProcessNode, "web1/unknown:92af716c", json!({"processname": "unknown:92af716c"}), "unknown"),
+            (
+                NodeKind::ProcessNode,
+                "web1/unknown:92af716c",
+                json!({"processname": "unknown:92af716c"}),
+                "unknown",
+            ),
             (
                 NodeKind::ProcessNode,
                 "web1/python3:1",
@@ -221,7 +229,11 @@ mod tests {
 
     #[test]
     fn addresses_are_found_in_their_subnets() {
-        assert!(is_in("10.0.0.7", "10.0.0.0/24") && is_in("8.8.8.8", "0.0.0.0/0") && is_in("10.0.0.7", "10.0.0.7/32"));
+        assert!(
+            is_in("10.0.0.7", "10.0.0.0/24")
+                && is_in("8.8.8.8", "0.0.0.0/0")
+                && is_in("10.0.0.7", "10.0.0.7/32")
+        );
         assert!(!is_in("10.0.1.7", "10.0.0.0/24") && !is_in("10.0.0.7", "10.0.0.0/33"));
         assert!(is_in("2001:db8::7", "2001:db8::/64") && is_in("::1", "::/0"));
         assert!(!is_in("2001:db8:1::7", "2001:db8::/64") && !is_in("10.0.0.7", "::/0"));

@@ -1,10 +1,10 @@
 //! The short form of a drawing: a card for each host, switch and stranger, with what is on it as lines, and links between
 //! cards in place of the many edges between their parts. Pictures for people are made of this.
 
-use crate::drawing::{Drawing, GroupKind, Node, natural};
+use crate::Kind;
+use crate::drawing::{Drawing, GroupKind, Node, beyond, natural};
 use crate::facts::{property, state, vlan};
 use crate::looks::{Found, Look, found, security_score};
-use crate::Kind;
 use model::graph::NodeKind;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -110,8 +110,12 @@ pub fn count_cards(drawing: &Drawing) -> usize {
     cards.map(|(position, node)| elsewhere(node).ok_or(position)).collect::<BTreeSet<_>>().len()
 }
 
-/// Context and address of a service that nobody with a nanoprobe offers: those of one address share a card.
+/// What cards of services without their host stand for: context and address where nobody has a nanoprobe, else the host.
+/// Those of one share a card.
 fn elsewhere(node: &Node) -> Option<(&str, &str)> {
+    if let Some((host, _)) = beyond(node) {
+        return Some(("", host));
+    }
     let context = node.source.key.split_once('/')?.0;
     let is_address = matches!(node.kind, NodeKind::IpTcpPortNode | NodeKind::IpaddrNode);
     let address = node.source.properties.get("ipaddr")?.as_str()?;
@@ -191,7 +195,9 @@ impl Sheet {
     fn link(&mut self, parts: &Parts<'_>, card_of: &HashMap<usize, usize>) {
         let mut bundles: BTreeMap<(LinkKind, usize, usize), Vec<Strand>> = BTreeMap::new();
         for strand in parts.strands() {
-            let (Some(from), Some(to)) = (card_of.get(&strand.from), card_of.get(&strand.to)) else { continue };
+            let (Some(from), Some(to)) = (card_of.get(&strand.from), card_of.get(&strand.to)) else {
+                continue;
+            };
             if from == to {
                 continue;
             }
@@ -233,7 +239,11 @@ impl Sheet {
             let mut rows: Vec<Row> = Vec::new();
             for (server, words) in servers {
                 let words: BTreeSet<&str> = words.iter().map(String::as_str).collect();
-                rows.push(Row { mark: Mark::Uses, text: self.cards[server].title.clone(), aside: few(&words) });
+                rows.push(Row {
+                    mark: Mark::Uses,
+                    text: self.cards[server].title.clone(),
+                    aside: few(&words),
+                });
             }
             shorten(&mut rows, MAX_ROWS / 2);
             self.cards[card].rows.extend(rows);
@@ -330,7 +340,8 @@ impl<'d> Parts<'d> {
         Card {
             node: position,
             kind: node.kind,
-            title: elsewhere(node).map_or_else(|| node.name.clone(), |(_, address)| crate::escape::line(address)),
+            title: elsewhere(node)
+                .map_or_else(|| node.name.clone(), |(_, address)| crate::escape::line(address)),
             subtitle: self.subtitle(node),
             rows,
             tooltip,
@@ -343,6 +354,9 @@ impl<'d> Parts<'d> {
     fn rows_of_stranger(&self, node: &Node) -> Vec<Row> {
         let own = |name: &str| property(&node.source.properties, name);
         match (node.kind, own("port")) {
+            (NodeKind::IpTcpPortNode, Some(port)) if beyond(node).is_some() => {
+                vec![row(Mark::None, &far_program(node), format!(":{port}"))]
+            }
             (NodeKind::IpTcpPortNode, Some(port)) => {
                 vec![row(Mark::None, &format!("port {port}"), own("protocol").unwrap_or_default())]
             }
@@ -358,9 +372,7 @@ impl<'d> Parts<'d> {
                 property(&node.source.properties, "os_description"),
                 (score > 0.0).then(|| format!("security risk {score}")),
             ],
-            NodeKind::SystemNode | NodeKind::LinkAddress => {
-                [node.details.first().cloned(), None, None]
-            }
+            NodeKind::SystemNode | NodeKind::LinkAddress => [node.details.first().cloned(), None, None],
             _ => [None, None, None],
         };
         lines.into_iter().flatten().collect()
@@ -371,15 +383,23 @@ impl<'d> Parts<'d> {
         let kind = self.drawing.kind;
         if matches!(kind, Kind::Network | Kind::Everything) {
             for nic in self.inside(host, NodeKind::NicNode) {
-                let port = self.back(nic, "wiredto").next().map(|port| self.port_name(host, port)).unwrap_or_default();
+                let port = self
+                    .back(nic, "wiredto")
+                    .next()
+                    .map(|port| self.port_name(host, port))
+                    .unwrap_or_default();
                 let own = self.node(nic);
                 let is_up = own.look.line == crate::looks::Line::Solid;
                 let mut addresses: Vec<&str> =
                     self.out(nic, "ipowner").map(|ip| self.node(ip).name.as_str()).collect();
                 addresses.sort_by_key(|address| (address.contains(':'), *address));
-                let (first, more) = addresses.split_first().map_or(("", &[][..]), |(first, more)| (*first, more));
+                let (first, more) =
+                    addresses.split_first().map_or(("", &[][..]), |(first, more)| (*first, more));
                 // An interface with neither address nor cable is a bridge's or a container's.
-                if first.is_empty() && port.is_empty() && own.source.properties.get("virtual") == Some(&true.into()) {
+                if first.is_empty()
+                    && port.is_empty()
+                    && own.source.properties.get("virtual") == Some(&true.into())
+                {
                     continue;
                 }
                 let text = format!("{} {first}", own.name);
@@ -398,7 +418,8 @@ impl<'d> Parts<'d> {
             for process in self.inside(host, NodeKind::ProcessNode) {
                 let ports: BTreeSet<(u64, bool)> =
                     self.out(process, "tcpservice").map(|port| self.port_number(port)).collect();
-                let reached: BTreeSet<u64> = ports.iter().filter(|(_, local)| !local).map(|(port, _)| *port).collect();
+                let reached: BTreeSet<u64> =
+                    ports.iter().filter(|(_, local)| !local).map(|(port, _)| *port).collect();
                 let aside = match (reached.is_empty(), ports.is_empty()) {
                     (_, true) => continue,
                     (true, false) => "local only".to_owned(),
@@ -419,7 +440,10 @@ impl<'d> Parts<'d> {
                 };
                 // The mark of the service says already whether it is looked after.
                 let is_told = watched.is_some_and(|target| target.kind == NodeKind::ProcessNode);
-                if kind == Kind::Everything && is_told && matches!(found(&own.source), Found::Up | Found::Inactive) {
+                if kind == Kind::Everything
+                    && is_told
+                    && matches!(found(&own.source), Found::Up | Found::Inactive)
+                {
                     continue;
                 }
                 let what = match found(&own.source) {
@@ -449,7 +473,8 @@ impl<'d> Parts<'d> {
             let mut ends = self.out(port, "wiredto").peekable();
             let vlan = vlan(&own.source).map(|vlan| format!(" · VLAN {vlan}")).unwrap_or_default();
             if ends.peek().is_none() {
-                let addresses: Vec<&str> = self.out(port, "ipowner").map(|ip| self.node(ip).name.as_str()).collect();
+                let addresses: Vec<&str> =
+                    self.out(port, "ipowner").map(|ip| self.node(ip).name.as_str()).collect();
                 if !addresses.is_empty() {
                     rows.push(row(Mark::None, &own.name, addresses.join(", ")));
                 }
@@ -497,10 +522,12 @@ impl<'d> Parts<'d> {
             };
             let (word, line) = match kind {
                 LinkKind::Uses => {
-                    let server = self.back(edge.target, "tcpservice").next().map(|process| self.node(process));
+                    let server =
+                        self.back(edge.target, "tcpservice").next().map(|process| self.node(process));
                     let port = self.port_number(edge.target).0;
                     let word = match server {
                         Some(server) => format!("{} {port}", server.name),
+                        None if beyond(target).is_some() => format!("{} {port}", far_program(target)),
                         None => format!("port {port}"),
                     };
                     let line = format!(
@@ -513,14 +540,28 @@ impl<'d> Parts<'d> {
                 }
                 LinkKind::Wire => (
                     source.name.clone(),
-                    format!("{} {} – {} {}", self.node(from).name, source.name, self.node(to).name, target.name),
+                    format!(
+                        "{} {} – {} {}",
+                        self.node(from).name,
+                        source.name,
+                        self.node(to).name,
+                        target.name
+                    ),
                 ),
-                LinkKind::Ring => (String::new(), format!("{} and {} watch each other", source.name, target.name)),
+                LinkKind::Ring => {
+                    (String::new(), format!("{} and {} watch each other", source.name, target.name))
+                }
             };
             strands.push(Strand { kind, from, to, word, line });
         }
         strands
     }
+}
+
+/// The program that offers a service on a host that is not drawn: `postgres` of `db1/postgres:<hash>`.
+fn far_program(node: &Node) -> String {
+    let name = beyond(node).map_or("", |(_, process)| process);
+    crate::escape::line(name.rsplit_once(':').map_or(name, |(name, _)| name))
 }
 
 fn row(mark: Mark, text: &str, aside: String) -> Row {
@@ -550,7 +591,8 @@ fn counted(strands: &[Strand]) -> String {
     }
     let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
     counts.sort_by_key(|(word, count)| (std::cmp::Reverse(*count), *word));
-    let words: Vec<String> = counts.iter().take(MAX_WORDS).map(|(word, count)| format!("{word} ×{count}")).collect();
+    let words: Vec<String> =
+        counts.iter().take(MAX_WORDS).map(|(word, count)| format!("{word} ×{count}")).collect();
     let rest = counts.len() - words.len();
     if rest > 0 { format!("{}, +{rest}", words.join(", ")) } else { words.join(", ") }
 }

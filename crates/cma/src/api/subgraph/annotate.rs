@@ -1,5 +1,5 @@
 //! What the CMA knows of nodes besides what discoveries say of them: state and scores of hosts and where they stand, which
-//! services are looked after, and whose a link-layer address is.
+//! services are looked after, and whose addresses and services are.
 
 use crate::api::limits;
 use model::Designation;
@@ -14,11 +14,19 @@ pub fn annotate(reader: &mut dyn Reader, subgraph: &mut Subgraph) -> Result<()> 
     hosts(reader, &mut subgraph.nodes)?;
     places(reader, &mut subgraph.nodes)?;
     processes(reader, &mut subgraph.nodes)?;
+    for (kind, edge, owner) in [
+        (NodeKind::LinkAddress, EdgeKind::LinkAddr, NodeKind::NicNode),
+        (NodeKind::IpaddrNode, EdgeKind::IpOwner, NodeKind::NicNode),
+        (NodeKind::IpTcpPortNode, EdgeKind::TcpService, NodeKind::ProcessNode),
+    ] {
+        owners(reader, &mut subgraph.nodes, kind, edge, owner)?;
+    }
     neighbours(reader, &mut subgraph.nodes)
 }
 
 /// The state of hosts, by name.
-const STATES: &str = "SELECT host, status, reason FROM hosts WHERE host IN (SELECT value FROM json_each(:hosts))";
+const STATES: &str =
+    "SELECT host, status, reason FROM hosts WHERE host IN (SELECT value FROM json_each(:hosts))";
 /// Their points by category.
 const SCORES: &str = "SELECT host, category, sum(score) FROM rule_results
   WHERE host IN (SELECT value FROM json_each(:hosts)) AND status = 'fail' GROUP BY host, category";
@@ -63,7 +71,9 @@ fn hosts(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
         }
     }
     for row in scores.rows {
-        if let (Some(index), Some(score)) = (position.get(&text(row.first())), row.get(2).and_then(Value::as_f64)) {
+        if let (Some(index), Some(score)) =
+            (position.get(&text(row.first())), row.get(2).and_then(Value::as_f64))
+        {
             nodes[*index].scores.insert(text(row.get(1)), score);
         }
     }
@@ -96,7 +106,9 @@ fn places(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
     let owners = reader.graph_edges(&nics, Direction::Out, &[EdgeKind::IpOwner.as_str()])?;
     let ips = by_id(reader, owners.iter().map(|edge| edge.target))?;
     for edge in &owners {
-        if let (Some(interface), Some(address)) = (interfaces.get_mut(&edge.source), ips.get(&edge.target).and_then(address)) {
+        if let (Some(interface), Some(address)) =
+            (interfaces.get_mut(&edge.source), ips.get(&edge.target).and_then(address))
+        {
             interface.addresses.push(address);
         }
     }
@@ -118,12 +130,8 @@ fn places(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
         }
     }
     for node in nodes.iter_mut().filter(|node| node.kind == NodeKind::Drone.as_str()) {
-        let own: Vec<&Interface> = of_host
-            .get(&node.id)
-            .into_iter()
-            .flatten()
-            .filter_map(|(_, id)| interfaces.get(id))
-            .collect();
+        let own: Vec<&Interface> =
+            of_host.get(&node.id).into_iter().flatten().filter_map(|(_, id)| interfaces.get(id)).collect();
         let primary: Option<IpAddr> =
             node.properties.get("primary_ip_addr").and_then(Value::as_str).and_then(|ip| ip.parse().ok());
         let mut place = PlaceInNetwork::default();
@@ -193,21 +201,32 @@ fn processes(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> 
     Ok(())
 }
 
-/// Whose link-layer addresses are; of strangers, who made the interface and how the name service calls them.
-fn neighbours(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
-    let addresses = ids(nodes, NodeKind::LinkAddress);
-    let linked = reader.graph_edges(&addresses, Direction::In, &[EdgeKind::LinkAddr.as_str()])?;
-    let interfaces = by_id(reader, linked.iter().map(|edge| edge.source))?;
-    let mut owner: HashMap<i64, &str> = HashMap::new();
-    for edge in &linked {
-        if let Some(interface) = interfaces.get(&edge.source) {
-            let known = owner.entry(edge.target).or_insert(&interface.key);
-            *known = (*known).min(&interface.key);
+/// Whose nodes of a kind are: the key of what leads to them by `edge`, of several the first.
+fn owners(
+    reader: &mut dyn Reader,
+    nodes: &mut [SubgraphNode],
+    kind: NodeKind,
+    edge: EdgeKind,
+    owner: NodeKind,
+) -> Result<()> {
+    let owned = ids(nodes, kind);
+    let edges = reader.graph_edges(&owned, Direction::In, &[edge.as_str()])?;
+    let sources = by_id(reader, edges.iter().map(|edge| edge.source))?;
+    let mut keys: HashMap<i64, &str> = HashMap::new();
+    for edge in &edges {
+        if let Some(source) = sources.get(&edge.source).filter(|source| source.kind == owner.as_str()) {
+            let known = keys.entry(edge.target).or_insert(&source.key);
+            *known = (*known).min(&source.key);
         }
     }
-    for node in nodes.iter_mut().filter(|node| node.kind == NodeKind::LinkAddress.as_str()) {
-        node.owner = owner.get(&node.id).map(|key| (*key).to_owned());
+    for node in nodes.iter_mut().filter(|node| node.kind == kind.as_str()) {
+        node.owner = keys.get(&node.id).map(|key| (*key).to_owned());
     }
+    Ok(())
+}
+
+/// Of strangers, who made the interface and how the name service calls them.
+fn neighbours(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
     if of_kind(nodes, NodeKind::LinkAddress).all(|node| node.owner.is_some()) {
         return Ok(());
     }
@@ -225,7 +244,9 @@ fn neighbours(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()>
             own.1 = own.1.take().or_else(|| text(3).map(str::to_owned));
         }
     }
-    for node in nodes.iter_mut().filter(|node| node.kind == NodeKind::LinkAddress.as_str() && node.owner.is_none()) {
+    for node in
+        nodes.iter_mut().filter(|node| node.kind == NodeKind::LinkAddress.as_str() && node.owner.is_none())
+    {
         if let Some((vendor, hostname)) = told.remove(&node.key) {
             (node.vendor, node.hostname) = (vendor, hostname);
         }
