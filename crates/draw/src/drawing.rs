@@ -136,7 +136,7 @@ pub fn without_far_services(mut subgraph: Subgraph) -> Subgraph {
 /// Everybody has a loopback interface, and addresses that begin with `fe80`; known link-layer addresses stand with their interfaces.
 fn is_drawn(kind: NodeKind, node: &SubgraphNode) -> bool {
     match kind {
-        NodeKind::NicNode => !(node.key.ends_with("/lo") && !node.key.starts_with('@')),
+        NodeKind::NicNode => !node.key.ends_with("/lo") || node.key.starts_with('@'),
         NodeKind::IpaddrNode => !is_local_address(node),
         NodeKind::LinkAddress => node.owner.is_none(),
         _ => true,
@@ -199,6 +199,9 @@ fn outermost(nodes: &[Node], mut node: usize) -> usize {
     }
     node
 }
+
+/// The groups of each subnet, by network and subnet: one for each switch that it is behind.
+type Subnets = BTreeMap<(String, String), Vec<usize>>;
 
 /// Makes the groups while nodes are put into them.
 #[derive(Default)]
@@ -281,11 +284,11 @@ impl Grouping {
     }
 
     /// The subnets of hosts, with the groups that they are.
-    fn subnets(&self) -> BTreeMap<(String, String), Vec<(Option<usize>, usize)>> {
-        let mut subnets: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for ((kind, parent, name), group) in &self.known {
+    fn subnets(&self) -> Subnets {
+        let mut subnets = Subnets::new();
+        for ((kind, _, name), group) in &self.known {
             if let (GroupKind::Subnet, Some((network, subnet))) = (kind, name.split_once('\n')) {
-                subnets.entry((network.to_owned(), subnet.to_owned())).or_default().push((*parent, *group));
+                subnets.entry((network.to_owned(), subnet.to_owned())).or_default().push(*group);
             }
         }
         subnets
@@ -295,7 +298,7 @@ impl Grouping {
     fn of_stranger<'n>(
         &mut self,
         mut parts: impl Iterator<Item = &'n SubgraphNode>,
-        subnets: &BTreeMap<(String, String), Vec<(Option<usize>, usize)>>,
+        subnets: &Subnets,
     ) -> usize {
         let known = parts.find_map(|node| {
             let address = node.properties.get("ipaddr")?.as_str()?;
@@ -304,7 +307,7 @@ impl Grouping {
         });
         match known {
             // Of a subnet behind several switches, nobody knows which of them it is.
-            Some((_, groups)) if groups.len() == 1 => groups[0].1,
+            Some((_, groups)) if groups.len() == 1 => groups[0],
             Some(((network, subnet), _)) => self.subnet(None, network, subnet),
             None => self.group(GroupKind::Elsewhere, None, "", "elsewhere, without a nanoprobe"),
         }

@@ -356,9 +356,9 @@ impl Plan {
     fn stations(&self, number: usize) -> Vec<f64> {
         let (course, lanes) = (&self.courses[number], &self.course_lanes[number]);
         let mut stations = vec![self.slots[number].0];
-        for index in 0..course.count.saturating_sub(1) {
-            stations.push(self.channel_x[course.channels[index]] + (lanes[index] as f64 + 0.5) * LANE);
-        }
+        let channels = course.channels.iter().zip(lanes).take(course.count.saturating_sub(1));
+        stations
+            .extend(channels.map(|(channel, lane)| self.channel_x[*channel] + (*lane as f64 + 0.5) * LANE));
         stations.push(self.slots[number].1);
         stations
     }
