@@ -81,6 +81,34 @@ fn data_that_are_no_object_are_refused() {
 }
 
 #[test]
+fn wrong_words_to_questions_are_named_before_anybody_is_asked() {
+    let root = tempfile::tempdir().unwrap();
+    for (words, told) in [
+        (&["impact"][..], "NAME"),
+        (&["impact", "web1", "--hops", "0"], "--hops"),
+        (&["impact", "web1", "--hops", "many"], "many"),
+        (&["impact", "web1", "--limit", "100001"], "--limit"),
+        (&["path", "web1"], "TO"),
+        (&["history", "web1", "--at", "soon"], "--at \"soon\" is no time"),
+        (&["history", "web1", "--since", "-5m"], "'-5'"),
+        (&["history", "web1", "--at", "2h", "--since", "3h"], "--since"),
+        (&["changes"], "--before"),
+        (&["changes", "--before", "1", "--within", "2"], "--within \"2\" is no length of time"),
+        (&["changes", "--before", "1", "--hops", "9"], "--hops"),
+        (&["coverage", "everything"], "everything"),
+    ] {
+        let output = assimcli(root.path(), words);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {text}");
+        assert!(text.contains(told) && !text.contains("no CMA answers"), "{words:?}: {text}");
+    }
+    for command in ["impact", "path", "history", "changes", "coverage"] {
+        let help = stdout(&assimcli(root.path(), &[command, "--help"]));
+        assert!(help.contains("Examples:") && help.contains(&format!("assimcli {command}")), "{help}");
+    }
+}
+
+#[test]
 fn without_a_cma_the_command_that_starts_one_is_named() {
     let root = tempfile::tempdir().unwrap();
     for words in [
@@ -90,6 +118,11 @@ fn without_a_cma_the_command_that_starts_one_is_named() {
         &["events"],
         &["score"],
         &["notify", "test"],
+        &["impact", "web1"],
+        &["path", "web1", "db1"],
+        &["history", "web1", "--at", "2h"],
+        &["changes", "--before", "last", "web1"],
+        &["coverage"],
     ] {
         let output = assimcli(root.path(), words);
         assert_eq!(output.status.code(), Some(1), "{words:?}");

@@ -186,13 +186,7 @@ impl<'g> Walker<'g> {
     }
 
     /// The nodes at the far ends of the edges of `ids`, of one kind, each once in ascending order.
-    pub fn step(
-        &mut self,
-        ids: &[i64],
-        direction: Direction,
-        kinds: &[&str],
-        to: &str,
-    ) -> Result<Vec<i64>> {
+    pub fn step(&mut self, ids: &[i64], direction: Direction, kinds: &[&str], to: &str) -> Result<Vec<i64>> {
         let edges = self.edges(ids, direction, kinds)?;
         let ends: BTreeSet<i64> = edges
             .iter()
@@ -202,28 +196,36 @@ impl<'g> Walker<'g> {
         Ok(ends.into_iter().filter(|id| self.is(*id, to)).collect())
     }
 
-    /// The processes of hosts, also those in their containers, each with the container or none.
-    pub fn processes(&mut self, hosts: &[i64]) -> Result<BTreeMap<i64, Option<i64>>> {
-        let mut processes = BTreeMap::new();
-        let hosted = self.edges(hosts, Direction::Out, &["hosting"])?;
-        self.load(hosted.iter().map(|edge| edge.target))?;
-        let mut children = Vec::new();
-        for edge in hosted {
-            if self.is(edge.target, PROCESS) {
-                processes.insert(edge.target, None);
-            } else if self.is(edge.target, CHILD) {
-                children.push(edge.target);
-            }
+    /// What runs on hosts, also in their containers, without reading its nodes: processes, and monitors, which have
+    /// neither services nor dependencies.
+    pub fn hosted(&mut self, hosts: &[i64]) -> Result<BTreeMap<i64, Place>> {
+        let contained = self.edges(hosts, Direction::In, &["parentsys"])?;
+        let children: Vec<i64> = contained.iter().map(|edge| edge.source).collect();
+        let mut places = BTreeMap::new();
+        for edge in self.edges(hosts, Direction::Out, &["hosting"])? {
+            places.insert(edge.target, Place { host: edge.host, child: None });
         }
-        let inside = self.edges(&children, Direction::Out, &["hosting"])?;
-        self.load(inside.iter().map(|edge| edge.target))?;
-        for edge in inside {
-            if self.is(edge.target, PROCESS) {
-                processes.insert(edge.target, Some(edge.source));
-            }
+        for edge in self.edges(&children, Direction::Out, &["hosting"])? {
+            places.insert(edge.target, Place { host: edge.host, child: Some(edge.source) });
         }
-        Ok(processes)
+        places.retain(|id, _| !children.contains(id));
+        Ok(places)
     }
+
+    /// The processes of hosts, also those in their containers. They are loaded.
+    pub fn processes(&mut self, hosts: &[i64]) -> Result<BTreeSet<i64>> {
+        let hosted = self.hosted(hosts)?;
+        self.load(hosted.keys().copied())?;
+        Ok(hosted.into_keys().filter(|id| self.is(*id, PROCESS)).collect())
+    }
+}
+
+/// Where something runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    pub host: String,
+    /// The container, if it runs in one.
+    pub child: Option<i64>,
 }
 
 /// A property as text.
@@ -265,7 +267,8 @@ pub fn label(node: &GraphNode) -> String {
 
 /// The name of the program: its file's, or what tcpdiscovery calls the process.
 pub fn program(node: &GraphNode) -> &str {
-    let file = text(node, "pathname").and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
+    let file =
+        text(node, "pathname").and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
     let process = || {
         let name = text(node, "processname").unwrap_or(bare(&node.key));
         name.rsplit_once(':').map_or(name, |(name, _)| name)

@@ -51,9 +51,9 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let time = Timestamp::parse(&time).map_or(time, Timestamp::to_local_text);
     let host = text(&event["associatedobject"]["designation"]);
     let about = format!(
-        "{} changes on {} hosts in the {} before {time}: {} of {host}, {}",
-        rows.rows.len(),
-        text(&answer["hosts"]),
+        "{} on {} in the {} before {time}: {} of {host}, {}",
+        counted(rows.rows.len() as u64, "change"),
+        counted(answer["hosts"].as_u64().unwrap_or(0), "host"),
         options.within,
         text(&event["eventtype"]),
         text(&answer["event_text"])
@@ -63,4 +63,8 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         note!("There is more; --limit N or a shorter --within shows the rest.");
     }
     Ok(Finding::Nothing)
+}
+
+fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }

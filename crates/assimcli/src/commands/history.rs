@@ -85,7 +85,13 @@ fn then_facts(answer: &Value) -> Rows {
     for document in list(answer, "documents") {
         let instance = &document["instance"];
         if document["now"] == "gone" || document["now"] == "new" {
-            rows.rows.push(vec![instance.clone(), document["now"].clone(), json!(""), Value::Null, Value::Null]);
+            rows.rows.push(vec![
+                instance.clone(),
+                document["now"].clone(),
+                json!(""),
+                Value::Null,
+                Value::Null,
+            ]);
         }
         for (change, path, old, new) in facts(&document["difference"]) {
             rows.rows.push(vec![instance.clone(), change, path, old, new]);
@@ -120,11 +126,12 @@ fn change_facts(answer: &Value) -> Rows {
 
 /// Change, path, old and new value of each fact; the last counts those that were left out.
 fn facts(difference: &Value) -> impl Iterator<Item = (Value, Value, Value, Value)> + '_ {
-    let all = list(difference, "facts").map(|fact| {
-        (fact["change"].clone(), fact["path"].clone(), fact["old"].clone(), fact["new"].clone())
-    });
+    let all = list(difference, "facts")
+        .map(|fact| (fact["change"].clone(), fact["path"].clone(), fact["old"].clone(), fact["new"].clone()));
     let more = difference["more"].as_u64().filter(|more| *more > 0);
-    all.chain(more.map(|more| (json!("more"), json!(format!("{} more facts", text(&json!(more)))), Value::Null, Value::Null)))
+    all.chain(more.map(|more| {
+        (json!("more"), json!(format!("{} more facts", text(&json!(more)))), Value::Null, Value::Null)
+    }))
 }
 
 #[cfg(test)]
@@ -138,7 +145,8 @@ mod tests {
              "difference": {"facts": [{"path": "PermitRootLogin", "change": "changed", "old": "no", "new": "yes\u{1b}[2J"}], "more": 3}},
             {"time": "2026-11-23T13:00:00Z", "kind": "event", "what": "down", "detail": "is down: HBDEAD", "difference": null}]});
         let rows = change_facts(&answer).rows;
-        let told: Vec<String> = rows.iter().map(|row| row.iter().map(text).collect::<Vec<_>>().join("|")).collect();
+        let told: Vec<String> =
+            rows.iter().map(|row| row.iter().map(text).collect::<Vec<_>>().join("|")).collect();
         assert_eq!(
             told,
             [
@@ -150,7 +158,11 @@ mod tests {
         let then = json!({"documents": [
             {"instance": "a", "now": "same", "difference": null}, {"instance": "b", "now": "gone", "difference": null},
             {"instance": "c", "now": "changed", "difference": {"facts": [{"path": "x", "change": "added", "old": null, "new": "1"}], "more": 0}}]});
-        let told: Vec<String> = then_facts(&then).rows.iter().map(|row| row.iter().map(text).collect::<Vec<_>>().join("|")).collect();
+        let told: Vec<String> = then_facts(&then)
+            .rows
+            .iter()
+            .map(|row| row.iter().map(text).collect::<Vec<_>>().join("|"))
+            .collect();
         assert_eq!(told, ["b|gone|||", "c|added|x||1"]);
     }
 }

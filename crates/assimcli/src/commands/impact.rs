@@ -3,7 +3,6 @@
 use crate::client::{encoded, get};
 use crate::{Context, Failure, Finding};
 use output::{Format, Rows, note, text};
-use serde_json::Value;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -33,16 +32,18 @@ pub struct Options {
 }
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
-    let path = format!("/v1/impact?of={}&hops={}&rows={}", encoded(&options.name), options.hops, options.limit);
+    // The path is for programs; `because` says the same in words.
+    let paths = matches!(context.format, Format::Json | Format::Jsonl);
+    let path = format!(
+        "/v1/impact?of={}&hops={}&rows={}&paths={paths}",
+        encoded(&options.name),
+        options.hops,
+        options.limit
+    );
     let answer = get(context, &path)?;
-    rows(context.format, &answer["rows"]).print(context.format)?;
+    let columns = ["depth", "effect", "kind", "host", "what", "because", "path"];
+    let shown = if paths { columns.len() } else { columns.len() - 1 };
+    Rows::from_objects(&columns[..shown], &answer["rows"]).print(context.format)?;
     note!("{}", model::text::printable(&text(&answer["summary"])));
     Ok(Finding::Nothing)
-}
-
-fn rows(format: Format, found: &Value) -> Rows {
-    let columns = ["depth", "effect", "kind", "host", "what", "because", "path"];
-    // The path is for programs; `because` says the same in words.
-    let shown = if matches!(format, Format::Json | Format::Jsonl) { 7 } else { 6 };
-    Rows::from_objects(&columns[..shown], found)
 }

@@ -25,7 +25,8 @@ pub struct Options {
 }
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
-    let answer = get(context, &format!("/v1/path?from={}&to={}", encoded(&options.from), encoded(&options.to)))?;
+    let answer =
+        get(context, &format!("/v1/path?from={}&to={}", encoded(&options.from), encoded(&options.to)))?;
     let columns = ["layer", "length", "path", "steps"];
     let shown = if matches!(context.format, Format::Json | Format::Jsonl) { 4 } else { 3 };
     Rows::from_objects(&columns[..shown], &answer["rows"]).print(context.format)?;

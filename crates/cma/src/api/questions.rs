@@ -11,6 +11,7 @@ use model::{Designation, Timestamp};
 use rules::OperatingSystem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use store::Reader;
 
@@ -31,6 +32,8 @@ pub struct ImpactQuery {
     of: String,
     hops: Option<usize>,
     rows: Option<usize>,
+    /// With the path to each row, node by node; the default.
+    paths: Option<bool>,
 }
 
 pub async fn impact(site: Shared, query: Result<Query<ImpactQuery>, QueryRejection>) -> Answer {
@@ -44,7 +47,11 @@ pub async fn impact(site: Shared, query: Result<Query<ImpactQuery>, QueryRejecti
         let mut stored = Stored(reader);
         let mut walker = Walker::new(&mut stored);
         let subject = resolve(&mut walker, &query.of, &networks)?;
-        impact::impact(&mut walker, &subject, bounds)
+        let mut found = impact::impact(&mut walker, &subject, bounds)?;
+        if query.paths == Some(false) {
+            found.rows.iter_mut().for_each(|row| row.path.clear());
+        }
+        Ok(found)
     })
     .await
 }
@@ -98,7 +105,12 @@ pub async fn timeline(site: Shared, query: Result<Query<TimelineQuery>, QueryRej
         known(reader, &host)?;
         if let Some(since) = since {
             let window = history::Window { from: since, to: now, late: Duration::ZERO };
-            let (mut changes, is_cut) = history::changes(reader, &host, window, rows)?;
+            let (mut changes, mut is_cut) = history::changes(reader, &host, window, rows)?;
+            let (told, more) = history::told_by(reader, &BTreeSet::from([host.to_string()]), window)?;
+            changes.extend(told);
+            changes.sort_by(history::order);
+            is_cut |= more || changes.len() > rows;
+            changes.truncate(rows);
             if !facts {
                 changes.iter_mut().for_each(|change| change.difference = None);
             }

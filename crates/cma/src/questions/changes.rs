@@ -3,7 +3,7 @@
 //! Who depends on whom and which cable leads where is what is known now; what changed is what changed then.
 
 use super::history::{self, Change, Window};
-use super::{DRONE, PROCESS, Stored, Trouble, Walker, switches};
+use super::{DRONE, PROCESS, SYSTEM, Stored, Trouble, Walker, switches};
 use model::{Designation, Event, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -56,28 +56,37 @@ pub fn before(reader: &mut dyn Reader, which: &str, bounds: Bounds) -> std::resu
     let (sequence, event) = find(reader, which)?;
     let host = host_of(reader, &event)?;
     let related = related(reader, &host, bounds.hops)?;
-    let from = Timestamp(event.time.0.saturating_sub(i64::try_from(bounds.within.as_micros()).unwrap_or(i64::MAX)));
+    let from =
+        Timestamp(event.time.0.saturating_sub(i64::try_from(bounds.within.as_micros()).unwrap_or(i64::MAX)));
     let window = Window { from, to: event.time, late: LATE };
     let mut rows = Vec::new();
     let mut is_cut = related.is_cut;
     let hosts = related.hosts.len();
-    for (name, relation) in related.hosts {
-        let Ok(designation) = Designation::new(&name) else { continue };
+    let names: BTreeSet<String> = related.hosts.keys().cloned().collect();
+    for (name, relation) in &related.hosts {
+        let Ok(designation) = Designation::new(name) else { continue };
         let (found, cut) = history::changes(reader, &designation, window, MAX_CHANGES)?;
         is_cut |= cut;
-        let concerns = |change: &Change| match &relation {
+        let concerns = |change: &Change| match relation {
             // Of the other hosts at the switch only what they say about it.
             Relation::SameSwitch(_) => change.kind == "document" && change.what.starts_with(SWITCH_INSTANCE),
             _ => change.eventid.as_ref() != Some(&event.eventid),
         };
         let text = relation.text();
-        rows.extend(
-            found.into_iter().filter(concerns).map(|change| Row { change, relation: text.clone() }),
-        );
+        rows.extend(found.into_iter().filter(concerns).map(|change| Row { change, relation: text.clone() }));
     }
-    rows.sort_by(|a, b| {
-        b.change.time.cmp(&a.change.time).then_with(|| (&a.change.host, &a.change.what).cmp(&(&b.change.host, &b.change.what)))
-    });
+    let (found, cut) = history::told_by(reader, &names, window)?;
+    is_cut |= cut;
+    for change in found.into_iter().filter(|change| change.eventid.as_ref() != Some(&event.eventid)) {
+        let relation = match related.hosts.get(&change.host) {
+            // Neighbours of a host elsewhere at the switch are its own business, the switch itself is not.
+            Some(Relation::SameSwitch(_)) if !change.detail.starts_with(SYSTEM) => continue,
+            Some(relation) => relation.text(),
+            None => continue,
+        };
+        rows.push(Row { change, relation });
+    }
+    rows.sort_by(|a, b| history::order(&a.change, &b.change));
     is_cut |= rows.len() > bounds.rows;
     rows.truncate(bounds.rows);
     let event_text = history::sentence(&event);
@@ -118,7 +127,7 @@ fn related(reader: &mut dyn Reader, host: &Designation, hops: usize) -> Result<R
     };
     let mut level = vec![own.id];
     for _ in 0..hops {
-        let processes: Vec<i64> = walker.processes(&level)?.into_keys().collect();
+        let processes: Vec<i64> = walker.processes(&level)?.into_iter().collect();
         let uses = walker.edges(&processes, Direction::Out, &["tcpclient"])?;
         let users: BTreeMap<i64, i64> = uses.iter().map(|edge| (edge.target, edge.source)).collect();
         let ports: Vec<i64> = users.keys().copied().collect();
@@ -152,7 +161,8 @@ fn related(reader: &mut dyn Reader, host: &Designation, hops: usize) -> Result<R
         }
     }
     let own_cables = switches::of_hosts(&mut walker, &[own.id])?;
-    let devices: Vec<i64> = own_cables.iter().map(|cable| cable.switch).collect::<BTreeSet<_>>().into_iter().collect();
+    let devices: Vec<i64> =
+        own_cables.iter().map(|cable| cable.switch).collect::<BTreeSet<_>>().into_iter().collect();
     for cable in switches::of_switches(&mut walker, &devices)? {
         let Some(name) = walker.node(cable.host).map(|node| node.key.clone()) else { continue };
         if hosts.contains_key(&name) {
@@ -174,13 +184,17 @@ pub fn find(reader: &mut dyn Reader, which: &str) -> std::result::Result<(i64, E
     let (statement, parameter) = match (words.next(), words.next(), words.next()) {
         (Some("last"), Some(host), None) => {
             let host = Designation::new(host).map_err(|error| no_event(error.to_string()))?;
-            ("SELECT sequence, event FROM events WHERE host = :x ORDER BY sequence DESC LIMIT 1", json!(host.as_str()))
+            (
+                "SELECT sequence, event FROM events WHERE host = :x ORDER BY sequence DESC LIMIT 1",
+                json!(host.as_str()),
+            )
         }
         // Ids are hexadecimal and begin with a 0 for centuries; sequences do not.
         (Some(word), None, None)
             if word.len() < 16 && word.bytes().all(|b| b.is_ascii_digit()) && !word.starts_with('0') =>
         {
-            let number: i64 = word.parse().map_err(|_| no_event(format!("{word} is no number of an event")))?;
+            let number: i64 =
+                word.parse().map_err(|_| no_event(format!("{word} is no number of an event")))?;
             ("SELECT sequence, event FROM events WHERE sequence = :x", json!(number))
         }
         (Some(word), None, None)
@@ -204,9 +218,10 @@ pub fn find(reader: &mut dyn Reader, which: &str) -> std::result::Result<(i64, E
     let mut found: Vec<(i64, Event)> = rows.iter().filter_map(read).collect();
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),
-        (Some(_), false) => {
-            Err(Trouble::Ambiguous(which.to_owned(), found.into_iter().map(|(_, event)| event.eventid).collect()))
-        }
+        (Some(_), false) => Err(Trouble::Ambiguous(
+            which.to_owned(),
+            found.into_iter().map(|(_, event)| event.eventid).collect(),
+        )),
         (None, _) => Err(no_event(format!("there is no event {which}"))),
     }
 }

@@ -21,6 +21,8 @@ const MAX_ADDRESSES: usize = 200_000;
 const CHUNK: usize = 200;
 /// Rows of one kind of gap; further ones are counted.
 const MAX_OF_A_KIND: usize = 500;
+/// How the errors of a discovery end whose file does not exist.
+const NO_SUCH_FILE: &str = "no such file or directory";
 /// Names in one line.
 const MAX_NAMES: usize = 3;
 /// Who registered has so long to deliver a first document.
@@ -76,7 +78,8 @@ pub fn coverage(
     not_judged(reader, &mut found)?;
     let counts: Vec<(&'static str, usize)> =
         ORDER.iter().filter_map(|kind| Some((*kind, found.by_kind.get(kind)?.0))).collect();
-    let gaps = ORDER.iter().filter_map(|kind| found.by_kind.remove(kind)).flat_map(|(_, gaps)| gaps).collect();
+    let gaps =
+        ORDER.iter().filter_map(|kind| found.by_kind.remove(kind)).flat_map(|(_, gaps)| gaps).collect();
     let listed: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     let summary = if listed.is_empty() {
         format!("{}: no gaps are known.", counted(hosts.len(), "host"))
@@ -147,7 +150,9 @@ fn registered(hosts: &[HostRow], reporting: &BTreeSet<String>, now: Timestamp, f
                 place: name.clone(),
                 what: format!("is {}: {}", host.status, host.reason),
                 since: Some(host.status_since.to_utc_text()),
-                todo: format!("start it and its nanoprobe; if it is gone for good: assimcli hosts remove {name}"),
+                todo: format!(
+                    "start it and its nanoprobe; if it is gone for good: assimcli hosts remove {name}"
+                ),
             });
         } else if !reporting.contains(&name) && now.since(host.first_seen) >= FIRST_REPORT {
             found.push(Gap {
@@ -264,8 +269,16 @@ pub fn without_nanoprobe(graph: &mut dyn Graph) -> Result<(Vec<Gap>, usize)> {
 
 fn is_of_no_machine(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast() || ip.is_unspecified(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified(),
+        IpAddr::V4(ip) => {
+            ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || ip.is_unspecified()
+        }
+        IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified()
+        }
     }
 }
 
@@ -296,10 +309,9 @@ fn documents(
     let mut missing: BTreeMap<String, (BTreeSet<String>, usize)> = BTreeMap::new();
     for (number, chunk) in hosts.chunks(CHUNK).enumerate() {
         if is_late() {
-            found.incomplete.push(format!(
-                "documents: only those of the first {} hosts were looked at",
-                number * CHUNK
-            ));
+            found
+                .incomplete
+                .push(format!("documents: only those of the first {} hosts were looked at", number * CHUNK));
             // Of the others nothing is known, so nothing is missing.
             reporting.extend(hosts.iter().skip(number * CHUNK).map(|host| host.designation.to_string()));
             break;
@@ -316,7 +328,8 @@ fn documents(
             let name = host.designation.as_str();
             let Some(known) = types.get(name) else { continue };
             reporting.insert(name.to_owned());
-            let Some(set) = rules_of(&host.domain, operating_system(reader, &host.designation)?.as_ref()) else {
+            let Some(set) = rules_of(&host.domain, operating_system(reader, &host.designation)?.as_ref())
+            else {
                 continue;
             };
             let mut wanted: BTreeMap<&str, usize> = BTreeMap::new();
@@ -334,9 +347,15 @@ fn documents(
         found.push(Gap {
             gap: "discovery missing",
             place: some(hosts.iter().cloned()),
-            what: format!("never reported {discovery}, so {} {} no result", counted(rules, "rule"), if rules == 1 { "has" } else { "have" }),
+            what: format!(
+                "never reported {discovery}, so {} {} no result",
+                counted(rules, "rule"),
+                if rules == 1 { "has" } else { "have" }
+            ),
             since: None,
-            todo: format!("run `nanoprobe discover {discovery}` there; [discovery.agents] in cma.toml may switch it off"),
+            todo: format!(
+                "run `nanoprobe discover {discovery}` there; [discovery.agents] in cma.toml may switch it off"
+            ),
         });
     }
     Ok(reporting)
@@ -344,11 +363,16 @@ fn documents(
 
 fn failing(reader: &mut dyn Reader, hosts: &[&str], found: &mut Found) -> Result<()> {
     // Looking for the text first spares parsing all documents that have no errors.
-    let statement = "SELECT host, instance, since, document ->> '$.errors' FROM documents
+    let statement =
+        "SELECT host, instance, since, document ->> '$.errors', document ->> '$.data.NODATA' FROM documents
         WHERE host IN (SELECT value FROM json_each(:hosts)) AND instr(document, '\"errors\":[') > 0
         AND json_type(document, '$.errors') = 'array'";
     for row in found.rows(reader, "discoveries that fail", statement, &[("hosts", json!(hosts))])? {
         let errors: Vec<String> = serde_json::from_str(&cell(&row, 3)).unwrap_or_default();
+        // Of what is not installed there is nothing to read: that is what the host has to say, not a failure.
+        if !cell(&row, 4).is_empty() && errors.iter().all(|error| error.ends_with(NO_SUCH_FILE)) {
+            continue;
+        }
         let first = errors.first().map(|text| model::text::shortened(text, 200).into_owned());
         let more = match errors.len() {
             0 | 1 => String::new(),
@@ -372,7 +396,8 @@ fn operating_system(reader: &mut dyn Reader, host: &Designation) -> Result<Optio
 }
 
 fn unmonitored(reader: &mut dyn Reader, found: &mut Found) -> Result<()> {
-    let statement = "SELECT host, process, pathname, listenaddrs, why FROM unmonitored ORDER BY host, process";
+    let statement =
+        "SELECT host, process, pathname, listenaddrs, why FROM unmonitored ORDER BY host, process";
     for row in found.rows(reader, "services without a monitor", statement, &[])? {
         let name = Some(cell(&row, 2)).filter(|path| !path.is_empty()).unwrap_or_else(|| cell(&row, 1));
         found.push(Gap {
@@ -406,26 +431,38 @@ fn refused(reader: &mut dyn Reader, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
-/// Rules that have a result, but none that judges, for want of data.
+/// Rules that have a result, but none that judges, for want of data: one gap for each discovery that they read.
 fn not_judged(reader: &mut dyn Reader, found: &mut Found) -> Result<()> {
     // Notes that tell of data that are missing; that a rule does not apply to a host is no gap.
-    let statement = "SELECT rule_id, min(note), count(DISTINCT host), min(host), min(since) FROM rule_results
+    let statement = "SELECT instance, count(DISTINCT rule_id), count(DISTINCT host), min(host), min(rule_id || ': ' || note), min(since)
+        FROM rule_results
         WHERE status = 'NA' AND (note LIKE 'not found: %' OR note LIKE 'not known yet%' OR note LIKE 'cannot be judged%'
-          OR note LIKE 'nothing was found%' OR note LIKE 'the rule itself is wrong%' OR note LIKE 'Cannot read%')
-        GROUP BY rule_id ORDER BY rule_id";
+          OR note LIKE 'nothing was found%' OR note LIKE 'the rule itself is wrong%')
+        GROUP BY instance ORDER BY 2 DESC, instance";
     for row in found.rows(reader, "rules that were not judged", statement, &[])? {
-        let count = row.get(2).and_then(Value::as_u64).unwrap_or(1);
-        let place = match count {
-            1 => cell(&row, 3),
-            count => format!("{} and {} more", cell(&row, 3), count - 1),
+        let number = |index: usize| {
+            row.get(index).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(1)
         };
-        let rule = cell(&row, 0);
+        let place = match number(2) {
+            1 => cell(&row, 3),
+            hosts => format!("{} and {} more", cell(&row, 3), hosts - 1),
+        };
+        let example = cell(&row, 4);
+        let rule = example.split(':').next().unwrap_or_default();
+        let rules = number(1);
+        let verb = if rules == 1 { "has" } else { "have" };
         found.push(Gap {
             gap: "rule not judged",
             place,
-            what: format!("{rule}: {}", cell(&row, 1)),
-            since: Some(cell(&row, 4)),
-            todo: format!("assimcli rules show {rule}"),
+            what: format!(
+                "{}: {} {verb} no data to judge, such as {example}",
+                cell(&row, 0),
+                counted(rules, "rule")
+            ),
+            since: Some(cell(&row, 5)),
+            todo: format!(
+                "`assimcli rules show {rule}` tells what it looks at; what is not on the host needs nothing"
+            ),
         });
     }
     Ok(())

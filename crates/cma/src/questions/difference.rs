@@ -125,7 +125,13 @@ mod tests {
 
     fn told(old: Value, new: Value) -> Vec<String> {
         let one = |fact: Fact| {
-            format!("{} {} {} {}", fact.change, fact.path, fact.old.unwrap_or_default(), fact.new.unwrap_or_default())
+            format!(
+                "{} {} {} {}",
+                fact.change,
+                fact.path,
+                fact.old.unwrap_or_default(),
+                fact.new.unwrap_or_default()
+            )
         };
         difference(&old, &new, 100).facts.into_iter().map(one).collect()
     }
@@ -140,19 +146,28 @@ mod tests {
             ["changed a 1 2", "removed b.d null ", "removed e 1 ", "added e  3", "added f  true"]
         );
         assert_eq!(told(json!({"a": [1]}), json!({"a": [1]})), [""; 0]);
-        assert_eq!(told(json!([{"x": 1}, {"y": 2}]), json!([{"x": 5}])), ["changed 0.x 1 5", "removed 1 {\"y\":2} "]);
+        assert_eq!(
+            told(json!([{"x": 1}, {"y": 2}]), json!([{"x": 5}])),
+            ["changed 0.x 1 5", "removed 1 {\"y\":2} "]
+        );
         assert_eq!(told(json!({"a": {}}), json!({"a": "text"})), ["changed a {} text"]);
     }
 
     #[test]
     fn another_order_is_one_change() {
-        assert_eq!(told(json!({"pam": ["a", "b"]}), json!({"pam": ["b", "a"]})), ["changed pam [\"a\",\"b\"] [\"b\",\"a\"]"]);
+        assert_eq!(
+            told(json!({"pam": ["a", "b"]}), json!({"pam": ["b", "a"]})),
+            ["changed pam [\"a\",\"b\"] [\"b\",\"a\"]"]
+        );
         assert_eq!(told(json!(["a", "a"]), json!(["a"])), ["removed  a "], "one of two equal ones went");
     }
 
     #[test]
     fn much_is_bounded_and_counted() {
-        let many: Value = (0..50).map(|n| (n.to_string(), json!("x".repeat(1000)))).collect::<serde_json::Map<_, _>>().into();
+        let many: Value = (0..50)
+            .map(|n| (n.to_string(), json!("x".repeat(1000))))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
         let found = difference(&json!({}), &many, 10);
         assert_eq!((found.facts.len(), found.more), (10, 40));
         assert_eq!(found.facts[0].new.as_ref().unwrap().chars().count(), 200);

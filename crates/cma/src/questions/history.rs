@@ -13,6 +13,8 @@ use store::{Reader, Result};
 pub const MAX_FACTS: usize = 200;
 /// Documents whose differences are worked out for one answer, newest first: each may be megabytes.
 const MAX_DIFFERENCES: usize = 200;
+/// Events that are looked through for those that a host told of.
+const MAX_EVENTS: usize = 20_000;
 /// Facts that a line of detail shows.
 const FACTS_IN_LINE: usize = 3;
 const MAX_DETAIL_CHARS: usize = 300;
@@ -32,7 +34,12 @@ pub struct Then {
 }
 
 /// The documents of a host at `at`, each compared with the present one, and those that it has since.
-pub fn then(reader: &mut dyn Reader, host: &Designation, at: Timestamp, with_facts: bool) -> Result<Vec<Then>> {
+pub fn then(
+    reader: &mut dyn Reader,
+    host: &Designation,
+    at: Timestamp,
+    with_facts: bool,
+) -> Result<Vec<Then>> {
     let past = reader.documents_at(host, Some(at))?;
     let present = reader.documents_at(host, None)?;
     let hashes: BTreeMap<&str, _> = present.iter().map(|row| (row.instance.as_str(), row.hash)).collect();
@@ -71,7 +78,8 @@ pub fn then(reader: &mut dyn Reader, host: &Designation, at: Timestamp, with_fac
             difference: None,
         });
     }
-    rows.sort_by(|a, b| a.instance.cmp(&b.instance));
+    // What differs first: most documents stay the same.
+    rows.sort_by(|a, b| (a.now == "same", &a.instance).cmp(&(b.now == "same", &b.instance)));
     Ok(rows)
 }
 
@@ -98,6 +106,11 @@ pub struct Window {
     pub late: std::time::Duration,
 }
 
+/// The same order in every answer: newest first.
+pub fn order(a: &Change, b: &Change) -> std::cmp::Ordering {
+    b.time.cmp(&a.time).then_with(|| (&a.host, a.kind, &a.what).cmp(&(&b.host, b.kind, &b.what)))
+}
+
 /// What changed on a host within a window, newest first, at most `limit`; and whether that cut something off.
 pub fn changes(
     reader: &mut dyn Reader,
@@ -109,7 +122,7 @@ pub fn changes(
     let mut is_cut = documents(reader, host, window, limit, &mut all)?;
     is_cut |= rules(reader, host, window, limit, &mut all)?;
     is_cut |= events(reader, host, window, limit, &mut all)?;
-    all.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| (a.kind, &a.what).cmp(&(b.kind, &b.what))));
+    all.sort_by(order);
     is_cut |= all.len() > limit;
     all.truncate(limit);
     let mut differences = 0;
@@ -147,7 +160,8 @@ fn documents(
         ("limit", json!(limit.saturating_mul(2).saturating_add(1))),
     ];
     let rows = Stored(reader).table(statement, &parameters)?.rows;
-    let cell = |row: &[Value], index: usize| row.get(index).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let cell =
+        |row: &[Value], index: usize| row.get(index).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (from, to) = (window.from.to_utc_text(), window.to.to_utc_text());
     let late = window.to.plus(window.late).to_utc_text();
     let ended: BTreeSet<(String, String)> = rows.iter().map(|row| (cell(row, 0), cell(row, 3))).collect();
@@ -190,14 +204,16 @@ fn rules(
     ];
     let table = Stored(reader).table(statement, &parameters)?;
     let count = table.rows.len();
-    let cell = |row: &[Value], index: usize| row.get(index).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let cell =
+        |row: &[Value], index: usize| row.get(index).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut statuses: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut begun = BTreeSet::new();
     for row in &table.rows {
         statuses.insert((cell(row, 0), cell(row, 5)), cell(row, 1));
         begun.insert((cell(row, 0), cell(row, 4)));
     }
-    let inside = |time: &str| time >= window.from.to_utc_text().as_str() && time <= window.to.to_utc_text().as_str();
+    let inside =
+        |time: &str| time >= window.from.to_utc_text().as_str() && time <= window.to.to_utc_text().as_str();
     for row in &table.rows {
         let (rule, status, since, until) = (cell(row, 0), cell(row, 1), cell(row, 4), cell(row, 5));
         let about = format!("{} rule, severity {}", cell(row, 2), cell(row, 3));
@@ -219,7 +235,13 @@ fn rules(
             && !begun.contains(&(rule.clone(), until.clone()))
             && let Some(time) = Timestamp::parse(&until)
         {
-            all.push(change(host, time, "rule", &rule, format!("failed, and is not asked any more ({about})")));
+            all.push(change(
+                host,
+                time,
+                "rule",
+                &rule,
+                format!("failed, and is not asked any more ({about})"),
+            ));
         }
     }
     Ok(table.truncated || count >= limit.saturating_mul(20).clamp(2_000, 50_000))
@@ -250,6 +272,33 @@ fn events(
     Ok(rows.len() > limit)
 }
 
+/// Events about devices and addresses that one of these hosts told of, within a window; and whether there were more than
+/// are read. They are about no host, so [`changes`] does not find them.
+pub fn told_by(
+    reader: &mut dyn Reader,
+    hosts: &BTreeSet<String>,
+    window: Window,
+) -> Result<(Vec<Change>, bool)> {
+    let all = reader.events(0, window.from, MAX_EVENTS)?;
+    let is_cut = all.len() == MAX_EVENTS;
+    let one = |(_, event): (i64, Event)| {
+        let host = event.extrainfo.get("seen_by")?.as_str()?;
+        if event.time > window.to || !hosts.contains(host) || event.designation() == host {
+            return None;
+        }
+        let mut row = change(
+            &Designation::new(host).ok()?,
+            event.time,
+            "event",
+            event.eventtype.as_str(),
+            sentence(&event),
+        );
+        row.eventid = Some(event.eventid);
+        Some(row)
+    };
+    Ok((all.into_iter().filter_map(one).collect(), is_cut))
+}
+
 fn change(host: &Designation, time: Timestamp, kind: &'static str, what: &str, detail: String) -> Change {
     Change {
         time,
@@ -273,11 +322,12 @@ pub fn sentence(event: &Event) -> String {
         kind => format!("{kind}: "),
     };
     let reason = field(object, "reason").unwrap_or_default();
-    let text = field(extra, "text").or_else(|| field(extra, "comment")).unwrap_or_else(|| match event.eventtype {
-        EventType::Up => format!("is up: {reason}"),
-        EventType::Down => format!("is down: {reason}"),
-        kind => format!("{kind}: {reason}"),
-    });
+    let text =
+        field(extra, "text").or_else(|| field(extra, "comment")).unwrap_or_else(|| match event.eventtype {
+            EventType::Up => format!("is up: {reason}"),
+            EventType::Down => format!("is down: {reason}"),
+            kind => format!("{kind}: {reason}"),
+        });
     shortened(&format!("{about}{text}"), MAX_DETAIL_CHARS).into_owned()
 }
 

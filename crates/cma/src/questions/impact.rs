@@ -7,8 +7,11 @@
 //!
 //! Level by level, with a handful of reads for each, however many programs a level has.
 
+mod others;
+
 use super::names::Subject;
-use super::{PROCESS, SERVICE, Trouble, Walker, counted, host_of, port_of, program, switches, text};
+use super::{PROCESS, Trouble, Walker, counted, host_of, port_of, program, switches, text};
+use others::Others;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use store::{Direction, Result};
@@ -67,7 +70,11 @@ pub struct Impact {
 }
 
 /// Follows what depends on the subject.
-pub fn impact(walker: &mut Walker<'_>, subject: &Subject, bounds: Bounds) -> std::result::Result<Impact, Trouble> {
+pub fn impact(
+    walker: &mut Walker<'_>,
+    subject: &Subject,
+    bounds: Bounds,
+) -> std::result::Result<Impact, Trouble> {
     let mut spread = Spread::new(walker, bounds);
     match subject {
         Subject::Host(node) => {
@@ -89,7 +96,10 @@ pub fn impact(walker: &mut Walker<'_>, subject: &Subject, bounds: Bounds) -> std
         }
         Subject::Address(node) => {
             return Err(Trouble::Unknown(
-                format!("no host or device is known to have {}, so nothing is known of what it does", super::label(node)),
+                format!(
+                    "no host or device is known to have {}, so nothing is known of what it does",
+                    super::label(node)
+                ),
                 "`assimcli path` tells who has seen it; install a nanoprobe there".into(),
             ));
         }
@@ -195,7 +205,8 @@ impl<'w, 'g> Spread<'w, 'g> {
     /// Hosts behind a switch: those with no other cable stop.
     fn stop_switch(&mut self, switch: i64, root: usize) -> Result<()> {
         let here = switches::of_switches(self.walker, &[switch])?;
-        let hosts: Vec<i64> = here.iter().map(|cable| cable.host).collect::<BTreeSet<_>>().into_iter().collect();
+        let hosts: Vec<i64> =
+            here.iter().map(|cable| cable.host).collect::<BTreeSet<_>>().into_iter().collect();
         let all = switches::of_hosts(self.walker, &hosts)?;
         let mut stopping = Vec::new();
         for host in hosts {
@@ -237,15 +248,26 @@ impl<'w, 'g> Spread<'w, 'g> {
                 items.insert(node.key.clone(), *item);
             }
         }
-        let processes = self.walker.processes(&ids)?;
-        let offered = self.offered(&processes.keys().copied().collect::<Vec<_>>())?;
-        for (process, child) in processes {
-            self.stopped_processes.insert(process);
-            let Some(ports) = offered.get(&process) else { continue };
-            let host = self.walker.node(process).map(|node| host_of(node).to_owned()).unwrap_or_default();
-            let Some(parent) = items.get(&host).copied() else { continue };
-            let place = child.map(|child| format!(" in {}", self.walker.label(child))).unwrap_or_default();
-            let mut steps: Vec<(&'static str, i64)> = child.map(|child| ("hosting", child)).into_iter().collect();
+        let hosted = self.walker.hosted(&ids)?;
+        let mut offered = self.ports_of(&hosted.keys().copied().collect::<Vec<_>>())?;
+        self.stopped_processes.extend(hosted.keys());
+        // Behind a switch there may be far more than fits: only what is told is read.
+        let room = self.rows.saturating_sub(self.shown);
+        self.more += offered.len().saturating_sub(room);
+        let told: BTreeSet<i64> =
+            offered.keys().copied().collect::<BTreeSet<_>>().into_iter().take(room).collect();
+        offered.retain(|process, _| told.contains(process));
+        let children = told.iter().filter_map(|process| hosted.get(process)?.child);
+        let ports = offered.values().flatten().copied();
+        let wanted: Vec<i64> = told.iter().copied().chain(children).chain(ports).collect();
+        self.walker.load(wanted)?;
+        for process in told {
+            let (Some(ports), Some(place)) = (offered.get(&process), hosted.get(&process)) else { continue };
+            let Some(parent) = items.get(&place.host).copied() else { continue };
+            let inside =
+                place.child.map(|child| format!(" in {}", self.walker.label(child))).unwrap_or_default();
+            let mut steps: Vec<(&'static str, i64)> =
+                place.child.map(|child| ("hosting", child)).into_iter().collect();
             steps.push(("hosting", process));
             let item = Item {
                 depth: 0,
@@ -253,7 +275,7 @@ impl<'w, 'g> Spread<'w, 'g> {
                 node: process,
                 parent: Some(parent),
                 steps,
-                because: format!("runs on {host}{place}"),
+                because: format!("runs on {}{inside}", place.host),
                 is_shown: true,
             };
             if let Some(index) = self.push(item) {
@@ -265,18 +287,15 @@ impl<'w, 'g> Spread<'w, 'g> {
         Ok(())
     }
 
-    /// Ports of processes; the nodes of the ports are loaded.
-    fn offered(&mut self, processes: &[i64]) -> Result<HashMap<i64, Vec<i64>>> {
-        let edges = self.walker.edges(processes, Direction::Out, &["tcpservice"])?;
-        self.walker.load(edges.iter().map(|edge| edge.target))?;
+    /// Ports of those processes that have any.
+    fn ports_of(&mut self, processes: &[i64]) -> Result<HashMap<i64, Vec<i64>>> {
         let mut offered: HashMap<i64, Vec<i64>> = HashMap::new();
-        for edge in edges {
+        for edge in self.walker.edges(processes, Direction::Out, &["tcpservice"])? {
             let ports = offered.entry(edge.source).or_default();
-            if self.walker.is(edge.target, SERVICE) && !ports.contains(&edge.target) {
+            if !ports.contains(&edge.target) {
                 ports.push(edge.target);
             }
         }
-        offered.retain(|_, ports| !ports.is_empty());
         Ok(offered)
     }
 
@@ -310,9 +329,9 @@ impl<'w, 'g> Spread<'w, 'g> {
             let Some(all) = used.get(&process) else { continue };
             let (lost, left): (Vec<i64>, Vec<i64>) =
                 all.iter().copied().partition(|port| self.stopped_ports.contains_key(port));
-            let without = lost.iter().find(|lost| {
-                others.instead_of(self.walker, **lost, &left, &self.stopped_hosts).is_none()
-            });
+            let without = lost
+                .iter()
+                .find(|lost| others.instead_of(self.walker, **lost, &left, &self.stopped_hosts).is_none());
             let (effect, port) = match without {
                 Some(lost) => (Effect::Stops, *lost),
                 None => (Effect::Degraded, port),
@@ -351,7 +370,8 @@ impl<'w, 'g> Spread<'w, 'g> {
             }
         }
         let all: Vec<i64> = ids.into_iter().filter(|id| self.by_process.contains_key(id)).collect();
-        let offered = self.offered(&all)?;
+        let offered = self.ports_of(&all)?;
+        self.walker.load(offered.values().flatten().copied())?;
         for (process, index) in stopping {
             let ports = offered.get(&process).cloned().unwrap_or_default();
             self.stop_ports(ports.into_iter().map(|port| (port, index)));
@@ -443,7 +463,8 @@ impl<'w, 'g> Spread<'w, 'g> {
     /// `10.0.0.7:80 and 3 more`; addresses that others reach come first.
     fn addresses(&self, ports: &[i64]) -> String {
         let mut nodes: Vec<_> = ports.iter().filter_map(|id| self.walker.node(*id)).collect();
-        nodes.sort_by_key(|node| (!node.key.starts_with('@'), port_of(node).map(|(port, _)| port), &node.key));
+        nodes
+            .sort_by_key(|node| (!node.key.starts_with('@'), port_of(node).map(|(port, _)| port), &node.key));
         let first = nodes.first().map(|node| super::label(node)).unwrap_or_default();
         match nodes.len() {
             0 | 1 => first,
@@ -452,8 +473,10 @@ impl<'w, 'g> Spread<'w, 'g> {
     }
 
     fn answer(self, subject: &Subject, farther: usize) -> Impact {
-        let mut rows: Vec<Row> =
-            (0..self.items.len()).filter(|index| self.items[*index].is_shown).map(|index| self.row(index)).collect();
+        let mut rows: Vec<Row> = (0..self.items.len())
+            .filter(|index| self.items[*index].is_shown)
+            .map(|index| self.row(index))
+            .collect();
         rows.sort_by(|a, b| {
             let order = |row: &Row| (row.depth, row.effect, row.kind != "host");
             order(a).cmp(&order(b)).then_with(|| (&a.host, &a.what).cmp(&(&b.host, &b.what)))
@@ -470,93 +493,23 @@ impl<'w, 'g> Spread<'w, 'g> {
     }
 }
 
-/// What could take the place of ports that stop.
-struct Others {
-    /// Who offers a port: processes with their hosts.
-    offered: HashMap<i64, Vec<(i64, String)>>,
-    /// Hosts that are registered and not up.
-    down: BTreeSet<String>,
-}
-
-impl Others {
-    /// Reads who offers what programs use that still have something left.
-    fn read(
-        walker: &mut Walker<'_>,
-        used: &HashMap<i64, BTreeSet<i64>>,
-        stopped: &HashMap<i64, usize>,
-    ) -> Result<Self> {
-        // Who has nothing left but what stopped needs no further look.
-        let ports: BTreeSet<i64> = used.values().flatten().copied().collect();
-        walker.load(ports.iter().copied())?;
-        let choosing = used.values().filter(|ports| ports.iter().any(|port| !stopped.contains_key(port)));
-        let ports: Vec<i64> = choosing.flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let edges = walker.edges(&ports, Direction::In, &["tcpservice"])?;
-        walker.load(edges.iter().map(|edge| edge.source))?;
-        let mut offered: HashMap<i64, Vec<(i64, String)>> = HashMap::new();
-        for edge in edges {
-            offered.entry(edge.target).or_default().push((edge.source, edge.host));
-        }
-        let hosts: BTreeSet<String> =
-            offered.values().flatten().map(|(_, host)| host.clone()).collect();
-        let status = if hosts.is_empty() { BTreeMap::new() } else { walker.graph().status(&hosts)? };
-        let down = status.into_iter().filter(|(_, status)| status != "up").map(|(host, _)| host).collect();
-        Ok(Self { offered, down })
-    }
-
-    /// The port among `left` that does the same as `lost`, on another host that is up as far as known.
-    fn instead_of(
-        &self,
-        walker: &Walker<'_>,
-        lost: i64,
-        left: &[i64],
-        stopped_hosts: &BTreeSet<String>,
-    ) -> Option<i64> {
-        let gone = walker.node(lost)?;
-        let of = |port: i64| self.offered.get(&port).map_or(&[][..], Vec::as_slice);
-        let programs = |port: i64| -> BTreeSet<&str> {
-            of(port).iter().filter_map(|(process, _)| walker.node(*process).map(program)).collect()
-        };
-        let own_programs = programs(lost);
-        let own_hosts: BTreeSet<&str> = of(lost).iter().map(|(_, host)| host.as_str()).collect();
-        left.iter().copied().find(|port| {
-            let Some(other) = walker.node(*port) else { return false };
-            let does_the_same =
-                port_of(other) == port_of(gone) || !own_programs.is_disjoint(&programs(*port));
-            let hosts = of(*port);
-            let is_elsewhere = if hosts.is_empty() {
-                text(other, "ipaddr") != text(gone, "ipaddr")
-            } else {
-                hosts.iter().any(|(_, host)| {
-                    !own_hosts.contains(host.as_str())
-                        && !stopped_hosts.contains(host)
-                        && !self.down.contains(host)
-                })
-            };
-            does_the_same && is_elsewhere
-        })
-    }
-
-    fn text(&self, walker: &Walker<'_>, port: i64) -> String {
-        let host = self.offered.get(&port).and_then(|offers| offers.first()).map(|(_, host)| host.as_str());
-        format!("{} ({})", walker.label(port), host.unwrap_or("no nanoprobe there"))
-    }
-}
-
 fn summary(subject: &Subject, rows: &[Row], more: usize, farther: usize) -> String {
     let name = subject.name();
     if rows.is_empty() && more == 0 {
         return match subject {
             Subject::Switch(_) => format!("No host is known to be wired to {name}."),
-            Subject::Host(_) => format!("No service of {name} is known, so nothing is known to stop with it."),
+            Subject::Host(_) => {
+                format!("No service of {name} is known, so nothing is known to stop with it.")
+            }
             _ => format!("Nobody is known to use {name}."),
         };
     }
     let hosts: BTreeSet<&str> = rows.iter().map(|row| row.host.as_str()).collect();
     let mut parts = Vec::new();
     for (effect, words) in [
-        (Effect::Stops, "stop"),
-        (Effect::Degraded, "degraded"),
-        (Effect::LosesRedundancy, "without redundancy"),
+        (Effect::Stops, ["stops", "stop"]),
+        (Effect::Degraded, ["is degraded", "are degraded"]),
+        (Effect::LosesRedundancy, ["loses redundancy", "lose redundancy"]),
     ] {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.effect == effect) {
@@ -566,12 +519,14 @@ fn summary(subject: &Subject, rows: &[Row], more: usize, farther: usize) -> Stri
         let kinds: Vec<String> =
             order.iter().filter_map(|kind| Some(counted(*counts.get(kind)?, kind))).collect();
         if !kinds.is_empty() {
-            parts.push(format!("{} {words}", kinds.join(", ")));
+            let is_one = counts.values().sum::<usize>() == 1;
+            parts.push(format!("{} {}", kinds.join(" and "), words[usize::from(!is_one)]));
         }
     }
     let mut text = format!("If {name} stops: {}, on {}.", parts.join("; "), counted(hosts.len(), "host"));
     if more > 0 {
-        text += &format!(" {more} more are affected and not shown; what they affect in turn is not followed.");
+        text +=
+            &format!(" {more} more are affected and not shown; what they affect in turn is not followed.");
     }
     if farther > 0 {
         text += &format!(" {farther} more are farther away; --hops follows them.");

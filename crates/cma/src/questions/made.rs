@@ -64,8 +64,7 @@ impl Made {
 
     fn process(&mut self, host: &str, name: &str) -> i64 {
         let owner = self.node(DRONE, host, json!({}));
-        let properties =
-            json!({"pathname": format!("/usr/bin/{name}"), "processname": format!("{name}:0123456789abcdef")});
+        let properties = json!({"pathname": format!("/usr/bin/{name}"), "processname": format!("{name}:0123456789abcdef")});
         let key = format!("{host}/{name}:0123456789abcdef");
         let is_new = !self.nodes.iter().any(|node| node.key == key);
         let process = self.node(PROCESS, &key, properties);
@@ -106,7 +105,8 @@ impl Made {
         self.edge(host, owner, "hosting", child);
         self.edge(host, child, "parentsys", owner);
         let key = format!("{host}/{program}:inside");
-        let process = self.node(PROCESS, &key, json!({"pathname": format!("/{program}"), "processname": "x:1"}));
+        let process =
+            self.node(PROCESS, &key, json!({"pathname": format!("/{program}"), "processname": "x:1"}));
         self.edge(host, child, "hosting", process);
         let port = self.port(host, place);
         self.edge(host, process, "tcpservice", port);

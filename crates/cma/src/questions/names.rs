@@ -11,8 +11,8 @@
 //! | any key of the graph | that node |
 
 use super::{
-    ADDRESS, CHILD, DRONE, LINK, NIC, PROCESS, SERVICE, SYSTEM, Trouble, Walker, bare, counted, host_of, label,
-    port_of, program, text,
+    ADDRESS, CHILD, DRONE, LINK, NIC, PROCESS, SERVICE, SYSTEM, Trouble, Walker, bare, counted, host_of,
+    label, port_of, program, text,
 };
 use model::Designation;
 use model::text::nearest;
@@ -228,7 +228,7 @@ fn of_host(walker: &mut Walker<'_>, name: &str) -> Result<Vec<Subject>, Trouble>
     let Some(drone) = walker.graph().find(Some(DRONE), designation.as_str())?.pop() else {
         return Ok(Vec::new());
     };
-    let processes: Vec<i64> = walker.processes(&[drone.id])?.into_keys().collect();
+    let processes: Vec<i64> = walker.processes(&[drone.id])?.into_iter().collect();
     let offered = walker.edges(&processes, Direction::Out, &["tcpservice"])?;
     walker.load(offered.iter().map(|edge| edge.target))?;
     let mut ports: BTreeMap<i64, Vec<i64>> = BTreeMap::new();

@@ -7,10 +7,11 @@ use super::impact::Step;
 use super::names::Subject;
 use super::switches::{self, Cable};
 use super::{
-    ADDRESS, DRONE, LINK, NIC, PROCESS, SERVICE, SYSTEM, Trouble, Walker, counted, host_of, label, network_of,
-    program,
+    ADDRESS, DRONE, LINK, NIC, PROCESS, SERVICE, SYSTEM, Trouble, Walker, counted, host_of, label,
+    network_of, program,
 };
 use serde::Serialize;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use store::{Direction, GraphNode, Result};
@@ -92,7 +93,7 @@ impl End {
     fn of(walker: &mut Walker<'_>, subject: &Subject) -> Result<Self> {
         let mut end = Self { processes: BTreeSet::new(), ports: BTreeSet::new() };
         match subject {
-            Subject::Host(node) => end.processes.extend(walker.processes(&[node.id])?.into_keys()),
+            Subject::Host(node) => end.processes.extend(walker.processes(&[node.id])?),
             Subject::Service { ports, processes } => {
                 walker.nodes.extend(ports.iter().chain(processes).map(|node| (node.id, node.clone())));
                 end.processes.extend(processes.iter().map(|node| node.id));
@@ -130,8 +131,8 @@ fn dependency(walker: &mut Walker<'_>, from: &End, to: &End) -> Result<Option<Ro
             if to.processes.contains(&edge.source) && !from.processes.contains(&edge.source) {
                 return chain(walker, &reached, *user, edge.target, Some(edge.source)).map(Some);
             }
-            if !reached.contains_key(&edge.source) {
-                reached.insert(edge.source, Some((edge.target, *user)));
+            if let Entry::Vacant(first) = reached.entry(edge.source) {
+                first.insert(Some((edge.target, *user)));
                 next.insert(edge.source);
             }
         }
@@ -251,7 +252,8 @@ enum Place {
 impl Segments {
     fn read(walker: &mut Walker<'_>) -> Result<Self> {
         let mut map = Self { of_host: BTreeMap::new(), hosts: BTreeMap::new() };
-        let devices: Vec<i64> = walker.graph().of_kind(SYSTEM, MAX_NODES)?.iter().map(|node| node.id).collect();
+        let devices: Vec<i64> =
+            walker.graph().of_kind(SYSTEM, MAX_NODES)?.iter().map(|node| node.id).collect();
         for Cable { host, nic, port, switch } in switches::of_switches(walker, &devices)? {
             map.add(host, Segment::Switch(switch), Attachment { nic, end: port });
         }
@@ -289,7 +291,8 @@ impl Segments {
             Subject::Switch(node) => Place::Segment(Segment::Switch(node.id)),
             Subject::Service { processes, .. } => {
                 let name = processes.first().map(host_of).unwrap_or_default();
-                let host = self.of_host.keys().find(|id| walker.node(**id).is_some_and(|node| node.key == name));
+                let host =
+                    self.of_host.keys().find(|id| walker.node(**id).is_some_and(|node| node.key == name));
                 host.map_or(Place::Nowhere, |id| Place::Host(*id))
             }
             Subject::Address(node) => {
@@ -318,7 +321,9 @@ impl Segments {
         let mut queue: VecDeque<Segment> = VecDeque::new();
         let start: Vec<Segment> = match from {
             Place::Host(id) => self.of_host.get(id)?.keys().filter(fits).cloned().collect(),
-            Place::Segment(segment) => Some(segment.clone()).filter(|segment| fits(&segment)).into_iter().collect(),
+            Place::Segment(segment) => {
+                Some(segment.clone()).filter(|segment| fits(&segment)).into_iter().collect()
+            }
             Place::Nowhere => return None,
         };
         for segment in start {
@@ -413,7 +418,8 @@ impl Segments {
         is_leaving: bool,
         ids: &mut Vec<(Option<&'static str>, i64)>,
     ) -> String {
-        let Some(Attachment { nic, end }) = self.of_host.get(&host).and_then(|all| all.get(segment)).copied() else {
+        let Some(Attachment { nic, end }) = self.of_host.get(&host).and_then(|all| all.get(segment)).copied()
+        else {
             return String::new();
         };
         let (edge, words) = match segment {
@@ -477,8 +483,11 @@ fn known(walker: &mut Walker<'_>, subject: &Subject, end: &End, map: &Segments) 
                 None => "was a host with a nanoprobe and is not registered any more".to_owned(),
             });
             let segments = map.of_host.get(&node.id);
-            let attached: Vec<String> =
-                segments.into_iter().flat_map(|all| all.keys()).map(|segment| name_of(walker, segment)).collect();
+            let attached: Vec<String> = segments
+                .into_iter()
+                .flat_map(|all| all.keys())
+                .map(|segment| name_of(walker, segment))
+                .collect();
             facts.push(match attached.len() {
                 0 => "no switch and no subnet of it is known".to_owned(),
                 _ => format!("is attached to {}", attached.join(", ")),
@@ -510,7 +519,12 @@ fn known(walker: &mut Walker<'_>, subject: &Subject, end: &End, map: &Segments) 
             }
         }
     }
-    let row = |fact: String| Row { layer: "known", length: None, path: format!("{name} {fact}"), steps: Vec::new() };
+    let row = |fact: String| Row {
+        layer: "known",
+        length: None,
+        path: format!("{name} {fact}"),
+        steps: Vec::new(),
+    };
     Ok(facts.into_iter().map(row).collect())
 }
 
@@ -518,7 +532,8 @@ fn uses(walker: &mut Walker<'_>, end: &End) -> Result<String> {
     let processes: Vec<i64> = end.processes.iter().copied().collect();
     let used = walker.edges(&processes, Direction::Out, &["tcpclient"])?;
     let offered = walker.edges(&processes, Direction::Out, &["tcpservice"])?;
-    let count = |edges: &[store::GraphEdge]| edges.iter().map(|edge| edge.target).collect::<BTreeSet<_>>().len();
+    let count =
+        |edges: &[store::GraphEdge]| edges.iter().map(|edge| edge.target).collect::<BTreeSet<_>>().len();
     Ok(format!(
         "{} with sockets: offers {}, uses {}",
         counted(processes.len(), "program"),

@@ -8,7 +8,7 @@ use cma::ingest::report::Outcome;
 use cma::questions::names::resolve;
 use cma::questions::{Stored, Trouble, Walker, changes, coverage, history, impact, path};
 use model::message::Report;
-use model::{DocumentHash, PublicKey, Timestamp};
+use model::{DocumentHash, Event, EventType, PublicKey, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::{Reader, Store};
@@ -38,7 +38,10 @@ fn netconfig(ip: &str) -> Value {
 /// Programs with the addresses at which they listen and those that they use.
 fn sockets(programs: &[(&str, &[&str], &[&str])]) -> Value {
     let addresses = |all: &[&str]| -> Value {
-        all.iter().map(|address| ((*address).to_owned(), json!("tcp"))).collect::<serde_json::Map<_, _>>().into()
+        all.iter()
+            .map(|address| ((*address).to_owned(), json!("tcp")))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     };
     let one = |(program, listens, uses): &(&str, &[&str], &[&str])| {
         let entry = json!({"exe": format!("/usr/bin/{program}"), "listenaddrs": addresses(listens), "clientaddrs": addresses(uses)});
@@ -66,7 +69,9 @@ impl Reports {
 
     fn host(&mut self, host: &str, ip: &str, programs: &[(&str, &[&str], &[&str])]) {
         let key = PublicKey([u8::try_from(self.hosts.len() + 1).unwrap(); 32]);
-        let Registration::Welcome { sender, .. } = self.rig.register(applicant(host, key)).0 else { panic!() };
+        let Registration::Welcome { sender, .. } = self.rig.register(applicant(host, key)).0 else {
+            panic!()
+        };
         self.hosts.push((host.to_owned(), sender, 0));
         self.report(host, "netconfig", "_auto_netconfig", &netconfig(ip));
         self.sockets(host, ip, programs);
@@ -87,8 +92,13 @@ impl Reports {
         let mut walker = Walker::new(&mut stored);
         let subject = resolve(&mut walker, of, &[]).unwrap();
         let found = impact::impact(&mut walker, &subject, BOUNDS).unwrap();
-        let effect = |row: &impact::Row| serde_json::to_value(row.effect).unwrap().as_str().unwrap().to_owned();
-        found.rows.iter().map(|row| format!("{} {} {} {}", row.depth, effect(row), row.host, row.what)).collect()
+        let effect =
+            |row: &impact::Row| serde_json::to_value(row.effect).unwrap().as_str().unwrap().to_owned();
+        found
+            .rows
+            .iter()
+            .map(|row| format!("{} {} {} {}", row.depth, effect(row), row.host, row.what))
+            .collect()
     }
 
     fn later(&self, seconds: i64) -> Timestamp {
@@ -119,12 +129,20 @@ fn what_hosts_report_answers_what_stops() {
         ]
     );
     for of in ["10.0.0.4:5432", "db1:5432", "postgres", "DB1/postgres"] {
-        assert_eq!(site.impact(of), ["1 stops ops1 psql", "1 stops web1 nginx 10.0.0.1:80", "2 stops ops1 curl"], "{of}");
+        assert_eq!(
+            site.impact(of),
+            ["1 stops ops1 psql", "1 stops web1 nginx 10.0.0.1:80", "2 stops ops1 curl"],
+            "{of}"
+        );
     }
     // A second server, which web1 uses as well.
     site.host("db2", "10.0.0.5", &[("postgres", &["0.0.0.0:5432"], &[])]);
     site.sockets("web1", "10.0.0.1", &[("nginx", &["0.0.0.0:80"], &["10.0.0.4:5432", "10.0.0.5:5432"])]);
-    assert!(site.impact("db1").contains(&"1 degraded web1 nginx 10.0.0.1:80".to_owned()), "{:?}", site.impact("db1"));
+    assert!(
+        site.impact("db1").contains(&"1 degraded web1 nginx 10.0.0.1:80".to_owned()),
+        "{:?}",
+        site.impact("db1")
+    );
     let db2 = site.hosts.iter().find(|(name, ..)| name == "db2").unwrap().1.clone();
     site.rig.step(|tx, context| goodbye(tx, context, &db2, "HBSHUTDOWN"));
     assert!(site.impact("db1").contains(&"1 stops web1 nginx 10.0.0.1:80".to_owned()), "db2 is down");
@@ -162,9 +180,14 @@ fn a_host_is_shown_as_it_was_and_what_changed_since() {
     let told: Vec<(&str, &str)> = then.iter().map(|row| (row.instance.as_str(), row.now)).collect();
     assert_eq!(
         told,
-        [("_auto_netconfig", "same"), ("_auto_tcpdiscovery", "same"), ("_init_pam", "new"), ("_init_sshd", "changed")]
+        [
+            ("_init_pam", "new"),
+            ("_init_sshd", "changed"),
+            ("_auto_netconfig", "same"),
+            ("_auto_tcpdiscovery", "same")
+        ]
     );
-    let facts = then[3].difference.as_ref().unwrap().facts.iter();
+    let facts = then[1].difference.as_ref().unwrap().facts.iter();
     let facts: Vec<String> = facts.map(|fact| format!("{} {}", fact.change, fact.path)).collect();
     assert_eq!(facts, ["changed PermitRootLogin", "added Port", "removed X11Forwarding"]);
 
@@ -199,13 +222,17 @@ fn what_changed_before_an_event_is_told_of_the_host_and_its_servers() {
     site.report("ops1", "x", "_unrelated", &json!({"x": 1}));
     site.rig.wait(60);
     let web1 = site.hosts.iter().find(|(name, ..)| name == "web1").unwrap().1.clone();
-    let told = crate::ingest::events(site.rig.step(|tx, context| goodbye(tx, context, &web1, "HBSHUTDOWN")).1);
+    let told =
+        crate::ingest::events(site.rig.step(|tx, context| goodbye(tx, context, &web1, "HBSHUTDOWN")).1);
     let bounds = changes::Bounds { within: Duration::from_secs(900), hops: 1, rows: 100 };
     let mut reader = site.reader();
     let answer = changes::before(reader.as_mut(), "last web1", bounds).unwrap();
     assert_eq!(answer.event.eventid, told.last().unwrap().eventid);
-    let rows: Vec<String> =
-        answer.rows.iter().map(|row| format!("{} {} {}", row.change.host, row.change.what, row.relation)).collect();
+    let rows: Vec<String> = answer
+        .rows
+        .iter()
+        .map(|row| format!("{} {} {}", row.change.host, row.change.what, row.relation))
+        .collect();
     assert_eq!(rows, ["db1 _db nginx of web1 uses postgres there"], "not what is old, not what is elsewhere");
     let number = answer.sequence.to_string();
     assert_eq!(changes::before(reader.as_mut(), &number, bounds).unwrap().rows, answer.rows);
@@ -213,6 +240,31 @@ fn what_changed_before_an_event_is_told_of_the_host_and_its_servers() {
     assert_eq!(alone.rows, []);
     let long = changes::Bounds { within: Duration::from_secs(3000), ..bounds };
     assert_eq!(changes::before(reader.as_mut(), "last web1", long).unwrap().rows.len(), 2);
+    // What a server saw of a neighbour belongs to it; what somebody unrelated saw does not.
+    for (id, seen_by) in [("e1", "db1"), ("e2", "ops1")] {
+        let object = json!({"nodetype": "IPaddrNode", "designation": "10.0.0.77", "status": "up", "reason": "", "domain": "global"});
+        let extra = json!({"seen_by": seen_by, "text": "10.0.0.77 appeared"});
+        let event = Event {
+            eventid: id.into(),
+            time: site.rig.now,
+            eventtype: EventType::Create,
+            associatedobject: object.as_object().unwrap().clone(),
+            extrainfo: extra.as_object().unwrap().clone(),
+        };
+        site.rig.step(|tx, _| tx.append_event(&event, &[]));
+    }
+    let answer = changes::before(reader.as_mut(), "last web1", bounds).unwrap();
+    let events: Vec<&str> = answer.rows.iter().filter_map(|row| row.change.eventid.as_deref()).collect();
+    assert_eq!(events, ["e1"]);
+    assert_eq!(answer.rows[0].change.detail, "IPaddrNode: 10.0.0.77 appeared");
+    let neighbour = changes::before(reader.as_mut(), "last 10.0.0.77", bounds).unwrap();
+    let itself: Vec<&str> = neighbour
+        .rows
+        .iter()
+        .filter(|row| row.relation == "the host itself")
+        .map(|row| row.change.what.as_str())
+        .collect();
+    assert_eq!(itself, ["_unrelated"], "the host that saw it last is the one looked at");
     for wrong in ["", "999999", "last", "last nobody", "xyz", "last web1 x", "deadbeef", "' OR 1=1"] {
         let found = changes::before(reader.as_mut(), wrong, bounds);
         assert!(matches!(found, Err(Trouble::Unknown(..))), "{wrong}: {found:?}");
@@ -224,6 +276,10 @@ fn gaps_of_every_kind_are_counted_and_told() {
     let mut site = site();
     let errors = json!({"errors": ["cannot read /etc/ssh/sshd_config: no permission", "and more"]});
     site.report_with("db1", "sshd", "_init_sshd", &json!({}), &errors);
+    // What is not installed has no file to read.
+    let absent = json!({"errors": ["Cannot read /etc/audit/auditd.conf: no such file or directory"]});
+    let no_data = json!({"NODATA": "ERROR: Cannot read /etc/audit/auditd.conf"});
+    site.report_with("db1", "auditd_conf", "_init_auditd_conf", &no_data, &absent);
     let unmonitored = json!({"unmonitored": {"p:1": {"pathname": "/opt/p", "listen": ["0.0.0.0:7"], "why": "no rule fits"}}});
     site.report("db1", "monitors", "_monitors", &unmonitored);
     site.report("db1", "proc_sys", "_auto_proc_sys", &json!({}));
@@ -242,17 +298,34 @@ fn gaps_of_every_kind_are_counted_and_told() {
     let found = coverage::coverage(reader.as_mut(), &rules_of, site.later(0), &mut || false).unwrap();
     assert_eq!((found.hosts, found.incomplete.len()), (3, 0), "{:?}", found.incomplete);
     let of = |kind: &str| -> Vec<String> {
-        found.gaps.iter().filter(|gap| gap.gap == kind).map(|gap| format!("{} {}", gap.place, gap.what)).collect()
+        found
+            .gaps
+            .iter()
+            .filter(|gap| gap.gap == kind)
+            .map(|gap| format!("{} {}", gap.place, gap.what))
+            .collect()
     };
     assert_eq!(of("dead host"), ["ops1 is dead: HBSHUTDOWN"]);
     assert_eq!(of("no nanoprobe"), ["network global 10.0.0.99, 10.0.0.99:6379 used by nginx of web1"]);
-    assert_eq!(of("discovery failing"), ["db1 _init_sshd: cannot read /etc/ssh/sshd_config: no permission (and 1 more)"]);
+    assert_eq!(
+        of("discovery failing"),
+        ["db1 _init_sshd: cannot read /etc/ssh/sshd_config: no permission (and 1 more)"]
+    );
     assert_eq!(of("service unmonitored"), ["db1 /opt/p at 0.0.0.0:7: no rule fits"]);
     assert_eq!(of("report refused").len(), 1, "{:?}", found.counts);
     let missing = of("discovery missing");
-    assert!(missing.iter().any(|line| line.starts_with("db1, ops1, web1 never reported pam,")), "{missing:#?}");
+    assert!(
+        missing.iter().any(|line| line.starts_with("db1, ops1, web1 never reported pam,")),
+        "{missing:#?}"
+    );
     assert!(missing.iter().any(|line| line.starts_with("ops1, web1 never reported sshd,")), "{missing:#?}");
-    assert!(of("rule not judged").iter().any(|line| line.starts_with("db1 ")), "{:?}", found.counts);
+    let not_judged = of("rule not judged");
+    assert!(
+        not_judged.len() == 1
+            && not_judged[0].starts_with("db1 _auto_proc_sys: ")
+            && not_judged[0].contains("not found: "),
+        "{not_judged:?}"
+    );
     assert!(found.summary.starts_with("3 hosts; gaps: dead host 1, no nanoprobe 1, "), "{}", found.summary);
     let late = coverage::coverage(reader.as_mut(), &rules_of, site.later(0), &mut || true).unwrap();
     assert_eq!(late.incomplete, ["documents: only those of the first 0 hosts were looked at"]);
@@ -282,7 +355,12 @@ fn the_api_answers_questions() {
     ] {
         let mut agent = Agent::new(&site, host);
         queue(&mut agent, "netconfig", &netconfig(ip), &json!({}));
-        queue(&mut agent, "tcpdiscovery", &sockets(programs), &json!({"addresses": {format!("{ip}/24"): "global"}}));
+        queue(
+            &mut agent,
+            "tcpdiscovery",
+            &sockets(programs),
+            &json!({"addresses": {format!("{ip}/24"): "global"}}),
+        );
         runtime().block_on(agent.deliver(2));
     }
     let impact = site.get("/v1/impact?of=db1");
@@ -295,7 +373,10 @@ fn the_api_answers_questions() {
     let path = site.get("/v1/path?from=web1&to=10.0.0.4%3A5432");
     assert_eq!(path["rows"][0]["path"], "nginx of web1 uses 10.0.0.4:5432 (postgres of db1)", "{path}");
     let timeline = site.get("/v1/timeline?host=web1&since=2020-01-01&facts=true");
-    assert!(timeline["changes"].as_array().unwrap().iter().any(|row| row["what"] == "_auto_netconfig"), "{timeline}");
+    assert!(
+        timeline["changes"].as_array().unwrap().iter().any(|row| row["what"] == "_auto_netconfig"),
+        "{timeline}"
+    );
     assert_eq!(site.get("/v1/timeline?host=web1")["documents"].as_array().unwrap().len(), 2);
     let changes = site.get("/v1/changes?before=last%20web1&within=60");
     assert_eq!(changes["event"]["eventtype"], "up", "{changes}");

@@ -51,7 +51,9 @@ pub fn of_kind(connection: &Connection, kind: &str, limit: usize) -> Result<Vec<
         ),
         "SystemNode" | "ChildSystem" | "LinkAddress" | "IPaddrNode" => read_nodes(
             connection,
-            &format!("SELECT id, kind, key, properties FROM node WHERE kind = '{kind}' ORDER BY key LIMIT ?1"),
+            &format!(
+                "SELECT id, kind, key, properties FROM node WHERE kind = '{kind}' ORDER BY key LIMIT ?1"
+            ),
             [limit],
         ),
         _ => read_nodes(
@@ -104,8 +106,7 @@ fn read_edges(
     let kinds = Value::from(kinds).to_string();
     for chunk in ids.chunks(CHUNK) {
         let numbers = array(chunk);
-        let parameters: &[&dyn rusqlite::ToSql] =
-            if has_kinds { &[&numbers, &kinds] } else { &[&numbers] };
+        let parameters: &[&dyn rusqlite::ToSql] = if has_kinds { &[&numbers, &kinds] } else { &[&numbers] };
         let rows = statement.query_map(parameters, edge).map_err(failure)?;
         for row in rows {
             found.push(row.map_err(failure)?);

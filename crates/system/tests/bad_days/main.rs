@@ -8,5 +8,6 @@ mod disks;
 mod files;
 mod keys;
 mod peer;
+mod questions;
 mod rig;
 mod strangers;

@@ -15,7 +15,8 @@ fn told(impact: &Impact) -> Vec<String> {
         Effect::Degraded => "degraded",
         Effect::LosesRedundancy => "loses redundancy",
     };
-    let line = |row: &Row| format!("{} {} {} {} {}", row.depth, effect(row.effect), row.kind, row.host, row.what);
+    let line =
+        |row: &Row| format!("{} {} {} {} {}", row.depth, effect(row.effect), row.kind, row.host, row.what);
     impact.rows.iter().map(line).collect()
 }
 
@@ -59,7 +60,8 @@ fn a_host_takes_with_it_what_needs_it_over_several_hops() {
         because(&all, "web1"),
         "uses tomcat of app1 at 10.0.0.3:8080, which uses postgres of db1 at 10.0.0.4:5432"
     );
-    let path: Vec<String> = all.rows[3].path.iter().map(|s| format!("{} {}", s.edge.unwrap_or("-"), s.key)).collect();
+    let path: Vec<String> =
+        all.rows[3].path.iter().map(|s| format!("{} {}", s.edge.unwrap_or("-"), s.key)).collect();
     assert_eq!(
         path,
         [
@@ -71,7 +73,7 @@ fn a_host_takes_with_it_what_needs_it_over_several_hops() {
             "tcpclient web1/nginx:0123456789abcdef",
         ]
     );
-    assert_eq!(all.summary, "If db1 stops: 4 services, 1 client stop, on 5 hosts.");
+    assert_eq!(all.summary, "If db1 stops: 4 services and 1 client stop, on 5 hosts.");
     assert_eq!((all.more, all.farther), (0, 0));
     assert_eq!(answer(&mut made, "lb1", BOUNDS).rows.len(), 1, "nobody uses the first of the chain");
 }
@@ -95,11 +97,20 @@ fn a_service_is_named_in_many_ways_and_takes_only_its_users_with_it() {
     let expected = told(&answer(&mut made, "db1:5432", BOUNDS));
     assert_eq!(expected[0], "1 stops service app1 tomcat 10.0.0.3:8080");
     assert_eq!(expected.len(), 4, "not ssh: {expected:?}");
-    for name in ["10.0.0.4:5432", "db1/postgres", "postgres", "@global/5432_tcp_10.0.0.4", "db1/postgres:0123456789abcdef"] {
+    for name in [
+        "10.0.0.4:5432",
+        "db1/postgres",
+        "postgres",
+        "@global/5432_tcp_10.0.0.4",
+        "db1/postgres:0123456789abcdef",
+    ] {
         assert_eq!(told(&answer(&mut made, name, BOUNDS)), expected, "{name}");
     }
     let unused = answer(&mut made, "lb1:443", BOUNDS);
-    assert_eq!((unused.rows.len(), unused.summary.as_str()), (0, "Nobody is known to use haproxy at lb1:443."));
+    assert_eq!(
+        (unused.rows.len(), unused.summary.as_str()),
+        (0, "Nobody is known to use haproxy at lb1:443.")
+    );
 }
 
 #[test]
@@ -145,7 +156,9 @@ fn a_server_that_is_dead_or_does_something_else_is_no_alternative() {
     made.uses("web1", "nginx", "10.0.0.4:5432");
     made.offers("db2", "redis", "10.0.0.5:6379");
     made.uses("web1", "nginx", "10.0.0.5:6379");
-    let effect = |made: &mut Made| answer(made, "db1", BOUNDS).rows.into_iter().find(|row| row.host == "web1").unwrap().effect;
+    let effect = |made: &mut Made| {
+        answer(made, "db1", BOUNDS).rows.into_iter().find(|row| row.host == "web1").unwrap().effect
+    };
     assert_eq!(effect(&mut made), Effect::Stops, "redis is no postgres");
     // The same program at another port counts.
     made.offers("db2", "postgres", "10.0.0.5:5433");
@@ -163,7 +176,9 @@ fn a_server_that_is_dead_or_does_something_else_is_no_alternative() {
 #[test]
 fn circles_end() {
     let mut made = Made::default();
-    for (name, ip, next) in [("a", "10.0.0.1", "10.0.0.2"), ("b", "10.0.0.2", "10.0.0.3"), ("c", "10.0.0.3", "10.0.0.1")] {
+    for (name, ip, next) in
+        [("a", "10.0.0.1", "10.0.0.2"), ("b", "10.0.0.2", "10.0.0.3"), ("c", "10.0.0.3", "10.0.0.1")]
+    {
         made.host(name, ip);
         made.offers(name, "peer", &format!("{ip}:7000"));
         made.uses(name, "peer", &format!("{next}:7000"));
@@ -190,7 +205,10 @@ fn containers_go_down_with_their_host() {
     let all = answer(&mut made, "dock1", BOUNDS);
     assert_eq!(told(&all), ["0 stops service dock1 redis 10.0.0.2:6379", "1 stops client web1 nginx"]);
     assert_eq!(because(&all, "dock1"), "runs on dock1 in dock1/docker/0123");
-    assert_eq!(all.rows[0].path.iter().map(|step| step.kind.as_str()).collect::<Vec<_>>(), ["Drone", "ChildSystem", "ProcessNode"]);
+    assert_eq!(
+        all.rows[0].path.iter().map(|step| step.kind.as_str()).collect::<Vec<_>>(),
+        ["Drone", "ChildSystem", "ProcessNode"]
+    );
     let inside = answer(&mut made, "dock1/docker/0123", BOUNDS);
     assert_eq!(told(&inside), ["1 stops client web1 nginx"]);
 }

@@ -49,15 +49,15 @@ fn what_is_not_known_or_not_one_thing_is_told_with_what_to_do() {
     for (name, expected) in [
         ("sshd", "ambiguous: @global/22_tcp_10.0.0.1 @global/22_tcp_10.0.0.4"),
         ("db1:80", "unknown: nothing is known to listen at db1:80; db1 offers 22 (sshd), 5432 (postgres)"),
-        ("db1:22/udp", "unknown: nothing is known to listen at db1:22/udp; db1 offers 22 (sshd), 5432 (postgres)"),
+        (
+            "db1:22/udp",
+            "unknown: nothing is known to listen at db1:22/udp; db1 offers 22 (sshd), 5432 (postgres)",
+        ),
         (
             "db1/postgrse",
             "unknown: no program \"postgrse\" with sockets is known at db1; did you mean db1/postgres?",
         ),
-        (
-            "webb1",
-            "unknown: no host, service, switch or address is known as \"webb1\"; did you mean web1?",
-        ),
+        ("webb1", "unknown: no host, service, switch or address is known as \"webb1\"; did you mean web1?"),
         (
             "webb1:22",
             "unknown: no host, service, switch or address is known as \"webb1:22\"; did you mean web1:22?",
@@ -69,7 +69,9 @@ fn what_is_not_known_or_not_one_thing_is_told_with_what_to_do() {
     ] {
         assert_eq!(meant(name), expected, "{name}");
     }
-    for hostile in ["", "%", "a'; DROP TABLE node; --", "\u{1b}[2J", &"x".repeat(10_000), "::::", "[", "a/", "/a", ":1"] {
+    for hostile in
+        ["", "%", "a'; DROP TABLE node; --", "\u{1b}[2J", &"x".repeat(10_000), "::::", "[", "a/", "/a", ":1"]
+    {
         assert!(meant(hostile).starts_with("unknown"), "{hostile:?}");
     }
 }

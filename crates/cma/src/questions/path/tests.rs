@@ -45,7 +45,10 @@ fn every_layer_tells_its_shortest_path() {
         told(&answer(&mut made, "db1", "aa-01")),
         ["switch 1 db1 eth0 (port g2) – switch name-of-aa-01"]
     );
-    assert_eq!(told(&answer(&mut made, "aa-01", "db1")), ["switch 1 switch name-of-aa-01 – db1 eth0 (port g2)"]);
+    assert_eq!(
+        told(&answer(&mut made, "aa-01", "db1")),
+        ["switch 1 switch name-of-aa-01 – db1 eth0 (port g2)"]
+    );
 }
 
 #[test]
@@ -56,7 +59,8 @@ fn a_host_between_two_subnets_or_a_switch_and_a_subnet_is_on_the_way() {
     made.host("gw", "10.0.0.254");
     assert!(!answer(&mut made, "a", "b").connected);
     let nic = made.nic("gw", "eth1");
-    let address = made.node(ADDRESS, "@global/10.0.1.254", serde_json::json!({"ipaddr": "10.0.1.254", "cidrmask": 24}));
+    let address =
+        made.node(ADDRESS, "@global/10.0.1.254", serde_json::json!({"ipaddr": "10.0.1.254", "cidrmask": 24}));
     made.edge("gw", nic, "ipowner", address);
     assert_eq!(
         told(&answer(&mut made, "a", "b")),
@@ -109,10 +113,7 @@ fn who_only_uses_the_same_service_is_told_so() {
         ["shared service 2 chronyd of a and ntpd of b both use 192.0.2.1:123"]
     );
     // What is used at an address that nobody owns is a connection with that address.
-    assert_eq!(
-        told(&answer(&mut made, "a", "192.0.2.1")),
-        ["dependency 1 chronyd of a uses 192.0.2.1:123"]
-    );
+    assert_eq!(told(&answer(&mut made, "a", "192.0.2.1")), ["dependency 1 chronyd of a uses 192.0.2.1:123"]);
 }
 
 #[test]
