@@ -268,6 +268,22 @@ fn a_host_that_nobody_knows_is_named() {
     assert_eq!(find(store.reader().unwrap().as_mut(), &wanted).unwrap(), Err(host("nobody")));
 }
 
+/// Queues a document as a nanoprobe sends it.
+fn report(agent: &mut Agent, instance: &str, discovertype: &str, data: Value) {
+    let text = json!({"discovertype": discovertype, "description": "d", "host": agent.designation, "source": "nanoprobe",
+        "instance": instance, "proxy": "local/local", "data": data})
+    .to_string();
+    agent.reports.push(Report {
+        sequence: agent.reports.len() as u64 + 1,
+        instance: instance.into(),
+        hash: DocumentHash::of(text.as_bytes()),
+        body: Some(wire::body::compress(text.as_bytes()).unwrap().into()),
+        changed_after: Timestamp::now(),
+        seen: Timestamp::now(),
+        superseded: 0,
+    });
+}
+
 #[test]
 fn the_api_and_the_canned_queries_answer_the_same() {
     let site = Site::create();
@@ -275,18 +291,12 @@ fn the_api_and_the_canned_queries_answer_the_same() {
     let mut agent = Agent::new(&site, "web1");
     let data = json!({"eth0": {"address": "00-16-3e-00-00-01", "virtual": false, "default_gw": true,
         "ipaddrs": {"10.0.0.7/24": {"scope": "global", "name": "eth0"}}}});
-    let text = json!({"discovertype": "netconfig", "description": "d", "host": "web1", "source": "nanoprobe",
-        "instance": "netconfig", "proxy": "local/local", "data": data})
-    .to_string();
-    agent.reports.push(Report {
-        sequence: 1,
-        instance: "netconfig".into(),
-        hash: DocumentHash::of(text.as_bytes()),
-        body: Some(wire::body::compress(text.as_bytes()).unwrap().into()),
-        changed_after: Timestamp::now(),
-        seen: Timestamp::now(),
-        superseded: 0,
-    });
+    report(&mut agent, "netconfig", "netconfig", data);
+    let switch = json!({"ChassisId": "00-16-3e-aa-00-01", "SystemName": "sw-office", "SystemDescription": "a switch",
+        "SystemCapabilities": {"bridge": true, "router": false}, "ManagementAddress": "10.0.0.250",
+        "ports": {"Gi1/0/7": {"PortDescription": "desk 7", "pvid": 20, "sourceMAC": "00-16-3e-aa-00-07", "ConnectsToHost": "web1",
+            "ConnectsToInterface": "eth0"}}});
+    report(&mut agent, "#SWITCH_eth0", "__LinkDiscovery", switch);
     runtime().block_on(agent.deliver(1));
 
     let answer =
@@ -294,6 +304,16 @@ fn the_api_and_the_canned_queries_answer_the_same() {
     let subgraph: Subgraph = serde_json::from_value(answer.clone()).unwrap();
     assert_eq!(keys(&subgraph, "IPaddrNode"), ["@global/10.0.0.7"]);
     assert_eq!(get(&subgraph, "web1").place.as_ref().unwrap().subnet.as_deref(), Some("10.0.0.0/24"));
+    // The switch stands one hop away, and the host at its port.
+    let place = get(&subgraph, "web1").place.clone().unwrap();
+    assert_eq!((place.switch_name.as_deref(), place.port.as_deref()), (Some("sw-office"), Some("Gi1/0/7")));
+    let near: Subgraph = serde_json::from_value(site.get("/v1/subgraph?host=web1&hops=1")).unwrap();
+    let switch = near.nodes.iter().find(|node| node.kind == "SystemNode").unwrap();
+    assert_eq!(switch.properties["roles"], json!(["bridge"]));
+    assert_eq!(get(&near, "@global/00-16-3e-aa-00-01/Gi1/0/7").properties["vlan"], json!(20));
+    assert!(
+        get(&near, "@global/10.0.0.250").owner.as_deref().unwrap().starts_with("@global/00-16-3e-aa-00-01/")
+    );
     let types = json!({"nodetypes": "Drone,NICNode,IPaddrNode", "reltypes": ["nicowner", "ipowner"]});
     let mut of_host = types.clone();
     of_host["hostname"] = json!("web1");
