@@ -35,7 +35,12 @@ fn cma(root: &Path, answers: Vec<Value>) -> Receiver<String> {
             std::io::Read::read_exact(&mut reader, &mut body).unwrap();
             let text = answer.to_string();
             let mut stream = stream;
-            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len()).unwrap();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+                text.len()
+            )
+            .unwrap();
             tell.send(first.trim().to_owned() + " " + &String::from_utf8(body).unwrap()).unwrap();
         }
     });
@@ -80,7 +85,10 @@ fn subgraph() -> Value {
 fn every_language_draws_what_the_cma_told() {
     let root = tempfile::tempdir().unwrap();
     for (format, words) in [
-        (None, &["digraph", "n0 [label=\"db\\\"]; <script>\\\\u{1b}", "label=\"tcpclient\"", "shape=house"][..]),
+        (
+            None,
+            &["digraph", "n0 [label=\"db\\\"]; <script>\\\\u{1b}", "label=\"tcpclient\"", "shape=house"][..],
+        ),
         (Some("dot"), &["digraph", "security risk 12"]),
         (Some("svg"), &["<svg ", ">postgres 5432</text>", ">web1</text>", ">dead: HBDEAD</text>"]),
         (Some("mermaid"), &["flowchart LR", "-->|\"postgres 5432\"|"]),
@@ -95,7 +103,10 @@ fn every_language_draws_what_the_cma_told() {
         for word in words {
             assert!(text.contains(word), "{format:?} lacks {word}:\n{text}");
         }
-        assert!(!text.contains("<script>alert") && !text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text}");
+        assert!(
+            !text.contains("<script>alert") && !text.contains('\u{1b}') && !text.contains('\u{202e}'),
+            "{text}"
+        );
         assert!(!text.contains("eth0") || format == Some("json"), "no interface belongs there: {text}");
         assert_eq!(stderr(&output), "");
         let request = told.recv().unwrap();
@@ -110,8 +121,14 @@ fn hosts_and_hops_are_asked_for() {
     for (words, expected) in [
         (&["draw", "rings", "--host", "web1"][..], "kinds=Drone&edges=ringnext&host=web1&hops=1 "),
         (&["draw", "monring"], "kinds=Drone&edges=ringnext "),
-        (&["draw", "network", "--host", "a&b=c", "--host", "d", "--hops", "3"], "&host=a%26b%3Dc%2Cd&hops=3 "),
-        (&["draw"], "edges=nicowner,ipowner,linkaddr,wiredto,parentsys,hosting,tcpservice,tcpclient,baseip,monitoring "),
+        (
+            &["draw", "network", "--host", "a&b=c", "--host", "d", "--hops", "3"],
+            "&host=a%26b%3Dc%2Cd&hops=3 ",
+        ),
+        (
+            &["draw"],
+            "edges=nicowner,ipowner,linkaddr,wiredto,parentsys,hosting,tcpservice,tcpclient,baseip,monitoring ",
+        ),
     ] {
         let told = cma(root.path(), vec![subgraph()]);
         stdout(&assimcli(root.path(), words));
@@ -135,11 +152,21 @@ fn what_cannot_be_drawn_is_told() {
         assert!(output.stdout.is_empty() && stderr(&output).contains(part), "{words:?}: {}", stderr(&output));
     }
     let mut large = subgraph();
-    large["nodes"] = (0..2001).map(|id| json!({"id": id, "kind": "Drone", "key": format!("h{id}")})).collect();
+    large["nodes"] =
+        (0..2001).map(|id| json!({"id": id, "kind": "Drone", "key": format!("h{id}")})).collect();
     let _told = cma(root.path(), vec![large.clone()]);
     let output = assimcli(root.path(), &["draw", "network", "-o", "svg"]);
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout).chars().take(600).collect::<String>());
-    assert!(stderr(&output).contains("2001 boxes") && stderr(&output).contains("--hops 1"), "{}", stderr(&output));
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&output.stdout).chars().take(600).collect::<String>()
+    );
+    assert!(
+        stderr(&output).contains("2001 boxes") && stderr(&output).contains("--hops 1"),
+        "{}",
+        stderr(&output)
+    );
     let _told = cma(root.path(), vec![large]);
     assert!(stdout(&assimcli(root.path(), &["draw", "network", "-o", "graphml"])).contains("h2000"));
 
@@ -147,7 +174,10 @@ fn what_cannot_be_drawn_is_told() {
     cut["cut"] = json!(true);
     let _told = cma(root.path(), vec![cut]);
     let output = assimcli(root.path(), &["draw", "service", "-o", "svg"]);
-    assert!(stdout(&output).contains("(a part: there are more)") && stderr(&output).contains("more than one answer"));
+    assert!(
+        stdout(&output).contains("(a part: there are more)")
+            && stderr(&output).contains("more than one answer")
+    );
 }
 
 #[test]
@@ -162,7 +192,10 @@ fn a_subgraph_is_one_object_in_the_forms_for_people_and_scripts() {
         let told = cma(root.path(), vec![queries.clone(), answer.clone()]);
         let output = assimcli(root.path(), &["-o", format, "query", "hostsubgraph", "web1"]);
         let text = stdout(&output);
-        assert_eq!(text, "{\"nodes\":[{\"id\":1,\"key\":\"\\u009b31m\"}],\"relationships\":[]}\n", "{format}");
+        assert_eq!(
+            text, "{\"nodes\":[{\"id\":1,\"key\":\"\\u009b31m\"}],\"relationships\":[]}\n",
+            "{format}"
+        );
         told.recv().unwrap();
         assert!(told.recv().unwrap().ends_with(r#"{"parameters":{"hostname":"web1"}}"#));
     }

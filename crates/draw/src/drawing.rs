@@ -1,9 +1,9 @@
 //! What is drawn: nodes with their looks and where they belong, and the edges between them.
 
+use crate::Kind;
 use crate::escape::line;
 use crate::facts::{details, is_in, is_local_address, name};
 use crate::looks::{Look, look};
-use crate::Kind;
 use model::graph::NodeKind;
 use model::subgraph::{PlaceInNetwork, RING_OF_RINGS, Subgraph, SubgraphNode};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -56,6 +56,8 @@ pub enum GroupKind {
     Ring,
     /// Hosts of which nothing is known.
     Unplaced,
+    /// Services of hosts that are too far away to be drawn.
+    Beyond,
     /// What has no nanoprobe and lies in no known subnet.
     Elsewhere,
 }
@@ -72,15 +74,21 @@ pub struct Edge {
 
 impl Drawing {
     pub fn new(kind: Kind, subgraph: &Subgraph) -> Drawing {
-        let owned: BTreeSet<i64> =
-            subgraph.relationships.iter().filter(|edge| edge.kind == "ipowner").map(|edge| edge.target).collect();
+        let owned: BTreeSet<i64> = subgraph
+            .relationships
+            .iter()
+            .filter(|edge| edge.kind == "ipowner")
+            .map(|edge| edge.target)
+            .collect();
         let mut nodes: Vec<Node> = subgraph
             .nodes
             .iter()
             .filter_map(|node| {
                 let of = NodeKind::ALL.into_iter().find(|of| of.as_str() == node.kind)?;
                 // Whom clients talk to is a matter of services, not of the network.
-                let is_here = kind != Kind::Network || of != NodeKind::IpaddrNode || owned.contains(&node.id);
+                let is_here = of != NodeKind::IpaddrNode
+                    || owned.contains(&node.id)
+                    || (kind != Kind::Network && node.owner.is_none());
                 (kind.nodes().contains(&of) && is_drawn(of, node) && is_here).then(|| Node {
                     kind: of,
                     name: name(of, node),
@@ -106,10 +114,29 @@ impl Drawing {
     }
 }
 
+/// The host that offers a service, and the program, when neither is drawn.
+pub fn beyond(node: &Node) -> Option<(&str, &str)> {
+    let is_alone = node.kind == NodeKind::IpTcpPortNode && node.inside.is_none();
+    node.source.owner.as_deref().filter(|_| is_alone)?.split_once('/')
+}
+
+/// Leaves out services of hosts that are no part of it: what those who are far away use is nobody's question.
+pub fn without_far_services(mut subgraph: Subgraph) -> Subgraph {
+    let kind = |wanted: NodeKind| move |node: &&SubgraphNode| node.kind == wanted.as_str();
+    let here: BTreeSet<String> =
+        subgraph.nodes.iter().filter(kind(NodeKind::Drone)).map(|node| node.key.clone()).collect();
+    let is_far = |node: &SubgraphNode| {
+        let host = node.owner.as_deref().and_then(|owner| owner.split_once('/')).map(|(host, _)| host);
+        node.kind == NodeKind::IpTcpPortNode.as_str() && host.is_some_and(|host| !here.contains(host))
+    };
+    subgraph.nodes.retain(|node| !is_far(node));
+    subgraph
+}
+
 /// Everybody has a loopback interface, and addresses that begin with `fe80`; known link-layer addresses stand with their interfaces.
 fn is_drawn(kind: NodeKind, node: &SubgraphNode) -> bool {
     match kind {
-        NodeKind::NicNode => !(node.key.ends_with("/lo") && !node.key.starts_with('@')),
+        NodeKind::NicNode => !node.key.ends_with("/lo") || node.key.starts_with('@'),
         NodeKind::IpaddrNode => !is_local_address(node),
         NodeKind::LinkAddress => node.owner.is_none(),
         _ => true,
@@ -138,7 +165,9 @@ fn put_inside(nodes: &mut [Node], edges: &[Edge]) {
     for edge in edges {
         let (source, target) = (&nodes[edge.source], &nodes[edge.target]);
         let (part, whole) = match (edge.kind.as_str(), source.kind, target.kind) {
-            ("nicowner", ..) | ("hosting", NodeKind::Drone | NodeKind::ChildSystem, _) => (edge.target, edge.source),
+            ("nicowner", ..) | ("hosting", NodeKind::Drone | NodeKind::ChildSystem, _) => {
+                (edge.target, edge.source)
+            }
             ("ipowner", NodeKind::NicNode | NodeKind::LinkAddress, _) => (edge.target, edge.source),
             ("parentsys", ..) => (edge.source, edge.target),
             ("tcpservice", ..) => (edge.target, edge.source),
@@ -148,7 +177,9 @@ fn put_inside(nodes: &mut [Node], edges: &[Edge]) {
         let is_better = match known {
             None => true,
             Some(NodeKind::LinkAddress) => nodes[whole].kind == NodeKind::NicNode,
-            Some(NodeKind::Drone) => nodes[whole].kind == NodeKind::ChildSystem && nodes[part].kind == NodeKind::ProcessNode,
+            Some(NodeKind::Drone) => {
+                nodes[whole].kind == NodeKind::ChildSystem && nodes[part].kind == NodeKind::ProcessNode
+            }
             Some(_) => false,
         };
         let is_part = !matches!(nodes[part].kind, NodeKind::Drone | NodeKind::SystemNode);
@@ -168,6 +199,9 @@ fn outermost(nodes: &[Node], mut node: usize) -> usize {
     }
     node
 }
+
+/// The groups of each subnet, by network and subnet: one for each switch that it is behind.
+type Subnets = BTreeMap<(String, String), Vec<usize>>;
 
 /// Makes the groups while nodes are put into them.
 #[derive(Default)]
@@ -202,6 +236,11 @@ impl Grouping {
         }
         for position in 0..nodes.len() {
             if nodes[position].inside.is_none() && nodes[position].group.is_none() {
+                if beyond(&nodes[position]).is_some() {
+                    nodes[position].group =
+                        Some(grouping.group(GroupKind::Beyond, None, "", "on other hosts"));
+                    continue;
+                }
                 let own = std::iter::once(&position).chain(&parts[position]).map(|part| &nodes[*part].source);
                 nodes[position].group = Some(grouping.of_stranger(own, &subnets));
             }
@@ -245,11 +284,11 @@ impl Grouping {
     }
 
     /// The subnets of hosts, with the groups that they are.
-    fn subnets(&self) -> BTreeMap<(String, String), Vec<(Option<usize>, usize)>> {
-        let mut subnets: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for ((kind, parent, name), group) in &self.known {
+    fn subnets(&self) -> Subnets {
+        let mut subnets = Subnets::new();
+        for ((kind, _, name), group) in &self.known {
             if let (GroupKind::Subnet, Some((network, subnet))) = (kind, name.split_once('\n')) {
-                subnets.entry((network.to_owned(), subnet.to_owned())).or_default().push((*parent, *group));
+                subnets.entry((network.to_owned(), subnet.to_owned())).or_default().push(*group);
             }
         }
         subnets
@@ -259,7 +298,7 @@ impl Grouping {
     fn of_stranger<'n>(
         &mut self,
         mut parts: impl Iterator<Item = &'n SubgraphNode>,
-        subnets: &BTreeMap<(String, String), Vec<(Option<usize>, usize)>>,
+        subnets: &Subnets,
     ) -> usize {
         let known = parts.find_map(|node| {
             let address = node.properties.get("ipaddr")?.as_str()?;
@@ -268,7 +307,7 @@ impl Grouping {
         });
         match known {
             // Of a subnet behind several switches, nobody knows which of them it is.
-            Some((_, groups)) if groups.len() == 1 => groups[0].1,
+            Some((_, groups)) if groups.len() == 1 => groups[0],
             Some(((network, subnet), _)) => self.subnet(None, network, subnet),
             None => self.group(GroupKind::Elsewhere, None, "", "elsewhere, without a nanoprobe"),
         }
@@ -296,12 +335,20 @@ fn heading(kind: Kind, nodes: &[Node]) -> String {
         (count(NodeKind::ChildSystem), "container", "containers"),
         (count(NodeKind::LinkAddress), "unknown neighbour", "unknown neighbours"),
     ];
-    let words = counted.iter().filter(|(count, ..)| *count > 0).map(|(count, one, many)| {
-        format!("{count} {}", if *count == 1 { one } else { many })
-    });
+    let words = counted
+        .iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many }));
     let words: Vec<String> = words.collect();
     let words = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
-    format!("{}: {words}", kind.as_str())
+    let title = match kind {
+        Kind::Network => "Network",
+        Kind::Service => "Services",
+        Kind::Monitoring => "Monitoring",
+        Kind::Rings => "Rings",
+        Kind::Everything => "Everything",
+    };
+    format!("{title}: {words}")
 }
 
 /// A key that sorts `web2` before `web10`.

@@ -62,7 +62,8 @@ pub fn mermaid(text: &str) -> String {
     while let Some(c) = characters.next() {
         // `1. x` and `- x` would begin a list.
         let begins_list = matches!(c, '.' | '-') && characters.peek().is_none_or(|next| *next == ' ');
-        let plain = c.is_alphanumeric() || matches!(c, ' ' | '.' | ':' | '/' | '-' | ',' | '@' | '…' | '·' | '→' | '×');
+        let plain = c.is_alphanumeric()
+            || matches!(c, ' ' | '.' | ':' | '/' | '-' | ',' | '@' | '…' | '·' | '→' | '×');
         if c.is_control() {
             out.push('\u{fffd}');
         } else if plain && !begins_list {
@@ -82,7 +83,10 @@ mod tests {
     #[test]
     fn text_stays_text() {
         assert_eq!(dot("a\"b\\N\n&lt;\u{1b}"), "a\\\"b\\\\N\\n&amp;lt;\u{fffd}");
-        assert_eq!(xml("<a b='c' d=\"e\">&\u{1}\u{fffe}\n"), "&lt;a b=&#39;c&#39; d=&quot;e&quot;&gt;&amp;\u{fffd}\u{fffd}&#10;");
+        assert_eq!(
+            xml("<a b='c' d=\"e\">&\u{1}\u{fffe}\n"),
+            "&lt;a b=&#39;c&#39; d=&quot;e&quot;&gt;&amp;\u{fffd}\u{fffd}&#10;"
+        );
         assert_eq!(mermaid("a\"]; click #1. x"), "a#34;#93;#59; click #35;1#46; x");
         assert_eq!(mermaid("10.0.0.1:22 é"), "10.0.0.1:22 é");
     }

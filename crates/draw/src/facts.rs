@@ -72,7 +72,10 @@ pub fn details(kind: NodeKind, node: &SubgraphNode) -> Vec<String> {
         NodeKind::SystemNode => {
             let mut lines = vec![own("SystemDescription")];
             // What LLDP, LLDP-MED and CDP tell has many names; all of it is worth a line.
-            let rest = node.properties.iter().filter(|(name, _)| !matches!(name.as_str(), "SystemName" | "SystemDescription"));
+            let rest = node
+                .properties
+                .iter()
+                .filter(|(name, _)| !matches!(name.as_str(), "SystemName" | "SystemDescription"));
             lines.extend(rest.map(|(name, value)| {
                 let value = scalar(value).or_else(|| list(value))?;
                 Some(line(&format!("{name}: {value}")))
@@ -122,8 +125,12 @@ pub fn vlan(node: &SubgraphNode) -> Option<String> {
 /// The base name of the program; of interpreters what they run.
 fn program(node: &SubgraphNode) -> String {
     let own = |name: &str| property(&node.properties, name);
-    let path = own("pathname").or_else(|| own("processname"));
-    let path = path.unwrap_or_else(|| line(node.key.rsplit('/').next().unwrap_or("")));
+    let named = || {
+        // `sshd:<hash>`: the hash tells programs of one name apart, and tells people nothing.
+        let name = own("processname").unwrap_or_else(|| line(node.key.rsplit('/').next().unwrap_or("")));
+        name.rsplit_once(':').map_or(name.clone(), |(name, _)| name.to_owned())
+    };
+    let path = own("pathname").unwrap_or_else(named);
     let base = path.rsplit('/').next().unwrap_or("").to_owned();
     let words = node.properties.get("cmdline").and_then(Value::as_array);
     let mut words = words.into_iter().flatten().skip(1).filter_map(Value::as_str);
@@ -196,6 +203,12 @@ mod tests {
             (NodeKind::ProcessNode, "web1/sshd:1", json!({"pathname": "/usr/sbin/sshd"}), "sshd"),
             (
                 NodeKind::ProcessNode,
+                "web1/unknown:92af716c",
+                json!({"processname": "unknown:92af716c"}),
+                "unknown",
+            ),
+            (
+                NodeKind::ProcessNode,
                 "web1/python3:1",
                 json!({"pathname": "/usr/bin/python3.11", "cmdline": ["python3", "-u", "/srv/app.py"]}),
                 "python3.11 app.py",
@@ -216,7 +229,11 @@ mod tests {
 
     #[test]
     fn addresses_are_found_in_their_subnets() {
-        assert!(is_in("10.0.0.7", "10.0.0.0/24") && is_in("8.8.8.8", "0.0.0.0/0") && is_in("10.0.0.7", "10.0.0.7/32"));
+        assert!(
+            is_in("10.0.0.7", "10.0.0.0/24")
+                && is_in("8.8.8.8", "0.0.0.0/0")
+                && is_in("10.0.0.7", "10.0.0.7/32")
+        );
         assert!(!is_in("10.0.1.7", "10.0.0.0/24") && !is_in("10.0.0.7", "10.0.0.0/33"));
         assert!(is_in("2001:db8::7", "2001:db8::/64") && is_in("::1", "::/0"));
         assert!(!is_in("2001:db8:1::7", "2001:db8::/64") && !is_in("10.0.0.7", "::/0"));

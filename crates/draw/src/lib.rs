@@ -15,7 +15,7 @@ pub mod sheet;
 mod svg;
 mod written;
 
-pub use drawing::{Drawing, Edge, Group, GroupKind, Node};
+pub use drawing::{Drawing, Edge, Group, GroupKind, Node, without_far_services};
 
 use model::graph::{EdgeKind, NodeKind};
 use model::subgraph::{RING_NEXT, Subgraph};
@@ -81,7 +81,8 @@ impl Kind {
             Self::Monitoring => &[Hosting, Monitoring, ParentSys],
             Self::Rings => return vec![RING_NEXT],
             Self::Everything => &[
-                NicOwner, IpOwner, LinkAddr, WiredTo, ParentSys, Hosting, TcpService, TcpClient, BaseIp, Monitoring,
+                NicOwner, IpOwner, LinkAddr, WiredTo, ParentSys, Hosting, TcpService, TcpClient, BaseIp,
+                Monitoring,
             ],
         };
         edges.iter().map(|kind| kind.as_str()).collect()

@@ -107,7 +107,9 @@ pub fn look(kind: NodeKind, node: &SubgraphNode) -> Look {
             let is_alone = is_server && node.is_monitored != Some(true);
             let is_root = ["uid", "gid"].iter().any(|name| {
                 let id = node.properties.get(*name);
-                id == Some(&Value::from(0)) || id == Some(&Value::from("0")) || id == Some(&Value::from("root"))
+                id == Some(&Value::from(0))
+                    || id == Some(&Value::from("0"))
+                    || id == Some(&Value::from("root"))
             });
             Look {
                 outline: BLUE,

@@ -5,14 +5,14 @@ mod layout;
 mod rings;
 mod text;
 
+use crate::Kind;
 use crate::drawing::Drawing;
 use crate::looks::{BLUE, Found, GREEN, GREY, INK, Line, NAVY, ORANGE, PINK, QUIET, RED, YELLOW};
 use crate::sheet::{Card, End, LinkKind, Mark, Sheet};
-use crate::Kind;
 use canvas::{Anchor, Canvas, Stroke};
 use layout::{
-    CARD_PAD, LABEL, Layout, MARGIN, MARK_WIDTH, PANEL_TITLE, Point, ROW, ROW_GAP, ROW_HEIGHT, Rect, SECTION_TITLE, SUBTITLE,
-    SUBTITLE_HEIGHT, TITLE, TITLE_HEIGHT,
+    CARD_PAD, LABEL, Layout, MARGIN, MARK_WIDTH, PANEL_TITLE, Point, ROW, ROW_GAP, ROW_HEIGHT, Rect,
+    SECTION_TITLE, SUBTITLE, SUBTITLE_HEIGHT, TITLE, TITLE_HEIGHT,
 };
 use model::graph::NodeKind;
 use text::Font;
@@ -28,7 +28,11 @@ const PAPER: &str = "#ffffff";
 /// The picture.
 pub fn svg(drawing: &Drawing) -> String {
     let mut canvas = Canvas::default();
-    let heading = if drawing.is_cut { format!("{} (a part: there are more)", drawing.heading) } else { drawing.heading.clone() };
+    let heading = if drawing.is_cut {
+        format!("{} (a part: there are more)", drawing.heading)
+    } else {
+        drawing.heading.clone()
+    };
     let (width, height) = if drawing.kind == Kind::Rings {
         rings::paint(&mut canvas, drawing, MARGIN + 26.0)
     } else {
@@ -65,7 +69,13 @@ fn paint(canvas: &mut Canvas, sheet: &Sheet, layout: &Layout) {
         canvas.rect(section.rect, 6.0, PAPER, Stroke::solid("#d5dce4", 1.0));
         if let Some(title) = &section.title {
             let at = (section.rect.x + 12.0, section.rect.y + 15.0);
-            canvas.text(at, Anchor::Start, SECTION_TITLE, QUIET, &SECTION_TITLE.fitted(title, section.rect.width - 24.0));
+            canvas.text(
+                at,
+                Anchor::Start,
+                SECTION_TITLE,
+                QUIET,
+                &SECTION_TITLE.fitted(title, section.rect.width - 24.0),
+            );
         }
     }
     for bus in &layout.buses {
@@ -74,7 +84,10 @@ fn paint(canvas: &mut Canvas, sheet: &Sheet, layout: &Layout) {
     for way in &layout.ways {
         let link = &sheet.links[way.link];
         canvas.open(&link.tooltip);
-        canvas.line(&way.points, Stroke::solid(link_color(link.kind, link.to), if sheet.is_bundled { 2.0 } else { 1.4 }));
+        canvas.line(
+            &way.points,
+            Stroke::solid(link_color(link.kind, link.to), if sheet.is_bundled { 2.0 } else { 1.4 }),
+        );
         if let Some(tip) = way.points.last().filter(|_| layout::is_directed(link.kind)) {
             canvas.head(*tip, link_color(link.kind, link.to));
         }
@@ -110,7 +123,12 @@ fn paint_card(canvas: &mut Canvas, card: &Card, rect: Rect, columns: usize) {
         _ => 1.2,
     };
     let stroke = Stroke { color: card.look.outline, width, line: card.look.line };
-    canvas.rect(rect, if card.kind == NodeKind::SystemNode { 2.0 } else { 6.0 }, card.look.fill.unwrap_or(PAPER), stroke);
+    canvas.rect(
+        rect,
+        if card.kind == NodeKind::SystemNode { 2.0 } else { 6.0 },
+        card.look.fill.unwrap_or(PAPER),
+        stroke,
+    );
     let (left, room) = (rect.x + CARD_PAD, rect.width - 2.0 * CARD_PAD);
     let mut y = rect.y + CARD_PAD + 10.0;
     canvas.text((left, y), Anchor::Start, TITLE, INK, &TITLE.fitted(&card.title, room));
@@ -147,7 +165,12 @@ fn paint_mark(canvas: &mut Canvas, mark: Mark, at: Point) {
         Mark::Interface { is_up } => {
             let line = if is_up { Line::Solid } else { Line::Dotted };
             let rect = Rect { x: x - 3.5, y: y - 3.5, width: 7.0, height: 7.0 };
-            canvas.rect(rect, 1.0, if is_up { "#c9dbf5" } else { PAPER }, Stroke { color: NAVY, width: 1.0, line });
+            canvas.rect(
+                rect,
+                1.0,
+                if is_up { "#c9dbf5" } else { PAPER },
+                Stroke { color: NAVY, width: 1.0, line },
+            );
         }
         Mark::Container => {
             for (dx, dy) in [(1.0, -1.5), (-1.5, 1.0)] {
@@ -193,7 +216,10 @@ fn legend(canvas: &mut Canvas, kind: Kind, width: f64, top: f64) -> f64 {
         entries.push((Sample::Mark(Mark::Interface { is_up: true }), "interface or port"));
         entries.push((Sample::Mark(Mark::Interface { is_up: false }), "without carrier"));
         entries.push((Sample::Link("#7fa3d6"), "cable"));
-        entries.push((Sample::Card { outline: QUIET, fill: PAPER, line: Line::Dashed }, "neighbour without a nanoprobe"));
+        entries.push((
+            Sample::Card { outline: QUIET, fill: PAPER, line: Line::Dashed },
+            "neighbour without a nanoprobe",
+        ));
     }
     if kind != Kind::Rings {
         entries.push((Sample::Mark(Mark::Container), "container"));
@@ -272,25 +298,48 @@ mod tests {
 
     #[test]
     fn nothing_covers_anything() {
-        for subgraph in [made_up::one(), made_up::ten(), made_up::many(30), made_up::many(100), Subgraph::default()] {
+        for subgraph in
+            [made_up::one(), made_up::ten(), made_up::many(30), made_up::many(100), Subgraph::default()]
+        {
             for kind in [Kind::Network, Kind::Service, Kind::Monitoring, Kind::Everything] {
                 let (sheet, layout) = laid_out(kind, &subgraph);
                 let page = Rect { x: 0.0, y: 0.0, width: layout.width, height: layout.height };
                 for (number, card) in layout.cards.iter().enumerate() {
-                    assert!(within(*card, layout.panels[sheet.cards[number].panel].rect), "{kind:?} {number}");
-                    assert!(!layout.cards[..number].iter().any(|other| overlap(*card, *other)), "{kind:?} {number}");
+                    assert!(
+                        within(*card, layout.panels[sheet.cards[number].panel].rect),
+                        "{kind:?} {number}"
+                    );
+                    assert!(
+                        !layout.cards[..number].iter().any(|other| overlap(*card, *other)),
+                        "{kind:?} {number}"
+                    );
                 }
                 for (number, panel) in layout.panels.iter().enumerate() {
                     assert!(within(panel.rect, page), "{kind:?}");
-                    assert!(!layout.panels[..number].iter().any(|other| overlap(panel.rect, other.rect)), "{kind:?}");
+                    assert!(
+                        !layout.panels[..number].iter().any(|other| overlap(panel.rect, other.rect)),
+                        "{kind:?}"
+                    );
                 }
                 let ways = layout.ways.iter().map(|way| &way.points);
                 for line in ways.chain(&layout.buses) {
                     for pair in line.windows(2) {
                         let covered = covered(pair[0], pair[1]);
                         let inside = |card: &&Rect| {
-                            let inner = Rect { x: card.x + 0.2, y: card.y + 0.2, width: card.width - 0.4, height: card.height - 0.4 };
-                            overlap(Rect { width: covered.width.max(0.01), height: covered.height.max(0.01), ..covered }, inner)
+                            let inner = Rect {
+                                x: card.x + 0.2,
+                                y: card.y + 0.2,
+                                width: card.width - 0.4,
+                                height: card.height - 0.4,
+                            };
+                            overlap(
+                                Rect {
+                                    width: covered.width.max(0.01),
+                                    height: covered.height.max(0.01),
+                                    ..covered
+                                },
+                                inner,
+                            )
                         };
                         assert_eq!(layout.cards.iter().find(inside), None, "{kind:?} {pair:?}");
                         assert!(within(covered, page), "{kind:?} {pair:?}");
@@ -312,7 +361,10 @@ mod tests {
         }
         for (index, (link, line)) in lines.iter().enumerate() {
             let on_it = |(other, rect): &&(usize, Rect)| {
-                other != link && (rect.y - line.y).abs() < 4.0 && rect.x < line.x + line.width && line.x < rect.x + rect.width
+                other != link
+                    && (rect.y - line.y).abs() < 4.0
+                    && rect.x < line.x + line.width
+                    && line.x < rect.x + rect.width
             };
             assert_eq!(lines[..index].iter().find(on_it), None, "{line:?}");
         }
@@ -322,7 +374,10 @@ mod tests {
     fn texts_fit_their_cards() {
         let mut subgraph = made_up::ten();
         for node in &mut subgraph.nodes {
-            node.properties.insert("os_description".into(), "An operating system with a very long name indeed, so it is".into());
+            node.properties.insert(
+                "os_description".into(),
+                "An operating system with a very long name indeed, so it is".into(),
+            );
         }
         let (sheet, layout) = laid_out(Kind::Network, &subgraph);
         for (card, rect) in sheet.cards.iter().zip(&layout.cards) {
@@ -331,7 +386,14 @@ mod tests {
             assert!(rect.width <= 251.0 || card.kind == NodeKind::SystemNode, "{rect:?}");
         }
         let picture = svg(&Drawing::new(Kind::Network, &subgraph));
-        assert!(picture.contains("An operating system with a…") || picture.contains("An operating system with a "), "cut");
-        assert!(!picture.contains(">An operating system with a very long name indeed, so it is</text>"), "cut");
+        assert!(
+            picture.contains("An operating system with a…")
+                || picture.contains("An operating system with a "),
+            "cut"
+        );
+        assert!(
+            !picture.contains(">An operating system with a very long name indeed, so it is</text>"),
+            "cut"
+        );
     }
 }

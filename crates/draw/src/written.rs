@@ -15,8 +15,13 @@ const MAX_KEY_CHARS: usize = 1000;
 pub fn dot(drawing: &Drawing) -> String {
     let mut out = Text::default();
     out.write(format_args!("digraph assimilation {{\n"));
-    out.write(format_args!("  graph [label=\"{}\", labelloc=t, fontname=\"sans-serif\", rankdir=LR];\n", escape::dot(&heading(drawing))));
-    out.write(format_args!("  node [fontname=\"sans-serif\", fontsize=10];\n  edge [fontname=\"sans-serif\", fontsize=8];\n"));
+    out.write(format_args!(
+        "  graph [label=\"{}\", labelloc=t, fontname=\"sans-serif\", rankdir=LR];\n",
+        escape::dot(&heading(drawing))
+    ));
+    out.write(format_args!(
+        "  node [fontname=\"sans-serif\", fontsize=10];\n  edge [fontname=\"sans-serif\", fontsize=8];\n"
+    ));
     let tops = (0..drawing.groups.len()).filter(|group| drawing.groups[*group].parent.is_none());
     let members = members(drawing);
     for group in tops {
@@ -124,7 +129,10 @@ pub fn mermaid(drawing: &Drawing) -> String {
         }
         for (section_number, section) in panel.sections.iter().enumerate() {
             if let Some(title) = &section.title {
-                out.write(format_args!("    subgraph p{number}s{section_number}[\"{}\"]\n", escape::mermaid(title)));
+                out.write(format_args!(
+                    "    subgraph p{number}s{section_number}[\"{}\"]\n",
+                    escape::mermaid(title)
+                ));
             }
             for card in &section.cards {
                 mermaid_card(&mut out, &sheet, *card, "      ");
@@ -180,12 +188,21 @@ pub fn graphml(drawing: &Drawing) -> String {
     let mut out = Text::default();
     out.write(format_args!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<graphml xmlns=\"http://graphml.graphdrawing.org/xmlns\">\n"));
     let keys = [
-        ("node", "kind"), ("node", "key"), ("node", "label"), ("node", "details"), ("node", "color"), ("node", "group"),
-        ("node", "inside"), ("edge", "type"), ("edge", "ring"),
+        ("node", "kind"),
+        ("node", "key"),
+        ("node", "label"),
+        ("node", "details"),
+        ("node", "color"),
+        ("node", "group"),
+        ("node", "inside"),
+        ("edge", "type"),
+        ("edge", "ring"),
     ];
     for (of, name) in keys {
         let id = &of[..1];
-        out.write(format_args!("  <key id=\"{id}_{name}\" for=\"{of}\" attr.name=\"{name}\" attr.type=\"string\"/>\n"));
+        out.write(format_args!(
+            "  <key id=\"{id}_{name}\" for=\"{of}\" attr.name=\"{name}\" attr.type=\"string\"/>\n"
+        ));
     }
     out.write(format_args!("  <graph id=\"{}\" edgedefault=\"directed\">\n", drawing.kind.as_str()));
     for (position, node) in drawing.nodes.iter().enumerate() {
@@ -228,7 +245,11 @@ pub fn graphml(drawing: &Drawing) -> String {
 }
 
 fn heading(drawing: &Drawing) -> String {
-    if drawing.is_cut { format!("{} (a part: there are more)", drawing.heading) } else { drawing.heading.clone() }
+    if drawing.is_cut {
+        format!("{} (a part: there are more)", drawing.heading)
+    } else {
+        drawing.heading.clone()
+    }
 }
 
 fn group_title(kind: GroupKind, title: &str) -> String {

@@ -48,10 +48,11 @@ pub struct SubgraphNode {
     /// Of a process: whether a monitor looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_monitored: Option<bool>,
-    /// Of a link-layer address: key of the interface that has it. Without it, it is that of a neighbour without a nanoprobe.
+    /// Of an address or a link-layer address: key of the interface that has it; of a service: key of the process that offers
+    /// it; also when that is no part of this. Without it, it is of somebody without a nanoprobe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Of a link-layer address of such a neighbour: who made the interface.
+    /// Of a link-layer address of a neighbour without a nanoprobe: who made the interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<String>,
     /// Of such a neighbour: its name from reverse DNS.

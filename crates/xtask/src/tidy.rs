@@ -116,7 +116,7 @@ fn unregistered(root: &Path, files: &[PathBuf]) -> Vec<String> {
     let folders = [
         ("crates/discovery/src/all", "rs", "pub static DISCOVERY"),
         ("crates/cma/src/notify/channels", "rs", "pub static CHANNEL"),
-        ("queries", "toml", "sql"),
+        ("queries", "toml", "question"),
         ("best_practices", "toml", ""),
         ("monrules", "mrule", "classconfig"),
     ];

@@ -2,7 +2,7 @@
 
 use crate::client::{encoded, get};
 use crate::{Context, Failure, Finding, Output};
-use draw::{Kind, Language};
+use draw::{Kind, Language, without_far_services};
 use model::graph::NodeKind;
 use model::subgraph::Subgraph;
 use output::{json_text, note, print};
@@ -67,14 +67,22 @@ pub fn run(context: &Context, output: Option<Output>, options: &Options) -> Resu
         path += &format!("&host={}&hops={hops}", encoded(&options.hosts.join(",")));
     }
     let answer = get(context, &path)?;
-    let subgraph: Subgraph = serde_json::from_value(answer)
-        .map_err(|error| Failure::new(format!("the CMA's answer is not understood: {error}")).hint("assimcli and cma may be of different versions."))?;
+    let subgraph: Subgraph = serde_json::from_value(answer).map_err(|error| {
+        Failure::new(format!("the CMA's answer is not understood: {error}"))
+            .hint("assimcli and cma may be of different versions.")
+    })?;
+    // On the host itself, what it uses elsewhere is of interest; what those around it use elsewhere is not.
+    let far = options.hosts.is_empty()
+        || options.hops == Some(0)
+        || matches!(language, Language::Json | Language::Graphml);
+    let subgraph = if far { subgraph } else { without_far_services(subgraph) };
     let less = if options.hosts.is_empty() {
         "Draw a part of the site with --host HOST --hops 1; -o graphml and -o json have no such limit."
     } else {
         "Name fewer hosts, or take fewer --hops; -o graphml and -o json have no such limit."
     };
-    let text = draw::render(kind, &subgraph, language).map_err(|error| Failure::new(error.to_string()).hint(less))?;
+    let text = draw::render(kind, &subgraph, language)
+        .map_err(|error| Failure::new(error.to_string()).hint(less))?;
     if subgraph.cut {
         note!("assimcli: there is more than one answer holds: what was cut off is missing here");
         note!("  Draw a part of the site with --host HOST, or with fewer --hops.");

@@ -117,7 +117,10 @@ mod tests {
         assert!(parameters(&query, &[]).unwrap_err().message.contains("ipaddr"));
         assert!(parameters(&query, &["a=1".into(), "b=2".into()]).is_err());
         let query = json!({"name": "q", "parameters": [{"name": "a", "type": "list"}, {"name": "b", "type": "list", "default": []}]});
-        assert_eq!(parameters(&query, &["a=1".into()]).unwrap(), json!({"a": "1"}).as_object().unwrap().clone());
+        assert_eq!(
+            parameters(&query, &["a=1".into()]).unwrap(),
+            json!({"a": "1"}).as_object().unwrap().clone()
+        );
         assert_eq!(parameters(&query, &["1".into()]).unwrap()["a"], "1");
         assert!(parameters(&query, &["b=1".into()]).unwrap_err().message.contains("parameter a"));
     }

@@ -56,7 +56,10 @@ pub struct Wanted {
     pub hops: Option<usize>,
 }
 
-pub async fn subgraph(site: Shared, query: std::result::Result<Query<SubgraphQuery>, QueryRejection>) -> Answer {
+pub async fn subgraph(
+    site: Shared,
+    query: std::result::Result<Query<SubgraphQuery>, QueryRejection>,
+) -> Answer {
     let Query(query) = query?;
     let mut wanted = Wanted { hops: query.hops, ..Wanted::default() };
     for word in words(&query.kinds) {
@@ -65,7 +68,9 @@ pub async fn subgraph(site: Shared, query: std::result::Result<Query<SubgraphQue
     for word in words(&query.edges) {
         match word {
             RING_NEXT => wanted.rings = true,
-            word => wanted.edges.push(known(word, "kind of relationships", &EdgeKind::ALL, EdgeKind::as_str)?),
+            word => {
+                wanted.edges.push(known(word, "kind of relationships", &EdgeKind::ALL, EdgeKind::as_str)?)
+            }
         }
     }
     for word in words(&query.host) {
@@ -109,11 +114,8 @@ fn known<K: Copy>(
 
 /// Reads what is wanted; the error of the inner result is a host that nobody knows.
 pub fn find(reader: &mut dyn Reader, wanted: &Wanted) -> Result<std::result::Result<Subgraph, Designation>> {
-    let all_hosts = if wanted.rings || !wanted.hosts.is_empty() { reader.hosts()? } else { Vec::new() };
-    for host in &wanted.hosts {
-        if !all_hosts.iter().any(|row| row.designation == *host) {
-            return Ok(Err(host.clone()));
-        }
+    if let Some(unknown) = annotate::unknown(reader, &wanted.hosts)? {
+        return Ok(Err(unknown));
     }
     let rings = if wanted.rings { rings::rings(&reader.members()?) } else { Vec::new() };
     let mut walk = Walk { wanted, nodes: BTreeMap::new(), is_cut: false };
@@ -135,9 +137,9 @@ pub fn find(reader: &mut dyn Reader, wanted: &Wanted) -> Result<std::result::Res
     let mut subgraph = Subgraph { nodes, relationships, cut: is_cut };
     annotate::annotate(reader, &mut subgraph)?;
     subgraph.nodes.sort_by(|a, b| (&a.kind, &a.key).cmp(&(&b.kind, &b.key)));
-    subgraph.relationships.sort_by(|a, b| {
-        (&a.kind, a.source, a.target, &a.ring).cmp(&(&b.kind, b.source, b.target, &b.ring))
-    });
+    subgraph
+        .relationships
+        .sort_by(|a, b| (&a.kind, a.source, a.target, &a.ring).cmp(&(&b.kind, b.source, b.target, &b.ring)));
     Ok(Ok(subgraph))
 }
 

@@ -48,13 +48,21 @@ fn network(name: &str, ip: &str, mac: &str, port: &str) -> GraphFacts {
         sources: vec![node(SystemNode, switch, json!({"SystemName": "sw1"}))],
         edges: vec![
             edge((Drone, name), EdgeKind::NicOwner, node(NicNode, &nic, json!({"ifname": "eth0"}))),
-            edge((NicNode, &nic), EdgeKind::LinkAddr, node(LinkAddress, &format!("@global/{mac}"), json!({"macaddr": mac}))),
+            edge(
+                (NicNode, &nic),
+                EdgeKind::LinkAddr,
+                node(LinkAddress, &format!("@global/{mac}"), json!({"macaddr": mac})),
+            ),
             edge(
                 (NicNode, &nic),
                 EdgeKind::IpOwner,
                 node(IpaddrNode, &format!("@global/{ip}"), json!({"ipaddr": ip, "cidrmask": 24})),
             ),
-            edge((SystemNode, switch), EdgeKind::NicOwner, node(NicNode, &end, json!({"ifname": port, "vlan": 7}))),
+            edge(
+                (SystemNode, switch),
+                EdgeKind::NicOwner,
+                node(NicNode, &end, json!({"ifname": port, "vlan": 7})),
+            ),
             edge((NicNode, &end), EdgeKind::WiredTo, node(NicNode, &nic, json!({}))),
         ],
         ..GraphFacts::default()
@@ -68,7 +76,11 @@ fn services(name: &str, ip: &str, uses: Option<&str>) -> GraphFacts {
     use NodeKind::{Drone, IpTcpPortNode, ProcessNode};
     let process = format!("{name}/postgres:1");
     let port = |ip: &str| {
-        node(IpTcpPortNode, &format!("@global/5432_tcp_{ip}"), json!({"ipaddr": ip, "port": 5432, "protocol": "tcp"}))
+        node(
+            IpTcpPortNode,
+            &format!("@global/5432_tcp_{ip}"),
+            json!({"ipaddr": ip, "port": 5432, "protocol": "tcp"}),
+        )
     };
     let mut edges = vec![
         edge((Drone, name), EdgeKind::Hosting, node(ProcessNode, &process, json!({"roles": ["server"]}))),
@@ -89,7 +101,8 @@ fn store() -> SqliteStore {
     {
         transaction.put_host(&row(name, status, reason)).unwrap();
         let ip = |number: u32| format!("10.0.0.{number}");
-        let facts = network(name, &ip(number), &format!("00-16-3e-00-01-0{number}"), &format!("Gi1/0/{number}"));
+        let facts =
+            network(name, &ip(number), &format!("00-16-3e-00-01-0{number}"), &format!("Gi1/0/{number}"));
         transaction.replace_graph(&host(name), "netconfig", &facts, now).unwrap();
         let uses = (number < 3).then(|| ip(number + 1));
         let facts = services(name, &ip(number), uses.as_deref());
@@ -109,8 +122,16 @@ fn store() -> SqliteStore {
     }
     let monitor = GraphFacts {
         edges: vec![
-            edge((Drone, "a1"), EdgeKind::Hosting, node(MonitorAction, "a1:tcp:x::1", json!({"isactive": true}))),
-            edge((MonitorAction, "a1:tcp:x::1"), EdgeKind::Monitoring, node(ProcessNode, "a1/postgres:1", json!({}))),
+            edge(
+                (Drone, "a1"),
+                EdgeKind::Hosting,
+                node(MonitorAction, "a1:tcp:x::1", json!({"isactive": true})),
+            ),
+            edge(
+                (MonitorAction, "a1:tcp:x::1"),
+                EdgeKind::Monitoring,
+                node(ProcessNode, "a1/postgres:1", json!({})),
+            ),
         ],
         ..GraphFacts::default()
     };
@@ -118,7 +139,11 @@ fn store() -> SqliteStore {
     let stranger = "@global/b8-27-eb-00-00-07";
     let arp = GraphFacts {
         sources: vec![node(LinkAddress, stranger, json!({"macaddr": "b8-27-eb-00-00-07"}))],
-        edges: vec![edge((LinkAddress, stranger), EdgeKind::IpOwner, node(IpaddrNode, "@global/10.0.0.77", json!({"ipaddr": "10.0.0.77"})))],
+        edges: vec![edge(
+            (LinkAddress, stranger),
+            EdgeKind::IpOwner,
+            node(IpaddrNode, "@global/10.0.0.77", json!({"ipaddr": "10.0.0.77"})),
+        )],
         ..GraphFacts::default()
     };
     transaction.replace_graph(&host("c1"), "_ARP_eth0", &arp, now).unwrap();
@@ -171,18 +196,24 @@ fn each_hop_leads_to_the_next_host_or_switch() {
     let next = around("a1", 1, &network);
     assert_eq!((keys(&next, "Drone").len(), keys(&next, "SystemNode").len()), (1, 1));
     assert_eq!(keys(&around("a1", 2, &network), "Drone"), ["a1", "b1", "c1"]);
-    assert_eq!(keys(&around("a1", 9, &[NodeKind::Drone, NodeKind::IpTcpPortNode]), "Drone"), ["a1"], "no way there");
+    assert_eq!(
+        keys(&around("a1", 9, &[NodeKind::Drone, NodeKind::IpTcpPortNode]), "Drone"),
+        ["a1"],
+        "no way there"
+    );
 
     let unlimited = found(Wanted { hosts: vec![host("a1")], ..Wanted::default() });
     assert_eq!(keys(&unlimited, "Drone"), ["a1", "b1", "c1"]);
-    let only_cables = found(Wanted { hosts: vec![host("a1")], edges: vec![EdgeKind::WiredTo], ..Wanted::default() });
+    let only_cables =
+        found(Wanted { hosts: vec![host("a1")], edges: vec![EdgeKind::WiredTo], ..Wanted::default() });
     assert_eq!(only_cables.nodes.len(), 1, "paths use relationships of the given kinds only");
 }
 
 #[test]
 fn relationships_are_those_between_the_nodes() {
     let subgraph = around("a1", 0, &[NodeKind::Drone, NodeKind::ProcessNode]);
-    let told: Vec<_> = subgraph.relationships.iter().map(|edge| (edge.kind.as_str(), edge.source, edge.target)).collect();
+    let told: Vec<_> =
+        subgraph.relationships.iter().map(|edge| (edge.kind.as_str(), edge.source, edge.target)).collect();
     let (drone, process) = (get(&subgraph, "a1").id, get(&subgraph, "a1/postgres:1").id);
     assert_eq!(told, [("hosting", drone, process)]);
     let edge = &subgraph.relationships[0];
@@ -206,6 +237,15 @@ fn nodes_say_what_the_cma_knows_of_them() {
     assert_eq!(get(&all, "b1/postgres:1").is_monitored, Some(false));
     assert_eq!(get(&all, "@global/00-16-3e-00-01-01").owner.as_deref(), Some("a1/eth0"));
     assert_eq!(get(&all, "@global/b8-27-eb-00-00-07").owner, None);
+    assert_eq!(get(&all, "@global/10.0.0.77").owner, None, "ARP tells of an address, not whose it is");
+    // Also of what is too far away to be told.
+    let here = around(
+        "a1",
+        0,
+        &[NodeKind::Drone, NodeKind::ProcessNode, NodeKind::IpTcpPortNode, NodeKind::IpaddrNode],
+    );
+    assert_eq!(get(&here, "@global/5432_tcp_10.0.0.2").owner.as_deref(), Some("b1/postgres:1"));
+    assert_eq!(get(&all, "@global/10.0.0.2").owner.as_deref(), Some("b1/eth0"));
 }
 
 #[test]
@@ -228,6 +268,22 @@ fn a_host_that_nobody_knows_is_named() {
     assert_eq!(find(store.reader().unwrap().as_mut(), &wanted).unwrap(), Err(host("nobody")));
 }
 
+/// Queues a document as a nanoprobe sends it.
+fn report(agent: &mut Agent, instance: &str, discovertype: &str, data: Value) {
+    let text = json!({"discovertype": discovertype, "description": "d", "host": agent.designation, "source": "nanoprobe",
+        "instance": instance, "proxy": "local/local", "data": data})
+    .to_string();
+    agent.reports.push(Report {
+        sequence: agent.reports.len() as u64 + 1,
+        instance: instance.into(),
+        hash: DocumentHash::of(text.as_bytes()),
+        body: Some(wire::body::compress(text.as_bytes()).unwrap().into()),
+        changed_after: Timestamp::now(),
+        seen: Timestamp::now(),
+        superseded: 0,
+    });
+}
+
 #[test]
 fn the_api_and_the_canned_queries_answer_the_same() {
     let site = Site::create();
@@ -235,24 +291,29 @@ fn the_api_and_the_canned_queries_answer_the_same() {
     let mut agent = Agent::new(&site, "web1");
     let data = json!({"eth0": {"address": "00-16-3e-00-00-01", "virtual": false, "default_gw": true,
         "ipaddrs": {"10.0.0.7/24": {"scope": "global", "name": "eth0"}}}});
-    let text = json!({"discovertype": "netconfig", "description": "d", "host": "web1", "source": "nanoprobe",
-        "instance": "netconfig", "proxy": "local/local", "data": data})
-    .to_string();
-    agent.reports.push(Report {
-        sequence: 1,
-        instance: "netconfig".into(),
-        hash: DocumentHash::of(text.as_bytes()),
-        body: Some(wire::body::compress(text.as_bytes()).unwrap().into()),
-        changed_after: Timestamp::now(),
-        seen: Timestamp::now(),
-        superseded: 0,
-    });
+    report(&mut agent, "netconfig", "netconfig", data);
+    let switch = json!({"ChassisId": "00-16-3e-aa-00-01", "SystemName": "sw-office", "SystemDescription": "a switch",
+        "SystemCapabilities": {"bridge": true, "router": false}, "ManagementAddress": "10.0.0.250",
+        "ports": {"Gi1/0/7": {"PortDescription": "desk 7", "pvid": 20, "sourceMAC": "00-16-3e-aa-00-07", "ConnectsToHost": "web1",
+            "ConnectsToInterface": "eth0"}}});
+    report(&mut agent, "#SWITCH_eth0", "__LinkDiscovery", switch);
     runtime().block_on(agent.deliver(1));
 
-    let answer = site.get("/v1/subgraph?host=WEB1&hops=0&kinds=drone,NICNode,IPaddrNode&edges=nicowner,ipowner");
+    let answer =
+        site.get("/v1/subgraph?host=WEB1&hops=0&kinds=drone,NICNode,IPaddrNode&edges=nicowner,ipowner");
     let subgraph: Subgraph = serde_json::from_value(answer.clone()).unwrap();
     assert_eq!(keys(&subgraph, "IPaddrNode"), ["@global/10.0.0.7"]);
     assert_eq!(get(&subgraph, "web1").place.as_ref().unwrap().subnet.as_deref(), Some("10.0.0.0/24"));
+    // The switch stands one hop away, and the host at its port.
+    let place = get(&subgraph, "web1").place.clone().unwrap();
+    assert_eq!((place.switch_name.as_deref(), place.port.as_deref()), (Some("sw-office"), Some("Gi1/0/7")));
+    let near: Subgraph = serde_json::from_value(site.get("/v1/subgraph?host=web1&hops=1")).unwrap();
+    let switch = near.nodes.iter().find(|node| node.kind == "SystemNode").unwrap();
+    assert_eq!(switch.properties["roles"], json!(["bridge"]));
+    assert_eq!(get(&near, "@global/00-16-3e-aa-00-01/Gi1/0/7").properties["vlan"], json!(20));
+    assert!(
+        get(&near, "@global/10.0.0.250").owner.as_deref().unwrap().starts_with("@global/00-16-3e-aa-00-01/")
+    );
     let types = json!({"nodetypes": "Drone,NICNode,IPaddrNode", "reltypes": ["nicowner", "ipowner"]});
     let mut of_host = types.clone();
     of_host["hostname"] = json!("web1");
@@ -263,7 +324,8 @@ fn the_api_and_the_canned_queries_answer_the_same() {
         assert_eq!(told["columns"], json!(["nodes", "relationships"]));
         assert_eq!(told["rows"], json!([[answer["nodes"], answer["relationships"]]]), "{query}");
     }
-    let (status, told) = site.request("POST", "/v1/query/hostsubgraph", Some(json!({"parameters": {"hostname": "web2"}})));
+    let (status, told) =
+        site.request("POST", "/v1/query/hostsubgraph", Some(json!({"parameters": {"hostname": "web2"}})));
     assert_eq!((status, told["error"].as_str()), (404, Some("there is no host web2")));
 
     for (path, status, word) in [

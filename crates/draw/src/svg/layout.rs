@@ -38,6 +38,8 @@ const SECTION_TITLE_HEIGHT: f64 = 17.0;
 const MAX_COLUMNS: usize = 10;
 /// Width over height that pictures should have.
 const ASPECT: f64 = 1.7;
+/// Pictures are not made narrower than this by putting below each other what has room side by side.
+const USUAL_WIDTH: f64 = 800.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rect {
@@ -119,7 +121,10 @@ pub fn layout(sheet: &Sheet) -> Layout {
 pub fn card_height(card: &Card, port_columns: usize) -> f64 {
     let rows = card.rows.len().div_ceil(port_columns.max(1));
     let space = if rows > 0 { 4.0 } else { 0.0 };
-    CARD_PAD * 2.0 + TITLE_HEIGHT - 4.0 + card.subtitle.len() as f64 * SUBTITLE_HEIGHT + rows as f64 * ROW_HEIGHT + space
+    CARD_PAD * 2.0 + TITLE_HEIGHT - 4.0
+        + card.subtitle.len() as f64 * SUBTITLE_HEIGHT
+        + rows as f64 * ROW_HEIGHT
+        + space
 }
 
 /// One width for all cards, so that they stand in columns.
@@ -163,7 +168,8 @@ impl Plan {
         let (mut lines, mut columns, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
         let mut line_of = vec![0; sheet.cards.len()];
         for (number, panel) in sheet.panels.iter().enumerate() {
-            let all: Vec<usize> = panel.sections.iter().flat_map(|section| section.cards.iter().copied()).collect();
+            let all: Vec<usize> =
+                panel.sections.iter().flat_map(|section| section.cards.iter().copied()).collect();
             let heights: f64 = all.iter().map(|card| card_height(&sheet.cards[*card], 1) + 24.0).sum();
             let longest = panel.sections.iter().map(|section| section.cards.len()).max().unwrap_or(0);
             let wanted = (2.0 * heights / (card_width + GAP)).sqrt().round() as usize;
@@ -175,15 +181,28 @@ impl Plan {
             let begin = lines.len();
             if let Some(card) = panel.switch {
                 let room = wide as f64 * (card_width + GAP) - GAP;
-                let needed = sheet.cards[card].rows.iter().map(row_width).fold(0.0, f64::max) + 2.0 * CARD_PAD;
+                let needed =
+                    sheet.cards[card].rows.iter().map(row_width).fold(0.0, f64::max) + 2.0 * CARD_PAD;
                 let fitting = (room / needed.max(1.0)) as usize;
                 result.port_columns.insert(card, fitting.min(ports).max(1));
-                lines.push(Line { panel: number, section: None, cards: vec![card], height: 0.0, has_bus: false });
+                lines.push(Line {
+                    panel: number,
+                    section: None,
+                    cards: vec![card],
+                    height: 0.0,
+                    has_bus: false,
+                });
             }
             for (section, cards) in panel.sections.iter().enumerate() {
                 for cards in cards.cards.chunks(wide) {
                     let has_bus = cards.iter().any(|card| sheet.cards[*card].is_wired);
-                    lines.push(Line { panel: number, section: Some(section), cards: cards.to_vec(), height: 0.0, has_bus });
+                    lines.push(Line {
+                        panel: number,
+                        section: Some(section),
+                        cards: cards.to_vec(),
+                        height: 0.0,
+                        has_bus,
+                    });
                 }
                 height += SECTION_TITLE_HEIGHT + GAP;
             }
@@ -272,8 +291,9 @@ impl Plan {
     /// Everything's place from left to right.
     fn place_across(&mut self, sheet: &Sheet) {
         let page = sheet.panels.len();
-        let buses: Vec<bool> =
-            (0..page).map(|panel| self.lines.iter().any(|line| line.panel == panel && line.has_bus)).collect();
+        let buses: Vec<bool> = (0..page)
+            .map(|panel| self.lines.iter().any(|line| line.panel == panel && line.has_bus))
+            .collect();
         let room = |plan: &Plan, channel: usize| match plan.channel_lanes[channel] {
             0 => 0.0,
             lanes => lanes as f64 * LANE + 4.0,
@@ -336,9 +356,9 @@ impl Plan {
     fn stations(&self, number: usize) -> Vec<f64> {
         let (course, lanes) = (&self.courses[number], &self.course_lanes[number]);
         let mut stations = vec![self.slots[number].0];
-        for index in 0..course.count.saturating_sub(1) {
-            stations.push(self.channel_x[course.channels[index]] + (lanes[index] as f64 + 0.5) * LANE);
-        }
+        let channels = course.channels.iter().zip(lanes).take(course.count.saturating_sub(1));
+        stations
+            .extend(channels.map(|(channel, lane)| self.channel_x[*channel] + (*lane as f64 + 0.5) * LANE));
         stations.push(self.slots[number].1);
         stations
     }
@@ -408,7 +428,11 @@ impl Plan {
                         && section.map(|(section, _)| section) != Some(new)
                     {
                         close(section, &mut y, &mut self.result.sections);
-                        y += if section.is_some() || sheet.panels[*panel].switch.is_some() { GAP } else { 0.0 };
+                        y += if section.is_some() || sheet.panels[*panel].switch.is_some() {
+                            GAP
+                        } else {
+                            0.0
+                        };
                         section = Some((new, y));
                         if titles.get(new).is_some_and(Option::is_some) {
                             y += SECTION_TITLE_HEIGHT + 4.0;
@@ -500,7 +524,7 @@ impl Plan {
 fn pack(sizes: &[(f64, f64)]) -> (Vec<Vec<usize>>, Vec<usize>) {
     let area: f64 = sizes.iter().map(|(width, height)| (width + GAP) * (height + GAP)).sum();
     let widest = sizes.iter().map(|(width, _)| *width).fold(0.0, f64::max);
-    let limit = (area * ASPECT).sqrt().max(widest) + 1.0;
+    let limit = (area * ASPECT).sqrt().max(widest).max(USUAL_WIDTH);
     let (mut shelves, mut shelf_of): (Vec<Vec<usize>>, Vec<usize>) = (Vec::new(), Vec::new());
     let mut used = f64::INFINITY;
     for (panel, (width, _)) in sizes.iter().enumerate() {

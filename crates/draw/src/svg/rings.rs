@@ -73,7 +73,10 @@ fn paint_list(canvas: &mut Canvas, drawing: &Drawing, ring: &Ring, corner: Point
     for (index, host) in ring.hosts.iter().enumerate() {
         let node = &drawing.nodes[*host];
         let column = (index / LIST_ROWS) as f64;
-        let at = (corner.0 + DOT + 2.0 + column * (MAX_NAME + 30.0), corner.1 + 20.0 * ((index % LIST_ROWS) as f64 + 1.0));
+        let at = (
+            corner.0 + DOT + 2.0 + column * (MAX_NAME + 30.0),
+            corner.1 + 20.0 * ((index % LIST_ROWS) as f64 + 1.0),
+        );
         let mut lines = vec![node.name.clone()];
         lines.extend(node.details.iter().cloned());
         canvas.open(&lines);
@@ -149,7 +152,8 @@ fn rings(drawing: &Drawing, stands: &BTreeSet<usize>) -> Vec<Ring> {
         let mut left: BTreeSet<usize> = edges.iter().flat_map(|edge| [edge.source, edge.target]).collect();
         let mut hosts = Vec::new();
         // Of a part of a site only pieces of a ring may be there; each is walked from its beginning.
-        let mut starts: Vec<usize> = left.iter().copied().filter(|host| !edges.iter().any(|edge| edge.target == *host)).collect();
+        let mut starts: Vec<usize> =
+            left.iter().copied().filter(|host| !edges.iter().any(|edge| edge.target == *host)).collect();
         starts.extend(left.iter().find(|host| stands.contains(host)).filter(|_| starts.is_empty()));
         while let Some(mut host) = starts.pop().or_else(|| left.first().copied()) {
             while left.remove(&host) {
@@ -177,7 +181,10 @@ fn rings(drawing: &Drawing, stands: &BTreeSet<usize>) -> Vec<Ring> {
 
 /// What the circles mean.
 pub fn explained() -> Vec<(&'static str, &'static str)> {
-    vec![("circle", "neighbours on a circle watch each other"), ("double", "also stands for its place in the ring over all places")]
+    vec![
+        ("circle", "neighbours on a circle watch each other"),
+        ("double", "also stands for its place in the ring over all places"),
+    ]
 }
 
 /// Paints a sample of [`explained`].

@@ -10,9 +10,50 @@ const KINDS: [Kind; 5] = [Kind::Network, Kind::Service, Kind::Monitoring, Kind::
 
 /// What breaks out of one language or another.
 const FRAGMENTS: &[&str] = &[
-    "\"]; n0 -> n1 [label=\"", "\\", "\\N\\G\\l", "&#x1b;&lt;", "</title><script>alert(1)</script>", "]]>", "<!--", "--", "'", "\"",
-    "\u{1b}[2J", "\u{0}", "\u{9b}", "\u{202e}", "\u{2028}", "\u{fffe}", "\u{feff}", "\n", "\r", "\t", "%%{init: {}}%%", "`", "end", "subgraph",
-    "#quot;", "|", "{", "}", "[", "(", ")", ";", "click c0 call x()", "1. ", "- ", "$$", "日本語", "é", "/", "@", "<br/>", "digraph", "/*", "//",
+    "\"]; n0 -> n1 [label=\"",
+    "\\",
+    "\\N\\G\\l",
+    "&#x1b;&lt;",
+    "</title><script>alert(1)</script>",
+    "]]>",
+    "<!--",
+    "--",
+    "'",
+    "\"",
+    "\u{1b}[2J",
+    "\u{0}",
+    "\u{9b}",
+    "\u{202e}",
+    "\u{2028}",
+    "\u{fffe}",
+    "\u{feff}",
+    "\n",
+    "\r",
+    "\t",
+    "%%{init: {}}%%",
+    "`",
+    "end",
+    "subgraph",
+    "#quot;",
+    "|",
+    "{",
+    "}",
+    "[",
+    "(",
+    ")",
+    ";",
+    "click c0 call x()",
+    "1. ",
+    "- ",
+    "$$",
+    "日本語",
+    "é",
+    "/",
+    "@",
+    "<br/>",
+    "digraph",
+    "/*",
+    "//",
 ];
 
 fn text() -> impl Strategy<Value = String> {
@@ -31,36 +72,85 @@ fn site() -> impl Strategy<Value = Subgraph> {
         let mut next = || names.next().unwrap();
         let mut site = Site::default();
         for number in 0..hosts {
-            let host = site.node("Drone", &format!("{number}{}", next()), json!({"os_description": next(), "roles": [next()]}));
-            let nic = site.node("NICNode", &next(), json!({"ifname": next(), "macaddr": next(), "PortDescription": next()}));
-            let address = site.node("IPaddrNode", &format!("@{}/{number}", next()), json!({"ipaddr": next(), "hostname": next()}));
-            let switch = site.node("SystemNode", &next(), json!({"SystemName": next(), "SystemDescription": next(), "x": next()}));
+            let host = site.node(
+                "Drone",
+                &format!("{number}{}", next()),
+                json!({"os_description": next(), "roles": [next()]}),
+            );
+            let nic = site.node(
+                "NICNode",
+                &next(),
+                json!({"ifname": next(), "macaddr": next(), "PortDescription": next()}),
+            );
+            let address = site.node(
+                "IPaddrNode",
+                &format!("@{}/{number}", next()),
+                json!({"ipaddr": next(), "hostname": next()}),
+            );
+            let switch = site.node(
+                "SystemNode",
+                &next(),
+                json!({"SystemName": next(), "SystemDescription": next(), "x": next()}),
+            );
             let port = site.node("NICNode", &next(), json!({"ifname": next(), "vlan": next()}));
-            let process = site.node("ProcessNode", &next(), json!({"pathname": next(), "cmdline": ["x", next()], "cwd": next(), "roles": ["server"]}));
-            let service = site.node("IPtcpportNode", &next(), json!({"ipaddr": next(), "port": next(), "protocol": next()}));
+            let process = site.node(
+                "ProcessNode",
+                &next(),
+                json!({"pathname": next(), "cmdline": ["x", next()], "cwd": next(), "roles": ["server"]}),
+            );
+            let service = site.node(
+                "IPtcpportNode",
+                &next(),
+                json!({"ipaddr": next(), "port": next(), "protocol": next()}),
+            );
             let used = site.node("IPtcpportNode", &next(), json!({"ipaddr": next(), "port": 5}));
-            let monitor = site.node("MonitorAction", &next(), json!({"class": next(), "agent": next(), "state": next(), "output": next()}));
+            let monitor = site.node(
+                "MonitorAction",
+                &next(),
+                json!({"class": next(), "agent": next(), "state": next(), "output": next()}),
+            );
             let child = site.node("ChildSystem", &next(), json!({"name": next(), "kind": next()}));
             let stranger = site.node("LinkAddress", &next(), json!({"macaddr": next()}));
             for (source, kind, target) in [
-                (host, "nicowner", nic), (nic, "ipowner", address), (switch, "nicowner", port), (port, "wiredto", nic),
-                (host, "hosting", process), (process, "tcpservice", service), (process, "tcpclient", used), (host, "hosting", monitor),
-                (monitor, "monitoring", process), (child, "parentsys", host), (stranger, "ipowner", address),
+                (host, "nicowner", nic),
+                (nic, "ipowner", address),
+                (switch, "nicowner", port),
+                (port, "wiredto", nic),
+                (host, "hosting", process),
+                (process, "tcpservice", service),
+                (process, "tcpclient", used),
+                (host, "hosting", monitor),
+                (monitor, "monitoring", process),
+                (child, "parentsys", host),
+                (stranger, "ipowner", address),
                 // And what no discovery says.
-                (host, "parentsys", child), (process, "hosting", host), (nic, "nicowner", nic), (process, "tcpclient", service),
+                (host, "parentsys", child),
+                (process, "hosting", host),
+                (nic, "nicowner", nic),
+                (process, "tcpclient", service),
             ] {
                 site.edge(source, kind, target);
             }
             let (status, reason, vendor) = (next(), next(), next());
             let key = site.get(switch).key.clone();
-            let place = PlaceInNetwork { network: Some(next()), subnet: Some(next()), switch: Some(key), switch_name: Some(next()), port: None };
+            let place = PlaceInNetwork {
+                network: Some(next()),
+                subnet: Some(next()),
+                switch: Some(key),
+                switch_name: Some(next()),
+                port: None,
+            };
             let own = site.get(host);
             (own.status, own.reason, own.place) = (Some(status), Some(reason), Some(place));
             own.scores.insert("security".into(), 12.5);
             let own = site.get(stranger);
             (own.vendor, own.hostname) = (Some(vendor.clone()), (number > 0).then_some(vendor));
             site.subgraph.relationships.push(Relationship {
-                kind: "ringnext".into(), source: 1, target: host, ring: Some(next()), ..Relationship::default()
+                kind: "ringnext".into(),
+                source: 1,
+                target: host,
+                ring: Some(next()),
+                ..Relationship::default()
             });
         }
         site.subgraph
@@ -129,16 +219,19 @@ fn check_dot(text: &str) -> Result<(), String> {
             }
             '-' if rest.starts_with("->") => 2,
             '{' | '}' | '[' | ']' | '=' | ',' | ';' => 1,
-            c if c.is_ascii_alphanumeric() || c == '_' || c == '.' => {
-                rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.')).unwrap_or(rest.len())
-            }
+            c if c.is_ascii_alphanumeric() || c == '_' || c == '.' => rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))
+                .unwrap_or(rest.len()),
             c => return Err(format!("{c:?} outside of a string")),
         };
         tokens.push(rest[..length].to_owned());
         rest = &rest[length..];
     }
     let count = |what: &str| tokens.iter().filter(|token| *token == what).count();
-    if count("{") != count("}") || count("[") != count("]") || tokens.first().map(String::as_str) != Some("digraph") {
+    if count("{") != count("}")
+        || count("[") != count("]")
+        || tokens.first().map(String::as_str) != Some("digraph")
+    {
         return Err("brackets do not match".into());
     }
     // A string stands for a value only: after an equals sign, and before the end of an attribute.
@@ -169,14 +262,22 @@ fn check_mermaid(text: &str) -> Result<(), String> {
             (None, None) => line.to_owned(),
             _ => return Err(format!("one quotation mark: {line}")),
         };
-        let is_name = |word: &str| word.len() > 1 && word.starts_with(['c', 'p']) && word[1..].chars().all(|c| c.is_ascii_digit() || c == 's');
+        let is_name = |word: &str| {
+            word.len() > 1
+                && word.starts_with(['c', 'p'])
+                && word[1..].chars().all(|c| c.is_ascii_digit() || c == 's')
+        };
         let words: Vec<&str> = outside.split_whitespace().collect();
         match words.as_slice() {
             ["subgraph", name] if name.strip_suffix("[]").is_some_and(is_name) => depth += 1,
             ["end"] => depth -= 1,
             [name] if name.strip_suffix("[]").is_some_and(is_name) => {}
             [from, "---" | "-->" | "---||" | "-->||", to] if is_name(from) && is_name(to) => {}
-            ["style", name, style @ ..] if is_name(name) && style.iter().all(|word| word.chars().all(|c| c.is_ascii_alphanumeric() || "#:,-".contains(c))) => {}
+            ["style", name, style @ ..]
+                if is_name(name)
+                    && style.iter().all(|word| {
+                        word.chars().all(|c| c.is_ascii_alphanumeric() || "#:,-".contains(c))
+                    }) => {}
             _ => return Err(format!("no statement: {line}")),
         }
     }
@@ -207,7 +308,13 @@ fn check_label(label: &str) -> Result<(), String> {
 #[test]
 fn the_checks_find_what_is_wrong() {
     assert_eq!(check_dot("digraph a {\n  n0 [label=\"x\\\"y\"];\n}\n"), Ok(()));
-    for wrong in ["digraph a {", "digraph a { n0 [label=\"x\"y\"]; }", "digraph a { n0 [label=\"x\\\\\" b\"]; }", "digraph a { \"x\" }", "digraph a { # }"] {
+    for wrong in [
+        "digraph a {",
+        "digraph a { n0 [label=\"x\"y\"]; }",
+        "digraph a { n0 [label=\"x\\\\\" b\"]; }",
+        "digraph a { \"x\" }",
+        "digraph a { # }",
+    ] {
         assert!(check_dot(wrong).is_err(), "{wrong}");
     }
     let mermaid = |line: &str| check_mermaid(&format!("---\ntitle: \"x\"\n---\nflowchart LR\n{line}\n"));
@@ -222,7 +329,11 @@ fn long_names_do_not_make_long_drawings() {
     let long = "\u{1b}<\"&".repeat(500_000);
     let mut site = Site::default();
     let host = site.node("Drone", &long, json!({"os_description": long, "roles": vec![long.clone(); 30]}));
-    let process = site.node("ProcessNode", &format!("{long}/x"), json!({"pathname": long, "cmdline": ["java", long], "cwd": long}));
+    let process = site.node(
+        "ProcessNode",
+        &format!("{long}/x"),
+        json!({"pathname": long, "cmdline": ["java", long], "cwd": long}),
+    );
     site.edge(host, "hosting", process);
     for kind in KINDS {
         for language in [Language::Svg, Language::Dot, Language::Mermaid, Language::Graphml] {

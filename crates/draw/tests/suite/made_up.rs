@@ -17,13 +17,24 @@ impl Site {
         let id = *self.known.entry((kind.into(), key.into())).or_insert(next);
         if id == next {
             let Value::Object(properties) = properties else { panic!("{properties}") };
-            self.subgraph.nodes.push(SubgraphNode { id, kind: kind.into(), key: key.into(), properties, ..SubgraphNode::default() });
+            self.subgraph.nodes.push(SubgraphNode {
+                id,
+                kind: kind.into(),
+                key: key.into(),
+                properties,
+                ..SubgraphNode::default()
+            });
         }
         id
     }
 
     pub fn edge(&mut self, source: i64, kind: &str, target: i64) {
-        self.subgraph.relationships.push(Relationship { kind: kind.into(), source, target, ..Relationship::default() });
+        self.subgraph.relationships.push(Relationship {
+            kind: kind.into(),
+            source,
+            target,
+            ..Relationship::default()
+        });
     }
 
     pub fn get(&mut self, id: i64) -> &mut SubgraphNode {
@@ -31,15 +42,36 @@ impl Site {
     }
 
     pub fn host(&mut self, name: &str, ip: &str, subnet: &str, port: Option<(&str, &str, &str)>) -> i64 {
-        let host = self.node("Drone", name, json!({"os_description": "Debian GNU/Linux 13 (trixie)", "primary_ip_addr": ip}));
-        let nic = self.node("NICNode", &format!("{name}/eth0"), json!({"ifname": "eth0", "carrier": true, "mtu": 1500}));
+        let host = self.node(
+            "Drone",
+            name,
+            json!({"os_description": "Debian GNU/Linux 13 (trixie)", "primary_ip_addr": ip}),
+        );
+        let nic = self.node(
+            "NICNode",
+            &format!("{name}/eth0"),
+            json!({"ifname": "eth0", "carrier": true, "mtu": 1500}),
+        );
         self.edge(host, "nicowner", nic);
-        let address = self.node("IPaddrNode", &format!("@global/{ip}"), json!({"ipaddr": ip, "cidrmask": 24}));
+        let address =
+            self.node("IPaddrNode", &format!("@global/{ip}"), json!({"ipaddr": ip, "cidrmask": 24}));
         self.edge(nic, "ipowner", address);
-        let mut place = PlaceInNetwork { network: Some("global".into()), subnet: Some(subnet.into()), ..PlaceInNetwork::default() };
+        let mut place = PlaceInNetwork {
+            network: Some("global".into()),
+            subnet: Some(subnet.into()),
+            ..PlaceInNetwork::default()
+        };
         if let Some((chassis, system, port)) = port {
-            let switch = self.node("SystemNode", &format!("@global/{chassis}"), json!({"SystemName": system, "SystemDescription": "Example Networks EX2300"}));
-            let end = self.node("NICNode", &format!("@global/{chassis}/{port}"), json!({"ifname": port, "vlan": 20}));
+            let switch = self.node(
+                "SystemNode",
+                &format!("@global/{chassis}"),
+                json!({"SystemName": system, "SystemDescription": "Example Networks EX2300"}),
+            );
+            let end = self.node(
+                "NICNode",
+                &format!("@global/{chassis}/{port}"),
+                json!({"ifname": port, "vlan": 20}),
+            );
             self.edge(switch, "nicowner", end);
             self.edge(end, "wiredto", nic);
             place.switch = Some(format!("@global/{chassis}"));
@@ -78,7 +110,11 @@ impl Site {
     }
 
     pub fn port(&mut self, ip: &str, port: u16) -> i64 {
-        self.node("IPtcpportNode", &format!("@global/{port}_tcp_{ip}"), json!({"ipaddr": ip, "port": port, "protocol": "tcp"}))
+        self.node(
+            "IPtcpportNode",
+            &format!("@global/{port}_tcp_{ip}"),
+            json!({"ipaddr": ip, "port": port, "protocol": "tcp"}),
+        )
     }
 
     pub fn client(&mut self, process: i64, ip: &str, port: u16) {
@@ -164,7 +200,11 @@ pub fn ten() -> Subgraph {
     site.service(hosts[6].0, "exim4", &own, 25, true);
     let own = ip(7, &hosts);
     site.service(hosts[7].0, "smbd", &own, 445, false);
-    let container = site.node("ChildSystem", "build1/docker/0123456789ab", json!({"name": "/registry", "kind": "docker"}));
+    let container = site.node(
+        "ChildSystem",
+        "build1/docker/0123456789ab",
+        json!({"name": "/registry", "kind": "docker"}),
+    );
     site.edge(container, "parentsys", hosts[8].0);
     site.edge(hosts[8].0, "hosting", container);
     site.stranger("b8-27-eb-12-34-56", "10.0.2.77", "Raspberry Pi Foundation");
@@ -200,11 +240,20 @@ pub fn many(count: usize) -> Subgraph {
         let port = port.as_ref().map(|(chassis, name, port)| (*chassis, name.as_str(), port.as_str()));
         let host = site.host(&name, &ip, &subnet, port);
         if number % 24 == 5 && rack != 3 {
-            let second = site.node("NICNode", &format!("{name}/eth1"), json!({"ifname": "eth1", "carrier": true}));
+            let second =
+                site.node("NICNode", &format!("{name}/eth1"), json!({"ifname": "eth1", "carrier": true}));
             site.edge(host, "nicowner", second);
             let chassis = format!("@global/00-16-3e-00-01-{:02x}", (rack + 1) % 3);
-            let switch = site.node("SystemNode", &chassis, json!({"SystemName": format!("sw-rack{}", (rack + 1) % 3 + 1)}));
-            let end = site.node("NICNode", &format!("{chassis}/Gi1/1/{rack}"), json!({"ifname": format!("Gi1/1/{rack}")}));
+            let switch = site.node(
+                "SystemNode",
+                &chassis,
+                json!({"SystemName": format!("sw-rack{}", (rack + 1) % 3 + 1)}),
+            );
+            let end = site.node(
+                "NICNode",
+                &format!("{chassis}/Gi1/1/{rack}"),
+                json!({"ifname": format!("Gi1/1/{rack}")}),
+            );
             site.edge(switch, "nicowner", end);
             site.edge(end, "wiredto", second);
         }
@@ -213,12 +262,16 @@ pub fn many(count: usize) -> Subgraph {
     }
     for number in 0..count {
         let (host, ip) = hosts[number].clone();
-        let (program, port) = [("nginx", 443), ("tomcat", 8080), ("postgres", 5432), ("redis-server", 6379), ("cron", 0)][number % 5];
+        let (program, port) =
+            [("nginx", 443), ("tomcat", 8080), ("postgres", 5432), ("redis-server", 6379), ("cron", 0)]
+                [number % 5];
         if port == 0 {
             continue;
         }
         let process = site.service(host, program, &ip, port, number % 3 == 0);
-        let next = |role: usize, step: usize| (0..count).filter(|other| other % 5 == role).nth((number / 5 + step) % (count / 5).max(1));
+        let next = |role: usize, step: usize| {
+            (0..count).filter(|other| other % 5 == role).nth((number / 5 + step) % (count / 5).max(1))
+        };
         let uses: &[(usize, usize, u16)] = match number % 5 {
             0 => &[(1, 0, 8080), (1, 3, 8080)],
             1 => &[(2, 0, 5432), (3, 0, 6379)],
@@ -240,9 +293,14 @@ pub fn many(count: usize) -> Subgraph {
         }
     }
     for number in 0..count / 12 {
-        site.stranger(&format!("b8-27-eb-00-00-{number:02x}"), &format!("10.{}.0.{}", number % 4, 200 + number), "Raspberry Pi Foundation");
+        site.stranger(
+            &format!("b8-27-eb-00-00-{number:02x}"),
+            &format!("10.{}.0.{}", number % 4, 200 + number),
+            "Raspberry Pi Foundation",
+        );
     }
-    let racks: Vec<Vec<i64>> = hosts.chunks(24).map(|rack| rack.iter().map(|(host, _)| *host).collect()).collect();
+    let racks: Vec<Vec<i64>> =
+        hosts.chunks(24).map(|rack| rack.iter().map(|(host, _)| *host).collect()).collect();
     for (number, rack) in racks.iter().enumerate() {
         site.ring(&format!("switch sw-rack{}", number + 1), rack);
     }

@@ -217,7 +217,10 @@ impl CannedQuery {
                     columns.collect::<Vec<_>>().join("\t")
                 }
                 (Some(_), Some(_)) => {
-                    return Err(problem(line_of(text, key), format!("{key} does not go together with answer")));
+                    return Err(problem(
+                        line_of(text, key),
+                        format!("{key} does not go together with answer"),
+                    ));
                 }
                 (None, None) => return Err(problem(0, format!("missing field `{key}`"))),
             };
@@ -251,7 +254,10 @@ impl CannedQuery {
                 }
                 Some(answer) if !answer.parameters().contains(&name.as_str()) => {
                     let known = answer.parameters().join(", ");
-                    return Err(problem(line, format!("parameter {name:?} is none of this answer; it knows {known}")));
+                    return Err(problem(
+                        line,
+                        format!("parameter {name:?} is none of this answer; it knows {known}"),
+                    ));
                 }
                 _ => {}
             }

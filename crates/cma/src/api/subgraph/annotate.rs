@@ -1,7 +1,8 @@
 //! What the CMA knows of nodes besides what discoveries say of them: state and scores of hosts and where they stand, which
-//! services are looked after, and whose a link-layer address is.
+//! services are looked after, and whose addresses and services are.
 
 use crate::api::limits;
+use model::Designation;
 use model::graph::{EdgeKind, NodeKind};
 use model::subgraph::{PlaceInNetwork, Subgraph, SubgraphNode};
 use serde_json::{Value, json};
@@ -13,7 +14,32 @@ pub fn annotate(reader: &mut dyn Reader, subgraph: &mut Subgraph) -> Result<()> 
     hosts(reader, &mut subgraph.nodes)?;
     places(reader, &mut subgraph.nodes)?;
     processes(reader, &mut subgraph.nodes)?;
+    for (kind, edge, owner) in [
+        (NodeKind::LinkAddress, EdgeKind::LinkAddr, NodeKind::NicNode),
+        (NodeKind::IpaddrNode, EdgeKind::IpOwner, NodeKind::NicNode),
+        (NodeKind::IpTcpPortNode, EdgeKind::TcpService, NodeKind::ProcessNode),
+    ] {
+        owners(reader, &mut subgraph.nodes, kind, edge, owner)?;
+    }
     neighbours(reader, &mut subgraph.nodes)
+}
+
+/// The state of hosts, by name.
+const STATES: &str =
+    "SELECT host, status, reason FROM hosts WHERE host IN (SELECT value FROM json_each(:hosts))";
+/// Their points by category.
+const SCORES: &str = "SELECT host, category, sum(score) FROM rule_results
+  WHERE host IN (SELECT value FROM json_each(:hosts)) AND status = 'fail' GROUP BY host, category";
+
+/// The first of the hosts that never registered, if there is one.
+pub fn unknown(reader: &mut dyn Reader, hosts: &[Designation]) -> Result<Option<Designation>> {
+    if hosts.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<&str> = hosts.iter().map(Designation::as_str).collect();
+    let table = reader.sql(STATES, &[("hosts".to_owned(), json!(names))], limits())?;
+    let known: HashSet<&str> = table.rows.iter().filter_map(|row| row.first()?.as_str()).collect();
+    Ok(hosts.iter().find(|host| !known.contains(host.as_str())).cloned())
 }
 
 fn of_kind(nodes: &[SubgraphNode], kind: NodeKind) -> impl Iterator<Item = &SubgraphNode> {
@@ -31,17 +57,8 @@ fn hosts(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
         return Ok(());
     }
     let parameters = [("hosts".to_owned(), json!(names))];
-    let states = reader.sql(
-        "SELECT host, status, reason FROM hosts WHERE host IN (SELECT value FROM json_each(:hosts))",
-        &parameters,
-        limits(),
-    )?;
-    let scores = reader.sql(
-        "SELECT host, category, sum(score) FROM rule_results
-         WHERE host IN (SELECT value FROM json_each(:hosts)) AND status = 'fail' GROUP BY host, category",
-        &parameters,
-        limits(),
-    )?;
+    let states = reader.sql(STATES, &parameters, limits())?;
+    let scores = reader.sql(SCORES, &parameters, limits())?;
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("").to_owned();
     let mut position: HashMap<String, usize> = HashMap::new();
     for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.kind == NodeKind::Drone.as_str()) {
@@ -54,7 +71,9 @@ fn hosts(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
         }
     }
     for row in scores.rows {
-        if let (Some(index), Some(score)) = (position.get(&text(row.first())), row.get(2).and_then(Value::as_f64)) {
+        if let (Some(index), Some(score)) =
+            (position.get(&text(row.first())), row.get(2).and_then(Value::as_f64))
+        {
             nodes[*index].scores.insert(text(row.get(1)), score);
         }
     }
@@ -87,7 +106,9 @@ fn places(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
     let owners = reader.graph_edges(&nics, Direction::Out, &[EdgeKind::IpOwner.as_str()])?;
     let ips = by_id(reader, owners.iter().map(|edge| edge.target))?;
     for edge in &owners {
-        if let (Some(interface), Some(address)) = (interfaces.get_mut(&edge.source), ips.get(&edge.target).and_then(address)) {
+        if let (Some(interface), Some(address)) =
+            (interfaces.get_mut(&edge.source), ips.get(&edge.target).and_then(address))
+        {
             interface.addresses.push(address);
         }
     }
@@ -109,12 +130,8 @@ fn places(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
         }
     }
     for node in nodes.iter_mut().filter(|node| node.kind == NodeKind::Drone.as_str()) {
-        let own: Vec<&Interface> = of_host
-            .get(&node.id)
-            .into_iter()
-            .flatten()
-            .filter_map(|(_, id)| interfaces.get(id))
-            .collect();
+        let own: Vec<&Interface> =
+            of_host.get(&node.id).into_iter().flatten().filter_map(|(_, id)| interfaces.get(id)).collect();
         let primary: Option<IpAddr> =
             node.properties.get("primary_ip_addr").and_then(Value::as_str).and_then(|ip| ip.parse().ok());
         let mut place = PlaceInNetwork::default();
@@ -184,21 +201,32 @@ fn processes(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> 
     Ok(())
 }
 
-/// Whose link-layer addresses are; of strangers, who made the interface and how the name service calls them.
-fn neighbours(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
-    let addresses = ids(nodes, NodeKind::LinkAddress);
-    let linked = reader.graph_edges(&addresses, Direction::In, &[EdgeKind::LinkAddr.as_str()])?;
-    let interfaces = by_id(reader, linked.iter().map(|edge| edge.source))?;
-    let mut owner: HashMap<i64, &str> = HashMap::new();
-    for edge in &linked {
-        if let Some(interface) = interfaces.get(&edge.source) {
-            let known = owner.entry(edge.target).or_insert(&interface.key);
-            *known = (*known).min(&interface.key);
+/// Whose nodes of a kind are: the key of what leads to them by `edge`, of several the first.
+fn owners(
+    reader: &mut dyn Reader,
+    nodes: &mut [SubgraphNode],
+    kind: NodeKind,
+    edge: EdgeKind,
+    owner: NodeKind,
+) -> Result<()> {
+    let owned = ids(nodes, kind);
+    let edges = reader.graph_edges(&owned, Direction::In, &[edge.as_str()])?;
+    let sources = by_id(reader, edges.iter().map(|edge| edge.source))?;
+    let mut keys: HashMap<i64, &str> = HashMap::new();
+    for edge in &edges {
+        if let Some(source) = sources.get(&edge.source).filter(|source| source.kind == owner.as_str()) {
+            let known = keys.entry(edge.target).or_insert(&source.key);
+            *known = (*known).min(&source.key);
         }
     }
-    for node in nodes.iter_mut().filter(|node| node.kind == NodeKind::LinkAddress.as_str()) {
-        node.owner = owner.get(&node.id).map(|key| (*key).to_owned());
+    for node in nodes.iter_mut().filter(|node| node.kind == kind.as_str()) {
+        node.owner = keys.get(&node.id).map(|key| (*key).to_owned());
     }
+    Ok(())
+}
+
+/// Of strangers, who made the interface and how the name service calls them.
+fn neighbours(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()> {
     if of_kind(nodes, NodeKind::LinkAddress).all(|node| node.owner.is_some()) {
         return Ok(());
     }
@@ -216,7 +244,9 @@ fn neighbours(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()>
             own.1 = own.1.take().or_else(|| text(3).map(str::to_owned));
         }
     }
-    for node in nodes.iter_mut().filter(|node| node.kind == NodeKind::LinkAddress.as_str() && node.owner.is_none()) {
+    for node in
+        nodes.iter_mut().filter(|node| node.kind == NodeKind::LinkAddress.as_str() && node.owner.is_none())
+    {
         if let Some((vendor, hostname)) = told.remove(&node.key) {
             (node.vendor, node.hostname) = (vendor, hostname);
         }
@@ -227,6 +257,20 @@ fn neighbours(reader: &mut dyn Reader, nodes: &mut [SubgraphNode]) -> Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_of_a_host_is_looked_up() {
+        use store::Store;
+        let store = store::sqlite::SqliteStore::open(std::path::Path::new(":memory:")).unwrap();
+        let mut reader = store.reader().unwrap();
+        for statement in [STATES, SCORES] {
+            let parameters = [("hosts".to_owned(), json!(["web1"]))];
+            let plan = reader.sql(&format!("EXPLAIN QUERY PLAN {statement}"), &parameters, limits()).unwrap();
+            let plan = json!(plan.rows).to_string();
+            // The list of names is all that is read from one end to the other.
+            assert_eq!(plan.matches("SCAN").count(), plan.matches("SCAN json_each").count(), "{plan}");
+        }
+    }
 
     #[test]
     fn subnets_are_those_of_the_addresses() {

@@ -21,9 +21,13 @@ pub fn rings(members: &[MemberRow]) -> Vec<Ring> {
         core.join(member.number, member.position, &places::from_text(&member.place));
         names.insert(member.number, &member.designation);
     }
-    let named = |hosts: Vec<u32>| hosts.iter().filter_map(|host| names.get(host).map(|name| (*name).clone())).collect();
-    let mut rings: Vec<Ring> =
-        core.rings().map(|(place, hosts)| Ring { name: places::to_text(place), hosts: named(hosts) }).collect();
+    let named = |hosts: Vec<u32>| {
+        hosts.iter().filter_map(|host| names.get(host).map(|name| (*name).clone())).collect()
+    };
+    let mut rings: Vec<Ring> = core
+        .rings()
+        .map(|(place, hosts)| Ring { name: places::to_text(place), hosts: named(hosts) })
+        .collect();
     if rings.len() > 1 {
         let first = rings.iter().filter_map(|ring| ring.hosts.first().cloned()).collect();
         rings.push(Ring { name: RING_OF_RINGS.into(), hosts: first });
@@ -41,7 +45,8 @@ pub fn near(rings: &[Ring], hosts: &[Designation], hops: Option<usize>) -> Vec<D
     let mut near: BTreeSet<&Designation> = hosts.iter().collect();
     let mut frontier: Vec<&Designation> = near.iter().copied().collect();
     for _ in 0..hops.unwrap_or(usize::MAX) {
-        let reached: Vec<&Designation> = frontier.iter().filter_map(|host| partners.get(*host)).flatten().copied().collect();
+        let reached: Vec<&Designation> =
+            frontier.iter().filter_map(|host| partners.get(*host)).flatten().copied().collect();
         frontier = reached.into_iter().filter(|host| near.insert(host)).collect();
         if frontier.is_empty() {
             break;
