@@ -6,8 +6,8 @@ mod commands;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::{
-    changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, notify, path, query, rules, score,
-    sql,
+    changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, notify, path, query, rules,
+    score, sql,
 };
 use model::paths::SitePaths;
 use output::{Format, note};

@@ -4,7 +4,8 @@ use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
 use super::{failure, graph, names};
 use crate::{
-    DocumentRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError, Transaction,
+    DocumentRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError,
+    Transaction,
 };
 use model::envelope::MAX_DOCUMENT_BYTES;
 use model::graph::{EdgeKind, NodeKind};
