@@ -311,7 +311,7 @@ impl Plan {
                 let has_titles = sheet.panels[*panel].sections.iter().any(|section| section.title.is_some());
                 let pad = if has_titles { PAD } else { 0.0 };
                 let title = PANEL_TITLE.width(&panel_title(&sheet.panels[*panel])).min(MAX_TITLE);
-                let width = inner - x + (wide + pad * 2.0).max(title) + PAD;
+                let width = inner - x + (wide + pad * 2.0).max(title + 1.0) + PAD;
                 self.result.panels[*panel] =
                     PanelBox { rect: Rect { x, width, ..Rect::default() }, title_x: inner };
                 for line in self.lines.iter().filter(|line| line.panel == *panel) {
