@@ -309,7 +309,7 @@ impl Grouping {
             // Of a subnet behind several switches, nobody knows which of them it is.
             Some((_, groups)) if groups.len() == 1 => groups[0],
             Some(((network, subnet), _)) => self.subnet(None, network, subnet),
-            None => self.group(GroupKind::Elsewhere, None, "", "elsewhere, without a nanoprobe"),
+            None => self.group(GroupKind::Elsewhere, None, "", "elsewhere: no nanoprobe"),
         }
     }
 

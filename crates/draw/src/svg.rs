@@ -228,7 +228,7 @@ fn legend(canvas: &mut Canvas, kind: Kind, width: f64, top: f64) -> f64 {
         entries.push((Sample::Mark(Mark::Service { is_monitored: true }), "service, monitored"));
         entries.push((Sample::Mark(Mark::Service { is_monitored: false }), "service, unmonitored"));
         entries.push((Sample::Link(LINK_COLORS[0]), "uses a service"));
-        entries.push((Sample::Mark(Mark::Uses), "uses what is on"));
+        entries.push((Sample::Mark(Mark::Uses), "uses services of"));
     }
     if matches!(kind, Kind::Monitoring | Kind::Everything) {
         entries.push((Sample::Mark(Mark::Monitor(Found::Up)), "monitor: up"));

@@ -29,6 +29,7 @@ pub const MARGIN: f64 = 20.0;
 
 const MIN_CARD: f64 = 120.0;
 const MAX_CARD: f64 = 250.0;
+const MAX_TITLE: f64 = 320.0;
 const GAP: f64 = 14.0;
 const PAD: f64 = 12.0;
 const LANE: f64 = 13.0;
@@ -309,8 +310,8 @@ impl Plan {
                 let wide = self.columns[*panel] as f64 * (self.card_width + GAP) - GAP;
                 let has_titles = sheet.panels[*panel].sections.iter().any(|section| section.title.is_some());
                 let pad = if has_titles { PAD } else { 0.0 };
-                let title = PANEL_TITLE.width(&panel_title(&sheet.panels[*panel])).min(MAX_CARD);
-                let width = inner - x + (wide + pad * 2.0).max(title) + PAD;
+                let title = PANEL_TITLE.width(&panel_title(&sheet.panels[*panel])).min(MAX_TITLE);
+                let width = inner - x + (wide + pad * 2.0).max(title + 1.0) + PAD;
                 self.result.panels[*panel] =
                     PanelBox { rect: Rect { x, width, ..Rect::default() }, title_x: inner };
                 for line in self.lines.iter().filter(|line| line.panel == *panel) {

@@ -109,7 +109,15 @@ fn cards_say_what_the_original_said_by_looks() {
 #[test]
 fn services_and_their_users_are_named() {
     let texts = texts(&svg(Kind::Service, &made_up::ten()));
-    for text in ["tomcat", ":8080", "tomcat 8080", "postgres 5432", "198.51.100.20", "port 443"] {
+    for text in [
+        "tomcat",
+        ":8080",
+        "tomcat 8080",
+        "postgres 5432",
+        "198.51.100.20",
+        "port 443",
+        "elsewhere: no nanoprobe",
+    ] {
         assert!(texts.iter().any(|own| own == text), "{text} is not among {texts:?}");
     }
     // Too many to draw each: bundles say how many, and each host names whom it uses.
@@ -138,7 +146,7 @@ fn services_of_hosts_that_are_not_drawn_are_not_strangers() {
     for text in ["db1", "on other hosts", "postgres 5432, postgres 5433", ":5433"] {
         assert!(picture.iter().any(|own| own == text), "{text} is not among {picture:?}");
     }
-    assert!(!picture.iter().any(|text| text.contains("without a nanoprobe")), "{picture:?}");
+    assert!(!picture.iter().any(|text| text.contains("no nanoprobe")), "{picture:?}");
     let near = draw::without_far_services(site.subgraph);
     assert_eq!(
         near.nodes.iter().filter(|node| node.kind == "IPtcpportNode").count(),
