@@ -3,9 +3,9 @@
 //! Its modules in the order of a fact's journey: [`inbox`] takes messages from nanoprobes, [`commit`] has one thread
 //! write them in groups, [`ingest`] decides what each changes, [`notify`] tells people. Beside it: [`knowledge`]
 //! (configuration and rules), [`reevaluate`] (when those change), [`hosts`] (who is connected), [`calls`] (who is not,
-//! and has an old configuration), [`liveness`] (who is alive), [`health`] (what is wrong here), [`readers`], [`questions`] (what
-//! the graph and its history answer), [`api`] (the local socket) and [`web`].
+//! and has an old configuration), [`liveness`] (who is alive), [`health`] (what is wrong here), [`readers`], [`api`] (the local socket) and [`web`].
 //! [`settings`], [`account`] and [`startup`] bring it all up.
+//! [`questions`] has what the graph and its history answer.
 
 pub mod account;
 pub mod api;
