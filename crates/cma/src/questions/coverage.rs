@@ -181,12 +181,11 @@ pub fn without_nanoprobe(graph: &mut dyn Graph) -> Result<(Vec<Gap>, usize)> {
     let addresses = walker.graph().of_kind(ADDRESS, MAX_ADDRESSES)?;
     let addresses: Vec<_> = addresses.into_iter().filter(|node| node.key.starts_with('@')).collect();
     let ids: Vec<i64> = addresses.iter().map(|node| node.id).collect();
-    let edges = walker.graph().edges(&ids, Direction::In, &["ipowner", "baseip"])?;
+    let edges = walker.graph().edges(&ids, Direction::In, &["ipowner"])?;
     walker.load(edges.iter().map(|edge| edge.source))?;
     let mut owned = BTreeSet::new();
     let mut links: HashMap<i64, i64> = HashMap::new();
     let mut seen: BTreeMap<i64, (BTreeSet<String>, Timestamp)> = BTreeMap::new();
-    let mut ports: HashMap<i64, Vec<i64>> = HashMap::new();
     for edge in &edges {
         if walker.is(edge.source, NIC) {
             owned.insert(edge.target);
@@ -195,8 +194,17 @@ pub fn without_nanoprobe(graph: &mut dyn Graph) -> Result<(Vec<Gap>, usize)> {
             let entry = seen.entry(edge.target).or_insert_with(|| (BTreeSet::new(), edge.since));
             entry.0.insert(edge.host.clone());
             entry.1 = entry.1.min(edge.since);
-        } else if walker.is(edge.source, SERVICE) {
-            ports.entry(edge.target).or_default().push(edge.source);
+        }
+    }
+    // Most services are at addresses that have an owner, and are not asked for.
+    let unowned: Vec<i64> = ids.into_iter().filter(|id| !owned.contains(id)).collect();
+    let mut ports: HashMap<i64, Vec<i64>> = HashMap::new();
+    let based = walker.edges(&unowned, Direction::In, &["baseip"])?;
+    walker.load(based.iter().map(|edge| edge.source))?;
+    for edge in based {
+        let of_node = ports.entry(edge.target).or_default();
+        if walker.is(edge.source, SERVICE) && !of_node.contains(&edge.source) {
+            of_node.push(edge.source);
         }
     }
     // The link-layer address of an interface that is known: a further address of a host that has a nanoprobe.

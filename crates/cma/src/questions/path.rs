@@ -18,7 +18,7 @@ use store::{Direction, Result};
 /// Dependencies in a row that are followed.
 const MAX_HOPS: usize = 6;
 /// Programs that are looked at in one direction.
-const MAX_PROGRAMS: usize = 100_000;
+const MAX_PROGRAMS: usize = 20_000;
 /// Services that both ends use, as they are listed.
 const MAX_SHARED: usize = 5;
 
@@ -64,8 +64,8 @@ pub fn path(walker: &mut Walker<'_>, a: &Subject, b: &Subject) -> std::result::R
         is_near |= found.is_some();
         rows.extend(found);
     }
-    // What hosts in between connect takes a look at all addresses.
-    if !is_near {
+    // What hosts in between connect takes a look at all addresses; who is attached to nothing is connected to nobody.
+    if !is_near && near.may_lead_on(&at_a) && near.may_lead_on(&at_b) {
         let all = Segments::whole(walker)?;
         let (at_a, at_b) = (all.place(walker, a)?, all.place(walker, b)?);
         rows.extend(all.shortest(walker, &at_a, &at_b)?);

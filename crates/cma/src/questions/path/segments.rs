@@ -123,6 +123,15 @@ impl Segments {
         })
     }
 
+    /// Whether a way may begin or end there: a host that is attached to nothing has none.
+    pub fn may_lead_on(&self, place: &Place) -> bool {
+        match place {
+            Place::Host(id) => self.of_host.contains_key(id),
+            // The subnet of an address may be one that neither end is attached to.
+            Place::Segment(_) | Place::Nowhere => true,
+        }
+    }
+
     /// Names of what a host is attached to.
     pub fn names(&self, walker: &Walker<'_>, host: i64) -> Vec<String> {
         let segments = self.of_host.get(&host);
