@@ -132,25 +132,28 @@ fn moves(before: &GraphFacts, after: &GraphFacts, lost: &mut BTreeMap<String, Po
     let interfaces: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for interface in interfaces {
         let (old, new) = (before.get(interface).unwrap_or(&none), after.get(interface).unwrap_or(&none));
+        // The wire is the same, only one of several at its other end came or went.
+        if old.iter().any(|port| new.iter().any(|other| same(port, other))) {
+            continue;
+        }
         let gone = old.iter().find(|port| !new.iter().any(|other| same(port, other)));
         let came = new.iter().find(|port| !old.iter().any(|other| same(port, other)));
         match (gone, came) {
             (Some(gone), Some(came)) => moves.push((interface.clone(), Move::To(gone.clone(), came.clone()))),
-            // Another neighbour is still there: only one of several went.
-            (Some(gone), None) if new.is_empty() => {
+            (Some(gone), None) => {
                 moves.push((interface.clone(), Move::Lost(gone.clone())));
                 if lost.len() < MAX_REMEMBERED || lost.contains_key(interface) {
                     lost.insert(interface.clone(), gone.clone());
                 }
             }
-            (None, Some(came)) if old.is_empty() => {
+            (None, Some(came)) => {
                 if let Some(gone) =
                     lost.remove(interface).filter(|gone| !new.iter().any(|port| same(gone, port)))
                 {
                     moves.push((interface.clone(), Move::To(gone, came.clone())));
                 }
             }
-            _ => {}
+            (None, None) => {}
         }
     }
     moves
@@ -467,7 +470,10 @@ mod tests {
             told(&["eth0=sw1:1 eth1=sw1:2", "eth0=sw1:2 eth1=sw1:1"]),
             ["eth0 port 1 of sw1 -> port 2 of sw1", "eth1 port 2 of sw1 -> port 1 of sw1"]
         );
-        assert_eq!(told(&["eth0=sw1:1", "eth0=sw1:1 eth0=phone:0", "eth0=sw1:1"]), [""; 0]);
+        assert_eq!(
+            told(&["eth0=sw1:1", "eth0=sw1:1 eth0=phone:0", "eth0=sw1:1 eth0=other:0", "eth0=sw1:1"]),
+            [""; 0]
+        );
     }
 
     #[test]
