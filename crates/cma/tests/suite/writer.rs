@@ -45,6 +45,10 @@ impl Store for Full {
     fn reader(&self) -> Result<Box<dyn Reader>> {
         self.inner.reader()
     }
+
+    fn optimize(&mut self) -> Result<()> {
+        self.inner.optimize()
+    }
 }
 
 struct Rig {
