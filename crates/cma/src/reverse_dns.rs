@@ -244,6 +244,12 @@ mod tests {
         (0..count).map(|number| IpAddr::from([10, 0, 0, number])).collect()
     }
 
+    /// The file of hosts answers this one, so nobody is asked over the network.
+    #[test]
+    fn the_system_knows_its_own_name() {
+        assert_eq!(ask_system(IpAddr::from([127, 0, 0, 1])), Answer::Name("localhost".into()));
+    }
+
     #[test]
     fn questions_are_few_at_once_and_slow() {
         let mut lookups = Lookups::default();
