@@ -166,8 +166,12 @@ impl Agent {
 
     /// Queues a document of the kernel settings.
     pub fn queue(&mut self, data: Value) {
-        let instance = "_auto_proc_sys";
-        let text = json!({"discovertype": "proc_sys", "description": "kernel settings", "host": self.designation, "source": "nanoprobe",
+        self.queue_of("_auto_proc_sys", "proc_sys", data);
+    }
+
+    /// Queues any document as a nanoprobe sends it.
+    pub fn queue_of(&mut self, instance: &str, discovertype: &str, data: Value) {
+        let text = json!({"discovertype": discovertype, "description": "d", "host": self.designation, "source": "nanoprobe",
             "instance": instance, "proxy": "local/local", "data": data})
         .to_string();
         self.reports.push(Report {

@@ -3,9 +3,8 @@
 use crate::site::{Agent, Site, host, runtime};
 use cma::api::subgraph::{Wanted, find};
 use model::graph::{EdgeFact, EdgeKind, GraphFacts, NodeFact, NodeKind};
-use model::message::Report;
 use model::subgraph::{Subgraph, SubgraphNode};
-use model::{DocumentHash, PublicKey, Timestamp};
+use model::{PublicKey, Timestamp};
 use serde_json::{Value, json};
 use std::path::Path;
 use store::sqlite::SqliteStore;
@@ -268,22 +267,6 @@ fn a_host_that_nobody_knows_is_named() {
     assert_eq!(find(store.reader().unwrap().as_mut(), &wanted).unwrap(), Err(host("nobody")));
 }
 
-/// Queues a document as a nanoprobe sends it.
-fn report(agent: &mut Agent, instance: &str, discovertype: &str, data: Value) {
-    let text = json!({"discovertype": discovertype, "description": "d", "host": agent.designation, "source": "nanoprobe",
-        "instance": instance, "proxy": "local/local", "data": data})
-    .to_string();
-    agent.reports.push(Report {
-        sequence: agent.reports.len() as u64 + 1,
-        instance: instance.into(),
-        hash: DocumentHash::of(text.as_bytes()),
-        body: Some(wire::body::compress(text.as_bytes()).unwrap().into()),
-        changed_after: Timestamp::now(),
-        seen: Timestamp::now(),
-        superseded: 0,
-    });
-}
-
 #[test]
 fn the_api_and_the_canned_queries_answer_the_same() {
     let site = Site::create();
@@ -291,12 +274,12 @@ fn the_api_and_the_canned_queries_answer_the_same() {
     let mut agent = Agent::new(&site, "web1");
     let data = json!({"eth0": {"address": "00-16-3e-00-00-01", "virtual": false, "default_gw": true,
         "ipaddrs": {"10.0.0.7/24": {"scope": "global", "name": "eth0"}}}});
-    report(&mut agent, "netconfig", "netconfig", data);
+    agent.queue_of("netconfig", "netconfig", data);
     let switch = json!({"ChassisId": "00-16-3e-aa-00-01", "SystemName": "sw-office", "SystemDescription": "a switch",
         "SystemCapabilities": {"bridge": true, "router": false}, "ManagementAddress": "10.0.0.250",
         "ports": {"Gi1/0/7": {"PortDescription": "desk 7", "pvid": 20, "sourceMAC": "00-16-3e-aa-00-07", "ConnectsToHost": "web1",
             "ConnectsToInterface": "eth0"}}});
-    report(&mut agent, "#SWITCH_eth0", "__LinkDiscovery", switch);
+    agent.queue_of("#SWITCH_eth0", "__LinkDiscovery", switch);
     runtime().block_on(agent.deliver(1));
 
     let answer =

@@ -1,6 +1,6 @@
 //! Packet sockets (packet(7)): whole Ethernet frames of one protocol, as many as a filter in the kernel lets through.
 //!
-//! The only file with unsafe code: no safe interface offers packet addresses and memberships in groups
+//! Unsafe code, because no safe interface offers packet addresses and memberships in groups
 //! (docs/decisions/0008 says what was looked at). Each block is one system call on memory that its own function owns.
 #![allow(unsafe_code)]
 
