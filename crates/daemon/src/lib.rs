@@ -5,5 +5,6 @@ pub mod local_socket;
 pub mod logging;
 pub mod pidfile;
 pub mod privileges;
+pub mod service;
 pub mod settings;
 pub mod signals;

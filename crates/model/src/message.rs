@@ -31,6 +31,9 @@ pub enum ToCma {
     /// What the heartbeats of other hosts tell; said again until the CMA reacts, so nothing acknowledges it.
     #[n(4)]
     Heard(#[n(0)] Heard),
+    /// The nanoprobe trusts these CMA keys from now on: answer to [`FromCma::Keys`] once they are on its disk.
+    #[n(5)]
+    Trusts(#[n(0)] CmaKeys),
 }
 
 /// Who connects, and which documents it has.
@@ -71,6 +74,51 @@ pub struct Register {
     /// What it listens for at the moment, see [`Listen`]; absent when for nothing.
     #[n(11)]
     pub listen: Option<Listen>,
+    /// Enrolment token, told only until the host is enrolled: the CMA knows its hash.
+    #[n(12)]
+    pub token: Option<String>,
+    /// On which machine this is: tells a clone from a host that moved, and a re-installed one from an impostor.
+    #[n(13)]
+    pub machine: Option<Machine>,
+    /// The CMA's public keys that the nanoprobe trusts; absent from one that cannot be told of new ones ([`FromCma::Keys`]).
+    #[n(14)]
+    pub cma_keys: Option<CmaKeys>,
+}
+
+/// Marks of a machine, hashed on the host so that no serial number travels. Each is absent where the system has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Machine {
+    /// Of /etc/machine-id (machine-id(5)): one installation. A copied image brings it along.
+    #[n(0)]
+    pub installation: Option<MachineMark>,
+    /// Of the firmware's product UUID (SMBIOS type 1): one piece of hardware, or one virtual machine.
+    #[n(1)]
+    pub hardware: Option<MachineMark>,
+    /// Of /proc/sys/kernel/random/boot_id: one running kernel.
+    #[n(2)]
+    pub boot: Option<MachineMark>,
+}
+
+/// First 16 bytes of a SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct MachineMark(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+/// The CMA's public keys: those in use and spare; what is not in it is retired.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct CmaKeys {
+    /// By number, ascending.
+    #[n(0)]
+    pub keys: Vec<CmaKey>,
+}
+
+/// `#CMA#<number>.pub`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct CmaKey {
+    #[n(0)]
+    pub number: u32,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub key: [u8; 32],
 }
 
 /// Where a nanoprobe has to listen for address resolution (ARP, RFC 826; neighbour discovery, RFC 4861) on behalf of the
@@ -148,6 +196,9 @@ pub enum FromCma {
     /// Where to listen from now on, in place of all before.
     #[n(8)]
     Listen(#[n(0)] Listen),
+    /// The CMA keys to trust from now on, in place of all before. Only to a nanoprobe whose registration had `cma_keys`.
+    #[n(9)]
+    Keys(#[n(0)] CmaKeys),
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -218,6 +269,16 @@ pub enum RefusedReason {
     Busy,
     #[n(5)]
     Malformed,
+    /// The host waits for an administrator's approval. Like the following, only for a nanoprobe that tells its `machine`;
+    /// others know no more than `KeyMismatch`.
+    #[n(6)]
+    Pending,
+    /// The enrolment token is unknown, expired or used up.
+    #[n(7)]
+    Token,
+    /// The key was revoked.
+    #[n(8)]
+    Revoked,
 }
 
 /// CBOR text of a message.

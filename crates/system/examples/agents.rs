@@ -62,6 +62,9 @@ async fn agent(
         session: None,
         watch: None,
         listen: None,
+        token: None,
+        machine: None,
+        cma_keys: None,
     });
     writer.write(&register, REGISTRATION_LIMIT_BYTES).await?;
     match reader.read(MESSAGE_LIMIT_BYTES).await? {

@@ -43,7 +43,7 @@ async fn cma_serve(mut connections: mpsc::Receiver<Connection>, log: Log) {
                         let sequence = log.last().copied().unwrap_or(0);
                         FromCma::Ack(Ack { sequence, rejected: Vec::new() })
                     }
-                    ToCma::Heard(_) => continue,
+                    ToCma::Heard(_) | ToCma::Trusts(_) => continue,
                     ToCma::Goodbye(_) => FromCma::Farewell,
                 };
                 if writer.write(&answer, MESSAGE_LIMIT_BYTES).await.is_err() {
@@ -75,6 +75,9 @@ fn register() -> ToCma {
         session: None,
         watch: None,
         listen: None,
+        token: None,
+        machine: None,
+        cma_keys: None,
     })
 }
 

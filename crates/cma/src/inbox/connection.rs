@@ -193,6 +193,7 @@ impl Conversation<'_> {
         let sender = self.sender.clone();
         match message {
             ToCma::Register(_) => Err(CloseReason::Protocol),
+            ToCma::Trusts(_) => Ok(()),
             ToCma::Heard(heard) => self.reception.liveness.heard(sender.designation, heard).await,
             ToCma::Goodbye(goodbye) => {
                 let done = self.submit(Work::Goodbye { sender, reason: goodbye.reason }, None).await?;

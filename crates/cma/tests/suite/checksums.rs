@@ -94,6 +94,9 @@ fn rig() -> (Rig, Sender) {
             session: None,
             watch: None,
             listen: None,
+            token: None,
+            machine: None,
+            cma_keys: None,
         },
     };
     match rig.step(|tx, context| register(tx, context, &applicant, Timestamp(7))).0 {

@@ -153,6 +153,9 @@ pub fn applicant(designation: &str, key: PublicKey) -> Applicant {
             session: None,
             watch: None,
             listen: None,
+            token: None,
+            machine: None,
+            cma_keys: None,
         },
     }
 }

@@ -203,6 +203,9 @@ impl Agent {
             session: None,
             watch: None,
             listen: None,
+            token: None,
+            machine: None,
+            cma_keys: None,
         }
     }
 

@@ -107,6 +107,9 @@ impl Rig {
             session: None,
             watch: None,
             listen: None,
+            token: None,
+            machine: None,
+            cma_keys: None,
         };
         let work = Work::Register { key, remote: "127.0.0.1:9".parse().unwrap(), message };
         match self.writer.ask(work, PATIENCE).await.unwrap() {

@@ -237,6 +237,7 @@ impl Agent {
                 FromCma::Watch(watch) => self.partners.handle_watch(now, watch),
                 FromCma::Ask(ask) => self.partners.handle_ask(now, ask),
                 FromCma::Listen(listen) => self.neighbours.listen(listen),
+                FromCma::Keys(_) => {}
             },
         }
     }
@@ -366,6 +367,9 @@ impl Agent {
             session: Some(session),
             watch,
             listen: self.neighbours.standing(),
+            token: None,
+            machine: None,
+            cma_keys: None,
         }
     }
 

@@ -313,6 +313,7 @@ async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
                     let sequence = store.cursors.get(&incarnation).copied().unwrap_or(0);
                     Some(FromCma::Ack(Ack { sequence, rejected: vec![] }))
                 }
+                ToCma::Trusts(_) => None,
                 ToCma::Heard(heard) => {
                     store.heard.push(heard);
                     None

@@ -190,6 +190,9 @@ fn registration(site: &DocumentSite, host: usize) -> Result<Work, Failure> {
         session: None,
         watch: None,
         listen: None,
+        token: None,
+        machine: None,
+        cma_keys: None,
     };
     Ok(Work::Register { key: key(host), remote: "127.0.0.1:9".parse()?, message })
 }

@@ -15,7 +15,7 @@ pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 const APPLICATION_ID: i64 = 0x4153_494d;
 
 /// Step `n` leads from version `n` to `n + 1`. A released step never changes; a new one is added at the end.
-const MIGRATIONS: &[&str] = &[V1, V2_MEMBERS, V3_CLAIMS];
+const MIGRATIONS: &[&str] = &[V1, V2_MEMBERS, V3_CLAIMS, V4_ENROLMENT, V5_KEYS, V6_GROUPS];
 
 const V1: &str = "
 -- A host keeps its number for ever: history outlives the registration.
@@ -125,6 +125,15 @@ CREATE INDEX node_child ON node(key) WHERE kind = 'ChildSystem';
 CREATE INDEX edge_service ON edge(host) WHERE kind = 'tcpservice';
 CREATE INDEX edge_client ON edge(host) WHERE kind = 'tcpclient';
 CREATE INDEX edge_cable ON edge(host) WHERE kind = 'wiredto';
+";
+
+const V4_ENROLMENT: &str = "
+";
+
+const V5_KEYS: &str = "
+";
+
+const V6_GROUPS: &str = "
 ";
 
 /// Refuses a database of another program or of a newer version of this one, before anything is written.

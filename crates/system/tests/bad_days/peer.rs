@@ -82,6 +82,9 @@ impl Peer {
             session: None,
             watch: None,
             listen: None,
+            token: None,
+            machine: None,
+            cma_keys: None,
         }
     }
 
