@@ -1,4 +1,6 @@
 //! Machines with systemd, as administrators have them: the packages are installed, upgraded and removed, the machines
 //! reboot and lose their power.
 
+mod journey;
 mod machines;
+mod rig;

@@ -1,0 +1,216 @@
+//! From the first installation to the purge, on two machines, in the order in which it happens to them.
+
+use crate::rig::{CMA, CRYPTO, NANOPROBE, NEWER, OLDER, Pair, install, is_active, packages, property, step};
+use std::time::Duration;
+use system::booted::Machine;
+use system::wait_for;
+
+const STATE: &str = "/var/lib/assimilation";
+
+#[test]
+fn two_machines_are_installed_rebooted_upgraded_and_cleaned() {
+    let mut pair = Pair::boot("picard");
+    installation(&pair);
+    units(&pair);
+    //watchdog(&pair);
+    reboots(&mut pair);
+    upgrade(&pair);
+    removal(&pair);
+    purge(&pair);
+}
+
+fn installation(pair: &Pair) {
+    step("the CMA without keys says what to do and is started by nobody");
+    let older = packages(OLDER);
+    let said = install(&pair.center, &older.cma);
+    assert!(said.contains("assimcli genkeys"), "{said}");
+    assert!(!is_active(&pair.center, CMA));
+    step("the keys, the CMA, its own nanoprobe, the other machine");
+    pair.assimilate();
+    // Found by multicast: nobody told picard where the CMA is.
+    assert_eq!(pair.picard.ok("grep -v '^#' /etc/default/nanoprobe || true").unwrap().trim(), "");
+    pair.picard.write("/etc/ssh/sshd_config", "Banner /etc/collective\n").unwrap();
+    pair.wait("the banner of sshd", || pair.banner("picard").as_deref() == Some("/etc/collective"));
+}
+
+fn units(pair: &Pair) {
+    step("units are enabled and active, under their alias too, and nothing failed");
+    for (machine, unit) in [(&pair.center, CMA), (&pair.center, NANOPROBE), (&pair.picard, NANOPROBE)] {
+        machine.ok(&format!("systemctl is-enabled {unit}")).unwrap();
+        assert!(is_active(machine, unit), "{unit} on {}", machine.hostname());
+        assert_eq!(property(machine, unit, "NRestarts"), "0", "{unit} on {}", machine.hostname());
+    }
+    pair.picard.ok("systemctl is-active nanoprobe.service").unwrap();
+
+    step("the CMA has no privileges");
+    let status = process_status(&pair.center, &property(&pair.center, CMA, "MainPID"));
+    let uid = pair.center.ok("id -u assimilation").unwrap();
+    assert_eq!(field(&status, "Uid").split_whitespace().next(), Some(uid.trim()), "{status}");
+    assert_eq!(field(&status, "CapEff"), "0000000000000000", "{status}");
+    assert_eq!(field(&status, "CapBnd").len(), 16);
+    step("reloading keeps the process and what it knows");
+    for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
+        let before = property(machine, unit, "MainPID");
+        machine.ok(&format!("systemctl reload {unit}")).unwrap();
+        assert!(is_active(machine, unit));
+        assert_eq!(property(machine, unit, "MainPID"), before);
+    }
+    pair.wait_until_up("picard");
+}
+
+/// A daemon that is stopped by SIGSTOP answers nobody; systemd ends it and starts another.
+fn watchdog(pair: &Pair) {
+    for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
+        step(&format!("a {unit} that hangs is replaced"));
+        let drop_in = format!("/run/systemd/system/{unit}.d/watchdog.conf");
+        machine.write(&drop_in, "[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\nRestartSec=0\n").unwrap();
+        machine.ok(&format!("systemctl daemon-reload && systemctl restart {unit}")).unwrap();
+        let hung = property(machine, unit, "MainPID");
+        machine.ok(&format!("kill -STOP {hung}")).unwrap();
+        pair.wait("the replacement", || {
+            let pid = property(machine, unit, "MainPID");
+            is_active(machine, unit) && pid != hung && pid != "0"
+        });
+        assert_eq!(property(machine, unit, "NRestarts"), "1");
+        machine.ok(&format!("rm {drop_in} && systemctl daemon-reload && systemctl restart {unit}")).unwrap();
+    }
+    pair.wait_until_up("picard");
+    pair.wait_until_up("unimatrixzero");
+}
+
+fn reboots(pair: &mut Pair) {
+    step("a host reboots: it says goodbye, comes back, and sends nothing again");
+    let sshd = "SELECT since FROM documents WHERE host = 'picard' AND instance = '_init_sshd'";
+    let since = pair.value(sshd).unwrap();
+    let kept = format!("stat --format '%Y %i' {STATE}/nanoprobe/kept/_init_sshd");
+    let before = pair.picard.ok(&kept).unwrap();
+    let first_seen = pair.value("SELECT first_seen FROM hosts WHERE host = 'picard'").unwrap();
+    let started = pair.value("SELECT started FROM hosts WHERE host = 'picard'").unwrap();
+    pair.picard.reboot().unwrap();
+    pair.wait("picard to come back", || {
+        pair.value("SELECT started FROM hosts WHERE host = 'picard' AND status = 'up'")
+            .is_some_and(|now| now != started)
+    });
+    let reasons =
+        "SELECT count(*) FROM events WHERE host = 'picard' AND eventtype = 'down' AND reason = 'HBSHUTDOWN'";
+    assert_ne!(pair.value(reasons).as_deref(), Some("0"), "{:#?}", pair.rows("SELECT * FROM events"));
+    assert_eq!(pair.value("SELECT first_seen FROM hosts WHERE host = 'picard'").unwrap(), first_seen);
+    assert_eq!(pair.picard.ok(&kept).unwrap(), before);
+    assert_eq!(pair.value(sshd).unwrap(), since);
+
+    step("the power of both is cut, and they find each other again");
+    let started = pair.value("SELECT started FROM hosts WHERE host = 'picard'").unwrap();
+    pair.picard.cut_power();
+    pair.center.cut_power();
+    pair.picard.boot().unwrap();
+    pair.center.boot().unwrap();
+    pair.wait("picard to come back", || {
+        pair.value("SELECT started FROM hosts WHERE host = 'picard' AND status = 'up'")
+            .is_some_and(|now| now != started)
+    });
+    pair.wait_until_up("unimatrixzero");
+    assert_eq!(pair.value(sshd).unwrap(), since, "history survives");
+    assert_eq!(pair.value("SELECT first_seen FROM hosts WHERE host = 'picard'").unwrap(), first_seen);
+}
+
+fn upgrade(pair: &Pair) {
+    step("a change waits while the CMA is away; the upgrade of both keeps it, the keys and the data");
+    let keys = "cd /usr/share/assimilation/crypto.d/ && sha256sum *";
+    let (center_keys, picard_keys) = (pair.center.ok(keys).unwrap(), pair.picard.ok(keys).unwrap());
+    assert!(center_keys.contains("#CMA#00000.secret"), "{center_keys}");
+    assert!(!picard_keys.contains("#CMA#00000.secret") && picard_keys.contains("picard@@"), "{picard_keys}");
+    pair.picard.write("/etc/default/nanoprobe", "# edited by the administrator\n").unwrap();
+    pair.center.ok(&format!("systemctl stop {CMA}")).unwrap();
+    pair.picard.write("/etc/ssh/sshd_config", "Banner /etc/queued\n").unwrap();
+    let queued = format!("grep --recursive --binary --files-with-matches _init_sshd {STATE}/nanoprobe/queue");
+    wait_for("the change to be queued", Duration::from_secs(90), || {
+        pair.picard.run(&queued).ok()?.status.success().then_some(())
+    })
+    .unwrap();
+    let newer = packages(NEWER);
+    let before = property(&pair.picard, NANOPROBE, "MainPID");
+    install(&pair.picard, &newer.nanoprobe);
+    assert!(is_active(&pair.picard, NANOPROBE));
+    assert_ne!(property(&pair.picard, NANOPROBE, "MainPID"), before, "the new program runs");
+    assert_eq!(pair.picard.ok("cat /etc/default/nanoprobe").unwrap(), "# edited by the administrator\n");
+    // Set back: only a queue that was kept can tell of the time between.
+    pair.picard.write("/etc/ssh/sshd_config", "Banner /etc/collective\n").unwrap();
+    install(&pair.center, &newer.cma);
+    assert!(!is_active(&pair.center, CMA), "what the administrator stopped stays stopped");
+    pair.center.ok(&format!("systemctl start {CMA}")).unwrap();
+    install(&pair.center, &newer.nanoprobe);
+    pair.wait("the queued change, and what came after it", || {
+        let told = "SELECT count(*) FROM changes WHERE host = 'picard' AND instance = '_init_sshd' \
+            AND document ->> '$.data.Banner' = '/etc/queued' AND until IS NOT NULL";
+        pair.value(told).as_deref() == Some("1")
+            && pair.banner("picard").as_deref() == Some("/etc/collective")
+    });
+    assert_eq!(pair.center.ok(keys).unwrap(), center_keys);
+    assert_eq!(pair.picard.ok(keys).unwrap(), picard_keys);
+    for (machine, package) in [
+        (&pair.center, "assimilation-cma"),
+        (&pair.center, "assimilation-nanoprobe"),
+        (&pair.picard, "assimilation-nanoprobe"),
+    ] {
+        let version =
+            machine.ok(&format!("dpkg-query --show --showformat '${{Version}}' {package}")).unwrap();
+        assert!(version.starts_with(NEWER), "{package} {version}");
+        machine
+            .ok("test -z \"$(systemctl --failed --no-legend)\" || { systemctl --failed; false; }")
+            .unwrap();
+    }
+}
+
+fn removal(pair: &Pair) {
+    step("removal stops the daemons and leaves data, keys and settings");
+    let kept = format!("{STATE}/nanoprobe {CRYPTO}/ /etc/default/nanoprobe");
+    let script = format!(
+        "find {kept} -type f ! -name '*.pid' -path '*kept/_init_sshd' -o -type f -path '*crypto.d*' | sort"
+    );
+    let before = pair.picard.ok(&script).unwrap();
+    assert!(before.contains("kept/_init_sshd") && before.contains("#CMA#00000.pub"), "{before}");
+    pair.picard.ok("dpkg --remove assimilation-nanoprobe 2>&1").unwrap();
+    assert!(!is_active(&pair.picard, NANOPROBE));
+    assert_eq!(pair.picard.ok("pgrep --count nanoprobe || true").unwrap().trim(), "0");
+    assert_eq!(pair.picard.ok(&script).unwrap(), before);
+    pair.wait("the goodbye", || pair.state("picard").as_deref() == Some("dead"));
+
+    step("installed again it is the same host");
+    install(&pair.picard, &packages(NEWER).nanoprobe);
+    pair.wait_until_up("picard");
+    assert_eq!(pair.rows("SELECT 1 FROM hosts").len(), 2);
+}
+
+fn purge(pair: &Pair) {
+    step("purging the nanoprobe leaves the CMA what it needs");
+    pair.center.ok("dpkg --purge assimilation-nanoprobe 2>&1").unwrap();
+    assert!(is_active(&pair.center, CMA));
+    pair.center.ok(&format!("systemctl restart {CMA}")).unwrap();
+    pair.wait_until_up("picard");
+    step("purging everything leaves nothing but the accounts");
+    pair.center.ok("dpkg --purge assimilation-cma 2>&1").unwrap();
+    pair.picard.ok("dpkg --purge assimilation-nanoprobe 2>&1").unwrap();
+    for machine in [&pair.center, &pair.picard] {
+        assert_eq!(leftovers(machine), "", "on {}", machine.hostname());
+    }
+}
+
+/// Files and directories of ours, and our units, wherever packages or programs may have put them.
+fn leftovers(machine: &Machine) -> String {
+    let files = "find / -xdev \\( -path /proc -o -path /sys -o -path /var/log/journal -o -path /root -o -path /tmp \
+        -o -path /var/lib/dpkg -o -path /var/log \\) -prune -o \
+        \\( -name '*assimilation*' -o -name 'nanoprobe*' -o -name 'assimcli*' -o -name 'cma' \\) -print; \
+        ls -d /run/*assimilation* /run/systemd/units/*assimilation* 2>/dev/null; \
+        systemctl list-unit-files --no-legend '*assimilation*' 'nanoprobe*'; true";
+    machine.ok(files).unwrap()
+}
+
+/// /proc/PID/status.
+fn process_status(machine: &Machine, pid: &str) -> String {
+    machine.ok(&format!("cat /proc/{pid}/status")).unwrap()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
+}

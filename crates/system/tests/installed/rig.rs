@@ -1,0 +1,140 @@
+//! Two machines on one network, `unimatrixzero` and `picard`, and the packages to install on them.
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+use system::booted::Machine;
+use system::network::Network;
+use system::wait_for;
+
+pub(crate) const CMA: &str = "assimilation-cma.service";
+pub(crate) const NANOPROBE: &str = "assimilation-nanoprobe.service";
+pub(crate) const CRYPTO: &str = "/usr/share/assimilation/crypto.d";
+
+/// Generous: two cores may run other tests at the same time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The packages of one version, as files of the machine below.
+pub(crate) struct Packages {
+    pub(crate) cma: PathBuf,
+    pub(crate) nanoprobe: PathBuf,
+}
+
+/// Both machines; the CMA is on `center`.
+pub(crate) struct Pair {
+    pub(crate) center: Machine,
+    pub(crate) picard: Machine,
+    pub(crate) network: Network,
+}
+
+impl Pair {
+    /// Both are on, with nothing of ours on them but packages in /root. `name` is what picard calls itself.
+    pub(crate) fn boot(name: &str) -> Pair {
+        let network = Network::new(&["unimatrixzero", name]).unwrap();
+        let mut center = Machine::create(network.host("unimatrixzero").unwrap()).unwrap();
+        let mut picard = Machine::create(network.host(name).unwrap()).unwrap();
+        center.boot().unwrap();
+        picard.boot().unwrap();
+        Pair { center, picard, network }
+    }
+
+    /// Installs everything as the book tells: the CMA with its keys and a nanoprobe here, then the other machine with
+    /// its public keys; both hosts have registered.
+    pub(crate) fn assimilate(&self) {
+        let packages = packages(OLDER);
+        install(&self.center, &packages.cma);
+        self.center.ok("assimcli genkeys && systemctl start assimilation-cma").unwrap();
+        install(&self.center, &packages.nanoprobe);
+        self.center.ok("systemctl start assimilation-nanoprobe").unwrap();
+        install(&self.picard, &packages.nanoprobe);
+        self.hand_over_keys();
+        self.picard.ok("systemctl start assimilation-nanoprobe").unwrap();
+        self.wait_until_up("unimatrixzero");
+        self.wait_until_up(&self.picard.hostname().to_lowercase());
+    }
+
+    /// Copies the CMA's public keys to picard, as `scp` would.
+    pub(crate) fn hand_over_keys(&self) {
+        for key in ["#CMA#00000.pub", "#CMA#00001.pub"] {
+            let path = format!("{CRYPTO}/{key}");
+            self.picard.write(&path, self.center.read(&path).unwrap()).unwrap();
+        }
+    }
+
+    /// The rows that the CMA answers; none while it does not.
+    pub(crate) fn rows(&self, statement: &str) -> Vec<Value> {
+        let script = format!("assimcli -o json sql {}", system::booted::quoted(statement));
+        let output = self.center.run(&script).unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The first column of the first row as text, if there is one.
+    pub(crate) fn value(&self, statement: &str) -> Option<String> {
+        let row = self.rows(statement).into_iter().next()?;
+        let value = row.as_object()?.values().next()?.clone();
+        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    }
+
+    pub(crate) fn wait_until_up(&self, host: &str) {
+        self.wait(&format!("{host} to be up"), || self.state(host).as_deref() == Some("up"));
+    }
+
+    /// `up` or `dead`, if it is registered.
+    pub(crate) fn state(&self, host: &str) -> Option<String> {
+        self.value(&format!("SELECT status FROM hosts WHERE host = '{host}'"))
+    }
+
+    pub(crate) fn wait(&self, what: &str, check: impl Fn() -> bool) {
+        wait_for(what, PATIENCE, || check().then_some(())).unwrap_or_else(|error| {
+            // The journals follow, see Machine.
+            panic!("{error}\n{:#?}", self.rows("SELECT host, status, reason, address, software FROM hosts"))
+        });
+    }
+
+    /// What the CMA knows of the banner of a host's sshd: a fact that a test changes at will.
+    pub(crate) fn banner(&self, host: &str) -> Option<String> {
+        self.value(&format!(
+            "SELECT document ->> '$.data.Banner' FROM documents WHERE host = '{host}' AND instance = '_init_sshd'"
+        ))
+    }
+}
+
+/// The version that is installed first, and one that comes after it.
+pub(crate) const OLDER: &str = "0.1.0";
+pub(crate) const NEWER: &str = "0.2.0";
+
+/// Packages of the programs as built, under another version.
+pub(crate) fn packages(version: &str) -> Packages {
+    let folder = PathBuf::from(if version == OLDER { "/tmp/boot-tmp/d1" } else { "/tmp/boot-tmp/d2" });
+    Packages {
+        cma: folder.join(format!("assimilation-cma_{version}_amd64.deb")),
+        nanoprobe: folder.join(format!("assimilation-nanoprobe_{version}_amd64.deb")),
+    }
+}
+
+/// `dpkg --install`, as it is done where no repository is.
+pub(crate) fn install(machine: &Machine, package: &std::path::Path) -> String {
+    let place = put(machine, package);
+    machine.ok(&format!("dpkg --install {place} 2>&1")).unwrap()
+}
+
+/// Copies a package to /root and tells where it is.
+pub(crate) fn put(machine: &Machine, package: &std::path::Path) -> String {
+    let place = format!("/root/{}", package.file_name().unwrap().to_str().unwrap());
+    machine.copy_in(package, &place).unwrap();
+    place
+}
+
+/// One property of a unit.
+pub(crate) fn property(machine: &Machine, unit: &str, name: &str) -> String {
+    machine.ok(&format!("systemctl show --property {name} --value {unit}")).unwrap().trim().to_owned()
+}
+
+pub(crate) fn is_active(machine: &Machine, unit: &str) -> bool {
+    property(machine, unit, "ActiveState") == "active"
+}
+
+/// A named part of a journey: the last one printed is where it ended.
+pub(crate) fn step(name: &str) {
+    eprintln!("── {name}");
+}
