@@ -8,6 +8,7 @@
 pub mod booted;
 pub mod debian;
 pub mod network;
+pub mod package;
 pub mod process;
 pub mod site;
 pub mod tree;
