@@ -72,6 +72,16 @@ pub enum Command {
     /// List what would look after the services of this host, once; needs neither CMA nor keys. Exit status 2 when a check
     /// finds something down
     Monitors(MonitorsArgs),
+    /// Tell whether a CMA or nanoprobe can be reached at an address, or a firewall keeps packets out; needs neither CMA nor keys.
+    /// Exit status 2 when nobody answers
+    Reach(ReachArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ReachArgs {
+    /// Address of one host: 1.2.3.4:1984, [2001:db8::1]:1984 or name:1984; the port is 1984 unless given
+    #[arg(value_name = "ADDR")]
+    pub address: String,
 }
 
 #[derive(Debug, Args)]
