@@ -5,6 +5,7 @@
 //! below a directory, with a mail server of its own.
 
 pub mod network;
+pub mod package;
 pub mod process;
 pub mod site;
 pub mod tree;

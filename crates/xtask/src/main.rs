@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `compare-openscap`, `compare-tshark`, `fuzz`, `sim`, `tidy`, `new`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `compare-openscap`, `compare-tshark`, `fuzz`, `package`, `sim`, `tidy`, `new`.
 
 mod bench;
 mod compare_openscap;
@@ -6,6 +6,7 @@ mod compare_tshark;
 mod demo;
 mod fuzz;
 mod new;
+mod package;
 mod packages;
 mod sim;
 mod test;
@@ -39,6 +40,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Whole sites in one process, in virtual time: bad days, random histories, 100,000 hosts that get their power back.
     Sim(sim::Options),
+    /// Packages (.deb, .rpm) and an archive for all other systems, in ./dist.
+    Package(package::Options),
     /// Check what no compiler checks: file sizes, licences, that every extension is registered.
     Tidy,
     /// Start a new extension from a template.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::CompareTshark(options) => compare_tshark::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::Package(options) => package::run(&options),
         Command::Tidy => tidy::run(),
         Command::New(options) => new::run(&options),
     };

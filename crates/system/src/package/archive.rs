@@ -1,0 +1,67 @@
+//! One archive with everything for one kind of machine: both packages in both formats, the plain programs and units for
+//! systems that have neither dpkg nor rpm, the installer, and the sums of all of it.
+
+use super::contents::set_mode;
+use super::{Request, Workshop, at, checked};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `<out>/assimilation-0.1.0-x86_64.tar.gz`; `packages` are the files made before.
+pub fn build(request: &Request, packages: &[PathBuf], out: &Path) -> Result<PathBuf, String> {
+    let workshop = Workshop::new(out, &format!("archive-{}", request.version))?;
+    let name = format!("assimilation-{}", request.version);
+    let top = workshop.path().join(&name);
+    let put = |from: &Path, to: &str, mode: u32| {
+        let to = top.join(to);
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder).map_err(at(folder))?;
+        }
+        fs::copy(from, &to).map_err(at(from))?;
+        set_mode(&to, mode)
+    };
+    for package in packages {
+        let file = package.file_name().unwrap_or_default().to_string_lossy();
+        put(package, &file, 0o644)?;
+    }
+    for program in ["cma", "nanoprobe", "assimcli"] {
+        let (from, to) = (request.programs.path(program), format!("programs/{program}"));
+        put(&from, &to, 0o755)?;
+        checked(Command::new("strip").arg("--strip-unneeded").arg(top.join(to)))?;
+    }
+    let packaging = request.source.join("packaging");
+    for folder in ["systemd", "sysusers.d", "tmpfiles.d", "default"] {
+        let from = packaging.join(folder);
+        for entry in fs::read_dir(&from).map_err(at(&from))?.flatten() {
+            put(&entry.path(), &format!("programs/{folder}/{}", entry.file_name().to_string_lossy()), 0o644)?;
+        }
+    }
+    put(&packaging.join("installme"), "installme", 0o755)?;
+    put(&request.source.join("LICENSE"), "LICENSE", 0o644)?;
+    put(&request.source.join("docs/packages.md"), "packages.md", 0o644)?;
+    sums(&top)?;
+    let file = out.join(format!("{name}-{}.tar.gz", std::env::consts::ARCH));
+    let tar = workshop.path().join("all.tar");
+    checked(
+        Command::new("tar")
+            .args(["--create", "--format=gnu", "--sort=name", "--owner=root:0", "--group=root:0"])
+            .args(["--mode=go-w", &format!("--mtime=@{}", request.epoch_seconds), "--file"])
+            .arg(&tar)
+            .arg("--directory")
+            .arg(workshop.path())
+            .arg(&name),
+    )?;
+    checked(Command::new("gzip").args(["--no-name", if request.quick { "-1" } else { "-9" }]).arg(&tar))?;
+    fs::rename(tar.with_extension("tar.gz"), &file).map_err(at(&file))?;
+    Ok(file)
+}
+
+/// SHA256SUMS of every file, for `sha256sum --check SHA256SUMS`.
+fn sums(top: &Path) -> Result<(), String> {
+    let names: Vec<String> =
+        super::contents::files(top)?.into_iter().map(|name| format!(".{name}")).collect();
+    let output = checked(Command::new("sha256sum").args(&names).current_dir(top))?;
+    let path = top.join("SHA256SUMS");
+    fs::write(&path, output).map_err(at(&path))?;
+    set_mode(&path, 0o644)
+}
