@@ -4,6 +4,7 @@
 //! with hosts in network namespaces, so that nothing ever leaves the machine; a [`tree::Tree`] is a small Debian
 //! below a directory, with a mail server of its own.
 
+pub mod book;
 pub mod network;
 pub mod process;
 pub mod site;
