@@ -5,6 +5,7 @@
 //! below a directory, with a mail server of its own;
 //! a [`booted::Machine`] is one that systemd has started, with packages, units and an ssh server.
 
+pub mod book;
 pub mod booted;
 pub mod debian;
 pub mod network;

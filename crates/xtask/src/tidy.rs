@@ -1,4 +1,6 @@
-//! What no compiler checks: file sizes, licences, registered extensions, names that must not appear.
+//! What no compiler checks: file sizes, licences, registered extensions, links, names that must not appear.
+
+mod links;
 
 use crate::{Outcome, workspace};
 use serde_json::Value;
@@ -40,6 +42,7 @@ pub fn run() -> Outcome {
     problems.extend(stubs(&root, &files));
     problems.extend(without_module_documentation(&root, &files));
     problems.extend(unregistered(&root, &files));
+    problems.extend(links::problems(&files, |file| read(&root, file)));
     let metadata = metadata(&root)?;
     problems.extend(licence_problems(&metadata));
     problems.extend(banned(&metadata));
