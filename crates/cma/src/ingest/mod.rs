@@ -144,6 +144,8 @@ pub fn concerns_all(error: &StoreError) -> bool {
         | StoreError::Corrupt(_)
         | StoreError::Foreign { .. }
         | StoreError::Open { .. }
+        | StoreError::NoRoom { .. }
+        | StoreError::Migration { .. }
         | StoreError::TooNew { .. } => true,
         StoreError::Sql(_) | StoreError::Limit(_) => false,
     }

@@ -3,7 +3,8 @@
 //! Times are microseconds since 1970 (UTC). A period `[since, until)` without `until` is the current one; partial
 //! indexes make "current" and "current and failing" as fast as small tables of their own.
 
-use super::{failure, views};
+use super::copy::Identity;
+use super::{failure, migration, views};
 use crate::{Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::path::Path;
@@ -139,14 +140,38 @@ const V6_GROUPS: &str = "
 /// Refuses a database of another program or of a newer version of this one, before anything is written.
 pub fn refuse_strangers(connection: &Connection, path: &Path) -> Result<()> {
     let (application, version, tables) = identity(connection)?;
-    let path = path.display().to_string();
     if application != APPLICATION_ID && (application != 0 || version != 0 || tables > 0) {
+        let path = path.display().to_string();
         return Err(StoreError::Foreign { path, what: "an SQLite database of another program" });
     }
     if version > SCHEMA_VERSION {
-        return Err(StoreError::TooNew { path, found: version, known: SCHEMA_VERSION });
+        return Err(too_new(path, version, SCHEMA_VERSION));
     }
     Ok(())
+}
+
+/// Version and size of a database of ours, whatever the version is.
+pub fn identify(connection: &Connection, path: &Path) -> Result<Identity> {
+    let (application, version, tables) = identity(connection)?;
+    if application != APPLICATION_ID && (application != 0 || version != 0 || tables > 0) {
+        return Err(StoreError::Foreign {
+            path: path.display().to_string(),
+            what: "an SQLite database of another program",
+        });
+    }
+    let pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = connection.query_row(pages, [], |row| row.get(0)).map_err(failure)?;
+    Ok(Identity { schema: version, bytes: u64::try_from(bytes).unwrap_or(0) })
+}
+
+/// With the copy that goes with this version, if there is one.
+fn too_new(path: &Path, found: i64, known: i64) -> StoreError {
+    let copy = migration::copies(path).into_iter().find(|(version, _)| *version <= known);
+    let way_back = match copy {
+        Some((_, copy)) => format!("go back to the copy from before: assimcli restore {}", copy.display()),
+        None => "restore a backup".to_owned(),
+    };
+    StoreError::TooNew { path: path.display().to_string(), found, known, way_back }
 }
 
 /// Creates or migrates the tables in one transaction, and the views when their text has changed.
@@ -163,11 +188,7 @@ fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<(
         StoreError::Corrupt(format!("{} has the impossible schema version {version}", path.display()))
     })?;
     let Some(missing) = steps.get(done..) else {
-        return Err(StoreError::TooNew {
-            path: path.display().to_string(),
-            found: version,
-            known: i64::try_from(steps.len()).unwrap_or(i64::MAX),
-        });
+        return Err(too_new(path, version, i64::try_from(steps.len()).unwrap_or(i64::MAX)));
     };
     if missing.is_empty() {
         return Ok(());
