@@ -6,7 +6,7 @@
 //! and has an old configuration), [`liveness`] (who is alive), [`listeners`] (who listens for its subnet), [`looks`] (what was
 //! put off), [`reverse_dns`] and [`vendors`] (names of addresses), [`health`] (what is wrong here), [`readers`],
 //! [`questions`] (what the graph and its history answer), [`api`] (the local socket) and [`web`].
-//! [`settings`], [`account`] and [`startup`] bring it all up.
+//! [`settings`], [`account`] and [`startup`] bring it all up, [`restore`] goes on with another database.
 
 pub mod account;
 pub mod api;
@@ -24,6 +24,7 @@ pub mod notify;
 pub mod questions;
 pub mod readers;
 pub mod reevaluate;
+pub mod restore;
 pub mod reverse_dns;
 pub mod settings;
 pub mod startup;

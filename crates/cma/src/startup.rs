@@ -11,7 +11,7 @@ use crate::liveness::{self, Restored};
 use crate::notify::run::Delivery;
 use crate::readers::{Readers, newest_event};
 use crate::settings::{Arguments, SettingError, Settings};
-use crate::{account, calls, looks, reevaluate, reverse_dns, vendors, web};
+use crate::{account, calls, looks, reevaluate, restore, reverse_dns, vendors, web};
 use daemon::pidfile::{PidFile, PidFileError};
 use daemon::signals::{Signal, Signals};
 use daemon::{local_socket, logging};
@@ -85,34 +85,61 @@ pub fn run(arguments: &Arguments) -> Result<(), StartError> {
         SqliteStore::erase(&settings.database)?;
         tracing::warn!(database = %settings.database.display(), "the database was erased, as --erasedb asks");
     }
-    let store = SqliteStore::open(&settings.database)?;
+    let mut store = SqliteStore::open(&settings.database)?;
+    let mut health = Arc::new(Health::default());
+    while let Ended::Restore = once(arguments, &settings, &level, &own, store, &health)? {
+        // A new life with another database: what was wrong with the one before is over.
+        health = Arc::new(Health::default());
+        store = restore::take_over(&settings.database, &health)?;
+    }
+    Ok(())
+}
+
+/// Why the CMA no longer serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    /// To go on with the database that lies staged.
+    Restore,
+}
+
+/// Serves with one database until told to stop, or to take another one. Nothing of the database is open afterwards.
+fn once(
+    arguments: &Arguments,
+    settings: &Settings,
+    level: &logging::LogLevel,
+    own: &KeyPair,
+    store: SqliteStore,
+    health: &Arc<Health>,
+) -> Result<Ended, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(16)
         .build()
         .map_err(|error| StartError::Io { what: "the event loop cannot start", error })?;
-    let result = runtime.block_on(serve(arguments, settings, level, keys, own, store));
+    let keys = KeyDirectory::open(settings.site.crypto())?;
+    let parts = (settings.clone(), level.clone(), keys, own.clone(), health.clone());
+    let result = runtime.block_on(serve(arguments, parts, store));
     // What is still running holds the way to the writer; without it the writer ends.
     runtime.shutdown_timeout(STOP_PATIENCE);
-    let writer = result?;
-    if writer.join().is_err() { Err(StartError::WriterLost) } else { Ok(()) }
+    let (writer, ended) = result?;
+    if writer.join().is_err() { Err(StartError::WriterLost) } else { Ok(ended) }
 }
 
 fn read_config(site: &SitePaths) -> Result<CmaConfig, SettingError> {
     Ok(daemon::settings::read(&site.cma_config())?)
 }
 
+type Parts = (Settings, logging::LogLevel, KeyDirectory, KeyPair, Arc<Health>);
+
 async fn serve(
     arguments: &Arguments,
-    settings: Settings,
-    level: logging::LogLevel,
-    keys: KeyDirectory,
-    own: KeyPair,
+    (settings, level, keys, own, health): Parts,
     mut store: SqliteStore,
-) -> Result<JoinHandle<()>, StartError> {
+) -> Result<(JoinHandle<()>, Ended), StartError> {
     let site = settings.site.clone();
     let started = Timestamp::now();
-    let health = Arc::new(Health::default());
+    let replaced = restore::tell(&store, &health)?;
     health.set("keys", key_problem(&keys));
     let knowledge = SharedKnowledge::new(Knowledge::load(settings.config.clone(), &site));
     for problem in knowledge.get().problems() {
@@ -185,6 +212,7 @@ async fn serve(
     let hosts = Arc::new(Hosts::with_given(given));
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let (reload_sender, mut reloads) = mpsc::channel::<Reload>(4);
+    let (restore_sender, mut restores) = mpsc::channel::<()>(1);
 
     let parts = liveness::Parts {
         endpoint: endpoint.clone(),
@@ -214,6 +242,8 @@ async fn serve(
         started,
         newest_event: event_receiver,
         reload: reload_sender,
+        restore: restore_sender,
+        restored: replaced,
         stop: stopping.clone(),
     }));
     tokio::spawn(serve_api(socket, api, stopping.clone()));
@@ -269,6 +299,7 @@ async fn serve(
     let mut alive = tokio::time::interval(Duration::from_secs(1));
     let mut rejoin = tokio::time::interval(REJOIN_INTERVAL);
     let mut lost = false;
+    let mut ended = Ended::Stopped;
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -276,6 +307,10 @@ async fn serve(
                 Signal::Hangup => drop(reload(arguments, &site, &knowledge, &hosts)),
             },
             Some(answer) = reloads.recv() => drop(answer.send(reload(arguments, &site, &knowledge, &hosts))),
+            Some(()) = restores.recv() => {
+                ended = Ended::Restore;
+                break;
+            }
             // Interfaces that appeared since are not members of the multicast group yet.
             _ = rejoin.tick() => drop(endpoint.join_multicast()),
             _ = alive.tick() => if thread.is_finished() {
@@ -284,14 +319,14 @@ async fn serve(
             },
         }
     }
-    tracing::info!("the CMA stops");
+    tracing::info!(?ended, "the CMA stops");
     let _ = fs::remove_file(&ready);
     let _ = fs::remove_file(site.cma_socket());
     stop.send_replace(true);
     endpoint.close(CloseReason::Shutdown, STOP_PATIENCE).await;
     // Scripts that still run are killed after this; their events are delivered again at the next start.
     let _ = tokio::time::timeout(STOP_PATIENCE, delivering).await;
-    if lost { Err(StartError::WriterLost) } else { Ok(thread) }
+    if lost { Err(StartError::WriterLost) } else { Ok((thread, ended)) }
 }
 
 /// Tries again for a moment while something is taken: when a CMA was killed just as it started a script, the new

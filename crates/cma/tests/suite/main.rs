@@ -11,6 +11,7 @@ mod monitors;
 mod names;
 mod process;
 mod questions;
+mod restore;
 mod rule_choice;
 mod site;
 mod subgraph;

@@ -10,7 +10,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -128,6 +128,21 @@ pub fn verify(path: &Path) -> Result<Identity> {
     Ok(identity)
 }
 
+/// What a database says of itself, without reading all of it.
+///
+/// # Errors
+/// As [`verify`], as far as the first page tells.
+pub fn identify(path: &Path) -> Result<Identity> {
+    let connection = connect(path, false)?;
+    schema::refuse_strangers(&connection, path)?;
+    schema::identify(&connection, path)
+}
+
+/// Where the database lies that a running CMA is asked to take over.
+pub fn staged(path: &Path) -> PathBuf {
+    beside(path, ".restore")
+}
+
 /// Where [`replace`] keeps the database that was there before.
 pub fn aside(path: &Path, now: Timestamp) -> PathBuf {
     beside(path, &format!(".before-restore-{}", file_time(now)))
@@ -159,7 +174,11 @@ pub fn replace(path: &Path, staged: &Path, now: Timestamp) -> Result<Option<Path
     }
     prepare(staged, old.as_ref().filter(|_| !damaged).map(|_| path), now)?;
     if let Some(old) = &old {
-        fs::hard_link(path, old).map_err(|error| unwritable(old, &error))?;
+        match fs::hard_link(path, old) {
+            // Interrupted here, and tried again within the same second.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same_file(path, old) => {}
+            linked => linked.map_err(|error| unwritable(old, &error))?,
+        }
         // A journal of the old database would be played into the new one.
         for companion in COMPANIONS {
             let journal = beside(path, companion);
@@ -172,6 +191,18 @@ pub fn replace(path: &Path, staged: &Path, now: Timestamp) -> Result<Option<Path
     fs::rename(staged, path).map_err(|error| unwritable(path, &error))?;
     sync_directory(path)?;
     Ok(old)
+}
+
+/// Takes a [`replace`] back: the database `old` comes to `path` again, in one step. What was there is gone; it came from a backup.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn undo(path: &Path, old: &Path) -> Result<()> {
+    for companion in COMPANIONS {
+        let _ = fs::remove_file(beside(path, companion));
+    }
+    fs::rename(old, path).map_err(|error| unwritable(path, &error))?;
+    sync_directory(path)
 }
 
 /// When the database at the end of `connection` was put in the place of another one: RFC 3339, as noted by [`replace`].
@@ -261,6 +292,11 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push(suffix);
     name.into()
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    file(one).is_some_and(|found| file(other) == Some(found))
 }
 
 /// Makes renamed, linked and removed names of the directory of `path` last.

@@ -6,7 +6,7 @@
 use super::copy::Identity;
 use super::{failure, migration, views};
 use crate::{Result, StoreError};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::Path;
 
 /// Version of the tables that this program writes.
@@ -174,16 +174,17 @@ fn too_new(path: &Path, found: i64, known: i64) -> StoreError {
     StoreError::TooNew { path: path.display().to_string(), found, known, way_back }
 }
 
-/// Creates or migrates the tables in one transaction, and the views when their text has changed.
+/// Creates or migrates the tables, and the views when their text has changed, in one transaction.
 pub fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<()> {
-    migrate(connection, MIGRATIONS, path)?;
-    refresh_views(connection).map_err(failure)
-}
-
-fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<()> {
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
-    let (_, version, _) = identity(&transaction)?;
+    migrate(&transaction, MIGRATIONS, path)?;
+    refresh_views(&transaction).map_err(failure)?;
+    transaction.commit().map_err(failure)
+}
+
+fn migrate(transaction: &Transaction<'_>, steps: &[&str], path: &Path) -> Result<()> {
+    let (_, version, _) = identity(transaction)?;
     let done = usize::try_from(version).map_err(|_| {
         StoreError::Corrupt(format!("{} has the impossible schema version {version}", path.display()))
     })?;
@@ -194,7 +195,7 @@ fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<(
         return Ok(());
     }
     // Views name columns that a step may rename; they are made again afterwards.
-    drop_views(&transaction).map_err(failure)?;
+    drop_views(transaction).map_err(failure)?;
     for step in missing {
         transaction.execute_batch(step).map_err(failure)?;
     }
@@ -203,8 +204,7 @@ fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<(
             "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}",
             steps.len()
         ))
-        .map_err(failure)?;
-    transaction.commit().map_err(failure)
+        .map_err(failure)
 }
 
 fn identity(connection: &Connection) -> Result<(i64, i64, i64)> {
@@ -216,23 +216,22 @@ fn identity(connection: &Connection) -> Result<(i64, i64, i64)> {
     ))
 }
 
-fn refresh_views(connection: &mut Connection) -> rusqlite::Result<()> {
+fn refresh_views(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     const NAME: &str = "store.views";
     let wanted = views::all_sql();
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let present: Option<String> = transaction
         .query_row("SELECT value FROM setting WHERE name = ?1", [NAME], |row| row.get(0))
         .optional()?;
     if present.as_deref() == Some(&wanted) {
         return Ok(());
     }
-    drop_views(&transaction)?;
+    drop_views(transaction)?;
     transaction.execute_batch(&wanted)?;
     transaction.execute(
         "INSERT INTO setting(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = excluded.value",
         [NAME, &wanted],
     )?;
-    transaction.commit()
+    Ok(())
 }
 
 fn drop_views(connection: &Connection) -> rusqlite::Result<()> {
@@ -254,6 +253,12 @@ fn drop_views(connection: &Connection) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<()> {
+        let transaction = connection.transaction().map_err(failure)?;
+        super::migrate(&transaction, steps, path)?;
+        transaction.commit().map_err(failure)
+    }
 
     fn version(connection: &Connection) -> i64 {
         identity(connection).unwrap().1
