@@ -5,7 +5,8 @@
 //! (configuration and rules), [`reevaluate`] (when those change), [`hosts`] (who is connected), [`calls`] (who is not,
 //! and has an old configuration), [`liveness`] (who is alive), [`listeners`] (who listens for its subnet), [`looks`] (what was
 //! put off), [`reverse_dns`] and [`vendors`] (names of addresses), [`health`] (what is wrong here), [`readers`],
-//! [`questions`] (what the graph and its history answer), [`api`] (the local socket) and [`web`].
+//! [`questions`] (what the graph and its history answer), [`api`] (the local socket),
+//! [`web`] and [`metrics`].
 //! [`settings`], [`account`] and [`startup`] bring it all up, [`restore`] goes on with another database.
 
 pub mod account;
@@ -20,6 +21,7 @@ pub mod knowledge;
 pub mod listeners;
 pub mod liveness;
 pub mod looks;
+pub mod metrics;
 pub mod notify;
 pub mod questions;
 pub mod readers;

@@ -2,16 +2,18 @@
 
 use crate::api::{self, Bounded, Reload, Site};
 use crate::commit::{Committer, Outlets, QUEUE_REQUESTS, Writer};
-use crate::health::Health;
+use crate::health::{Health, Phase};
 use crate::hosts::Hosts;
 use crate::inbox::{self, Reception};
 use crate::ingest::Produced;
 use crate::knowledge::{Knowledge, SharedKnowledge};
 use crate::liveness::{self, Restored};
+use crate::metrics::{Gauges, Metrics, Sources};
 use crate::notify::run::Delivery;
 use crate::readers::{Readers, newest_event};
 use crate::settings::{Arguments, SettingError, Settings};
-use crate::{account, calls, looks, reevaluate, restore, reverse_dns, vendors, web};
+use crate::web::{self, Web};
+use crate::{account, calls, looks, reevaluate, restore, reverse_dns, vendors};
 use daemon::pidfile::{PidFile, PidFileError};
 use daemon::signals::{Signal, Signals};
 use daemon::{local_socket, logging};
@@ -165,6 +167,35 @@ async fn serve(
     let mut signals =
         Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
 
+    let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
+    let writer = Writer::new(queue);
+    let hosts = Arc::new(Hosts::with_given(given));
+    let metrics = Metrics::default();
+    // First of all that listens and last to end: it says that the CMA is not ready yet, and that it stops.
+    let web = web_listener(&settings, &health).await?;
+    let web_address = web.as_ref().and_then(|listener| listener.local_addr().ok());
+    let (web_stop, mut web_stopping) = watch::channel(false);
+    if let Some(listener) = web {
+        let sources = Sources {
+            readers: readers.clone(),
+            hosts: hosts.clone(),
+            health: health.clone(),
+            writer: writer.clone(),
+            metrics: metrics.clone(),
+            crypto: site.crypto(),
+            started,
+            restored: replaced,
+        };
+        let web = Web {
+            writer: writer.clone(),
+            health: health.clone(),
+            gauges: Gauges::new(sources),
+            database: settings.database.clone(),
+        };
+        let stopped = async move { drop(web_stopping.wait_for(|stop| *stop).await) };
+        tokio::spawn(web::serve(listener, web, stopped));
+    }
+
     let mut endpoint = EndpointConfig::cma(own.clone());
     endpoint.bind = settings.bind;
     endpoint.state_directory = Some(state);
@@ -180,16 +211,13 @@ async fn serve(
     let socket = patiently(listen, taken).await.map_err(StartError::Socket)?;
     socket.set_nonblocking(true).map_err(StartError::Socket)?;
     let socket = UnixListener::from_std(socket).map_err(StartError::Socket)?;
-    let web = web_listener(&settings, &health).await?;
-    let web_address = web.as_ref().and_then(|listener| listener.local_addr().ok());
-
     let key_files = KeyFiles::new(keys, health.clone());
     key_files.complete(&known);
-    let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
     let committer = Committer {
         store: Box::new(store),
         knowledge: knowledge.clone(),
         health: health.clone(),
+        metrics,
         outlets: Outlets {
             outbox,
             newest_event: event_sender,
@@ -208,8 +236,6 @@ async fn serve(
         .name("writer".into())
         .spawn(move || committer.run(requests))
         .map_err(|error| StartError::Io { what: "the thread that writes", error })?;
-    let writer = Writer::new(queue);
-    let hosts = Arc::new(Hosts::with_given(given));
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let (reload_sender, mut reloads) = mpsc::channel::<Reload>(4);
     let (restore_sender, mut restores) = mpsc::channel::<()>(1);
@@ -247,11 +273,6 @@ async fn serve(
         stop: stopping.clone(),
     }));
     tokio::spawn(serve_api(socket, api, stopping.clone()));
-    if let Some(listener) = web {
-        let mut stopping = stopping.clone();
-        let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
-        tokio::spawn(web::serve(listener, writer.clone(), health.clone(), stopped));
-    }
     let own_vendors = settings.config.oui.clone();
     let problems = health.clone();
     tokio::task::spawn_blocking(move || vendors::tell_store(&own_vendors, &problems));
@@ -294,6 +315,7 @@ async fn serve(
     drop(writer);
     let ready = write_ready_file(&site.run().join("cma.json"), bind, started)
         .map_err(|error| StartError::Io { what: "the file run/cma.json", error })?;
+    health.set_phase(Phase::Ready);
     tracing::info!(%bind, database = %settings.database.display(), hosts = known.len(), "the CMA is ready");
 
     let mut alive = tokio::time::interval(Duration::from_secs(1));
@@ -320,12 +342,14 @@ async fn serve(
         }
     }
     tracing::info!(?ended, "the CMA stops");
+    health.set_phase(Phase::Stopping);
     let _ = fs::remove_file(&ready);
     let _ = fs::remove_file(site.cma_socket());
     stop.send_replace(true);
     endpoint.close(CloseReason::Shutdown, STOP_PATIENCE).await;
     // Scripts that still run are killed after this; their events are delivered again at the next start.
     let _ = tokio::time::timeout(STOP_PATIENCE, delivering).await;
+    web_stop.send_replace(true);
     if lost { Err(StartError::WriterLost) } else { Ok((thread, ended)) }
 }
 

@@ -378,6 +378,8 @@ pub trait Reader: Send {
     /// Addresses of the network `global` in the graph whose name was never looked up or before `older_than`:
     /// at most `limit`, the never asked ones first. Reads all addresses: ask once in a while for many, not often for few.
     fn addresses_to_look_up(&mut self, limit: usize, older_than: Timestamp) -> Result<Vec<IpAddr>>;
+    /// Alerts that wait for delivery, by channel; channels for which none waits are left out.
+    fn waiting(&mut self) -> Result<Vec<(String, u64)>>;
     /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.
     fn health(&mut self) -> Result<(u64, u64)>;
 }

@@ -17,4 +17,5 @@ mod site;
 mod subgraph;
 mod surroundings;
 mod verdicts;
+mod web;
 mod writer;

@@ -168,11 +168,15 @@ impl Agent {
         }
     }
 
-    /// Counts from 1 again under a new incarnation, and lists the newest documents of these instances from now on.
-    pub fn renew(&mut self, incarnation: Incarnation, listed: &[&str]) {
-        self.incarnation = incarnation;
-        self.listed = listed.iter().map(|name| (*name).to_owned()).collect();
+    /// Lists the newest documents of these instances at each registration from now on.
+    pub fn list(&mut self, instances: &[&str]) {
+        self.listed = instances.iter().map(|name| (*name).to_owned()).collect();
         self.acknowledged = self.reports.clone();
+    }
+
+    /// Counts from 1 again.
+    pub fn renew(&mut self, incarnation: Incarnation) {
+        self.incarnation = incarnation;
     }
 
     /// Queues a document of the kernel settings.

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 const STEP_PAGES: i32 = 1024;
 /// How long to wait for whoever holds the database.
 const BUSY: Duration = Duration::from_secs(5);
-/// Name of the setting that says from when a restored database is.
-const RESTORED: &str = "store.restored";
+/// Setting of a database that [`replace`] put in the place of another: when that was, RFC 3339.
+pub const RESTORED: &str = "store.restored";
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 

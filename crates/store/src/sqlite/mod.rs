@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 pub use address::{Vendors, set_vendors};
-pub use copy::{Identity, aside, copy, identify, replace, staged, undo, verify};
+pub use copy::{Identity, RESTORED, aside, copy, identify, replace, staged, undo, verify};
 pub use migration::copies;
 pub use schema::SCHEMA_VERSION;
 pub use views::{View, documentation, documentation_text};
