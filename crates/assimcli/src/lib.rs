@@ -2,14 +2,15 @@
 //!
 //! A library, so that its manual pages are made from the same definition of the command line.
 
+mod backup;
 mod client;
 mod commands;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use commands::{
-    changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, notify, path, query, rules,
-    score, sql,
+    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, history, hosts, impact,
+    notify, path, query, restore, rules, score, sql,
 };
 use model::paths::SitePaths;
 use output::{Format, note};
@@ -104,6 +105,10 @@ enum Command {
     Draw(draw::Options),
     /// Try the alert channels
     Notify(notify::Options),
+    /// Everything of the CMA that cannot be made again, in one file; works while it runs
+    Backup(backup_command::Options),
+    /// Go back to a backup, or to a copy of the database that the CMA kept
+    Restore(restore::Options),
     /// What is wrong with this installation, and what to do
     Doctor,
     /// Print what makes the shell complete assimcli's words; packages install it for all three programs
@@ -205,6 +210,8 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Changes(options) => changes::run(context, &options),
         Command::Coverage(options) => coverage::run(context, &options),
         Command::Notify(options) => notify::run(context, &options),
+        Command::Backup(options) => backup_command::run(context, &options),
+        Command::Restore(options) => restore::run(context, &options),
         Command::Doctor => doctor::run(context),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -10,6 +10,7 @@ use crate::ingest::report::{self, Outcome};
 use crate::ingest::verdict::{self, Decision};
 use crate::ingest::{self, Change, Context, Produced, Sender, evaluation, surroundings};
 use crate::knowledge::SharedKnowledge;
+use crate::metrics::Metrics;
 use crate::notify;
 use crate::notify::dispatch::Record;
 use model::{Designation, Event, PublicKey, Timestamp};
@@ -123,6 +124,12 @@ impl Writer {
         Self { queue }
     }
 
+    /// How many requests wait, and how many may.
+    pub fn waiting(&self) -> (usize, usize) {
+        let limit = self.queue.max_capacity();
+        (limit - self.queue.capacity().min(limit), limit)
+    }
+
     /// Queues a request, waiting for room; the answer comes after its commit.
     pub async fn submit(
         &self,
@@ -162,6 +169,7 @@ pub struct Committer {
     pub store: Box<dyn Store>,
     pub knowledge: SharedKnowledge,
     pub health: Arc<Health>,
+    pub metrics: Metrics,
     pub outlets: Outlets,
     /// Which host each key belongs to, as committed.
     pub pinned: HashMap<PublicKey, Designation>,
@@ -205,6 +213,7 @@ impl Committer {
         let (mut pause, longest) = RETRY_PAUSES;
         loop {
             let channels = notify::enabled(&self.knowledge.get().config.notify);
+            let begun = Instant::now();
             let attempt = AssertUnwindSafe(|| self.commit(&group, &channels, Timestamp::now()));
             let broke_off = |_| Err(StoreError::Sql("the CMA broke off (a defect; please report it)".into()));
             match catch_unwind(attempt).unwrap_or_else(broke_off) {
@@ -212,11 +221,13 @@ impl Committer {
                     if self.health.set_store_problem(None) {
                         tracing::info!("the database can be written again");
                     }
+                    self.metrics.committed(group.len(), begun.elapsed());
                     self.after_commit(group, finished, &channels);
                     return true;
                 }
                 Err(error) if !ingest::concerns_all(&error) => return self.give_up(group, &error, queue),
                 Err(error) => {
+                    self.metrics.commit_failed();
                     if self.health.set_store_problem(Some(error.to_string())) {
                         tracing::error!(%error, "nothing can be stored, so nothing is acknowledged; trying again until it works");
                     }
@@ -295,6 +306,8 @@ impl Committer {
             if !produced.pinned.is_empty() || !produced.unpinned.is_empty() {
                 (self.outlets.key_files)(&produced);
             }
+            count(&self.metrics, &request.work, &done);
+            self.metrics.evaluated(produced.evaluations);
             // Whoever asked may be gone by now.
             let _ = request.answer.send(done);
             for (_, key) in &produced.unpinned {
@@ -324,6 +337,7 @@ impl Committer {
             }
             for (sequence, event) in produced.events {
                 newest = newest.max(Some(sequence));
+                self.metrics.event(&event);
                 for row in outbox_rows(sequence, &event, channels) {
                     let _ = self.outlets.outbox.send(row);
                 }
@@ -332,6 +346,24 @@ impl Committer {
         if let Some(newest) = newest {
             self.outlets.newest_event.send_replace(newest);
         }
+    }
+}
+
+fn count(metrics: &Metrics, work: &Work, done: &Done) {
+    match (work, done) {
+        (_, Done::Registered(answer)) => {
+            metrics.registered(matches!(answer, Registration::Welcome { .. }));
+        }
+        (_, Done::Report(outcome)) => metrics.document(match outcome {
+            Outcome::Durable { .. } => "durable",
+            Outcome::Rejected { .. } => "rejected",
+            Outcome::Gap { .. } | Outcome::Unregistered => "out_of_order",
+        }),
+        (Work::Delivery(Record::Finish { channel, failure, .. }), Done::Written) => {
+            metrics.delivery(channel, if failure.is_none() { "delivered" } else { "given_up" });
+        }
+        (Work::Delivery(Record::Retry(row)), Done::Written) => metrics.delivery(&row.channel, "retry"),
+        _ => {}
     }
 }
 

@@ -9,8 +9,19 @@ pub struct Health {
     state: Mutex<State>,
 }
 
+/// How far this life of the CMA is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Starting,
+    /// Everything listens.
+    Ready,
+    Stopping,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    phase: Phase,
     store: Option<String>,
     others: BTreeMap<String, String>,
     notes: BTreeMap<String, String>,
@@ -27,6 +38,14 @@ impl Health {
 
     pub fn store_problem(&self) -> Option<String> {
         self.lock().store.clone()
+    }
+
+    pub fn set_phase(&self, phase: Phase) {
+        self.lock().phase = phase;
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.lock().phase
     }
 
     /// Sets or clears the problem of one topic.

@@ -5,8 +5,9 @@
 //! (configuration and rules), [`reevaluate`] (when those change), [`hosts`] (who is connected), [`calls`] (who is not,
 //! and has an old configuration), [`liveness`] (who is alive), [`listeners`] (who listens for its subnet), [`looks`] (what was
 //! put off), [`reverse_dns`] and [`vendors`] (names of addresses), [`health`] (what is wrong here), [`readers`],
-//! [`questions`] (what the graph and its history answer), [`api`] (the local socket) and [`web`].
-//! [`settings`], [`account`] and [`startup`] bring it all up; [`service`] tells the service manager.
+//! [`questions`] (what the graph and its history answer), [`api`] (the local socket), [`web`] and [`metrics`].
+//! [`settings`], [`account`] and [`startup`] bring it all up, [`restore`] goes on with another database, [`service`] tells the
+//! service manager.
 
 pub mod account;
 pub mod api;
@@ -20,10 +21,12 @@ pub mod knowledge;
 pub mod listeners;
 pub mod liveness;
 pub mod looks;
+pub mod metrics;
 pub mod notify;
 pub mod questions;
 pub mod readers;
 pub mod reevaluate;
+pub mod restore;
 pub mod reverse_dns;
 pub mod service;
 pub mod settings;

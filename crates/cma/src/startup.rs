@@ -2,17 +2,19 @@
 
 use crate::api::{self, Bounded, Reload, Site};
 use crate::commit::{Committer, Outlets, QUEUE_REQUESTS, Writer};
-use crate::health::Health;
+use crate::health::{Health, Phase};
 use crate::hosts::Hosts;
 use crate::inbox::{self, Reception};
 use crate::ingest::Produced;
 use crate::knowledge::{Knowledge, SharedKnowledge};
 use crate::liveness::{self, Restored};
+use crate::metrics::{Gauges, Metrics, Sources};
 use crate::notify::run::Delivery;
 use crate::readers::{Readers, newest_event};
 use crate::service::Service;
 use crate::settings::{Arguments, SettingError, Settings};
-use crate::{account, calls, looks, reevaluate, reverse_dns, vendors, web};
+use crate::web::{self, Web};
+use crate::{account, calls, looks, reevaluate, restore, reverse_dns, vendors};
 use daemon::pidfile::{PidFile, PidFileError};
 use daemon::signals::{Signal, Signals};
 use daemon::{local_socket, logging};
@@ -86,34 +88,61 @@ pub fn run(arguments: &Arguments) -> Result<(), StartError> {
         SqliteStore::erase(&settings.database)?;
         tracing::warn!(database = %settings.database.display(), "the database was erased, as --erasedb asks");
     }
-    let store = SqliteStore::open(&settings.database)?;
+    let mut store = SqliteStore::open(&settings.database)?;
+    let mut health = Arc::new(Health::default());
+    while let Ended::Restore = once(arguments, &settings, &level, &own, store, &health)? {
+        // A new life with another database: what was wrong with the one before is over.
+        health = Arc::new(Health::default());
+        store = restore::take_over(&settings.database, &health)?;
+    }
+    Ok(())
+}
+
+/// Why the CMA no longer serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    /// To go on with the database that lies staged.
+    Restore,
+}
+
+/// Serves with one database until told to stop, or to take another one. Nothing of the database is open afterwards.
+fn once(
+    arguments: &Arguments,
+    settings: &Settings,
+    level: &logging::LogLevel,
+    own: &KeyPair,
+    store: SqliteStore,
+    health: &Arc<Health>,
+) -> Result<Ended, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(16)
         .build()
         .map_err(|error| StartError::Io { what: "the event loop cannot start", error })?;
-    let result = runtime.block_on(serve(arguments, settings, level, keys, own, store));
+    let keys = KeyDirectory::open(settings.site.crypto())?;
+    let parts = (settings.clone(), level.clone(), keys, own.clone(), health.clone());
+    let result = runtime.block_on(serve(arguments, parts, store));
     // What is still running holds the way to the writer; without it the writer ends.
     runtime.shutdown_timeout(STOP_PATIENCE);
-    let writer = result?;
-    if writer.join().is_err() { Err(StartError::WriterLost) } else { Ok(()) }
+    let (writer, ended) = result?;
+    if writer.join().is_err() { Err(StartError::WriterLost) } else { Ok(ended) }
 }
 
 fn read_config(site: &SitePaths) -> Result<CmaConfig, SettingError> {
     Ok(daemon::settings::read(&site.cma_config())?)
 }
 
+type Parts = (Settings, logging::LogLevel, KeyDirectory, KeyPair, Arc<Health>);
+
 async fn serve(
     arguments: &Arguments,
-    settings: Settings,
-    level: logging::LogLevel,
-    keys: KeyDirectory,
-    own: KeyPair,
+    (settings, level, keys, own, health): Parts,
     mut store: SqliteStore,
-) -> Result<JoinHandle<()>, StartError> {
+) -> Result<(JoinHandle<()>, Ended), StartError> {
     let site = settings.site.clone();
     let started = Timestamp::now();
-    let health = Arc::new(Health::default());
+    let replaced = restore::tell(&store, &health)?;
     health.set("keys", key_problem(&keys));
     let knowledge = SharedKnowledge::new(Knowledge::load(settings.config.clone(), &site));
     for problem in knowledge.get().problems() {
@@ -139,6 +168,35 @@ async fn serve(
     let mut signals =
         Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
 
+    let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
+    let writer = Writer::new(queue);
+    let hosts = Arc::new(Hosts::with_given(given));
+    let metrics = Metrics::default();
+    // First of all that listens and last to end: it says that the CMA is not ready yet, and that it stops.
+    let web = web_listener(&settings, &health).await?;
+    let web_address = web.as_ref().and_then(|listener| listener.local_addr().ok());
+    let (web_stop, mut web_stopping) = watch::channel(false);
+    if let Some(listener) = web {
+        let sources = Sources {
+            readers: readers.clone(),
+            hosts: hosts.clone(),
+            health: health.clone(),
+            writer: writer.clone(),
+            metrics: metrics.clone(),
+            crypto: site.crypto(),
+            started,
+            restored: replaced,
+        };
+        let web = Web {
+            writer: writer.clone(),
+            health: health.clone(),
+            gauges: Gauges::new(sources),
+            database: settings.database.clone(),
+        };
+        let stopped = async move { drop(web_stopping.wait_for(|stop| *stop).await) };
+        tokio::spawn(web::serve(listener, web, stopped));
+    }
+
     let mut endpoint = EndpointConfig::cma(own.clone());
     endpoint.bind = settings.bind;
     endpoint.state_directory = Some(state);
@@ -154,16 +212,13 @@ async fn serve(
     let socket = patiently(listen, taken).await.map_err(StartError::Socket)?;
     socket.set_nonblocking(true).map_err(StartError::Socket)?;
     let socket = UnixListener::from_std(socket).map_err(StartError::Socket)?;
-    let web = web_listener(&settings, &health).await?;
-    let web_address = web.as_ref().and_then(|listener| listener.local_addr().ok());
-
     let key_files = KeyFiles::new(keys, health.clone());
     key_files.complete(&known);
-    let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
     let committer = Committer {
         store: Box::new(store),
         knowledge: knowledge.clone(),
         health: health.clone(),
+        metrics,
         outlets: Outlets {
             outbox,
             newest_event: event_sender,
@@ -182,10 +237,9 @@ async fn serve(
         .name("writer".into())
         .spawn(move || committer.run(requests))
         .map_err(|error| StartError::Io { what: "the thread that writes", error })?;
-    let writer = Writer::new(queue);
-    let hosts = Arc::new(Hosts::with_given(given));
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let (reload_sender, mut reloads) = mpsc::channel::<Reload>(4);
+    let (restore_sender, mut restores) = mpsc::channel::<()>(1);
 
     let parts = liveness::Parts {
         endpoint: endpoint.clone(),
@@ -215,14 +269,11 @@ async fn serve(
         started,
         newest_event: event_receiver,
         reload: reload_sender,
+        restore: restore_sender,
+        restored: replaced,
         stop: stopping.clone(),
     }));
     tokio::spawn(serve_api(socket, api, stopping.clone()));
-    if let Some(listener) = web {
-        let mut stopping = stopping.clone();
-        let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
-        tokio::spawn(web::serve(listener, writer.clone(), health.clone(), stopped));
-    }
     let own_vendors = settings.config.oui.clone();
     let problems = health.clone();
     tokio::task::spawn_blocking(move || vendors::tell_store(&own_vendors, &problems));
@@ -265,6 +316,7 @@ async fn serve(
     let service = Service::new(hosts.clone(), health.clone(), known.len());
     let ready = write_ready_file(&site.run().join("cma.json"), bind, started)
         .map_err(|error| StartError::Io { what: "the file run/cma.json", error })?;
+    health.set_phase(Phase::Ready);
     tracing::info!(%bind, database = %settings.database.display(), hosts = known.len(), "the CMA is ready");
     service.ready();
     tokio::spawn(service.clone().run(writer, readers, stopping));
@@ -272,6 +324,7 @@ async fn serve(
     let mut alive = tokio::time::interval(Duration::from_secs(1));
     let mut rejoin = tokio::time::interval(REJOIN_INTERVAL);
     let mut lost = false;
+    let mut ended = Ended::Stopped;
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -281,6 +334,10 @@ async fn serve(
             Some(answer) = reloads.recv() => {
                 drop(answer.send(service.reload(|| reload(arguments, &site, &knowledge, &hosts))));
             }
+            Some(()) = restores.recv() => {
+                ended = Ended::Restore;
+                break;
+            }
             // Interfaces that appeared since are not members of the multicast group yet.
             _ = rejoin.tick() => drop(endpoint.join_multicast()),
             _ = alive.tick() => if thread.is_finished() {
@@ -289,15 +346,20 @@ async fn serve(
             },
         }
     }
-    tracing::info!("the CMA stops");
-    daemon::service::stopping();
+    tracing::info!(?ended, "the CMA stops");
+    health.set_phase(Phase::Stopping);
+    match ended {
+        Ended::Restore => daemon::service::status("goes on with a restored database"),
+        _ => daemon::service::stopping(),
+    }
     let _ = fs::remove_file(&ready);
     let _ = fs::remove_file(site.cma_socket());
     stop.send_replace(true);
     endpoint.close(CloseReason::Shutdown, STOP_PATIENCE).await;
     // Scripts that still run are killed after this; their events are delivered again at the next start.
     let _ = tokio::time::timeout(STOP_PATIENCE, delivering).await;
-    if lost { Err(StartError::WriterLost) } else { Ok(thread) }
+    web_stop.send_replace(true);
+    if lost { Err(StartError::WriterLost) } else { Ok((thread, ended)) }
 }
 
 /// Tries again for a moment while something is taken: when a CMA was killed just as it started a script, the new

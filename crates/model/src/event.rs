@@ -20,6 +20,10 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// Each of them once.
+    pub const ALL: [Self; 7] =
+        [Self::Create, Self::Up, Self::Down, Self::Warn, Self::Unwarn, Self::Update, Self::Delete];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -42,7 +46,7 @@ impl fmt::Display for EventType {
 impl FromStr for EventType {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Create, Self::Up, Self::Down, Self::Warn, Self::Unwarn, Self::Update, Self::Delete]
+        Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| format!("no such event type: {text:?}"))

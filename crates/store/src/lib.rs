@@ -198,9 +198,19 @@ pub struct SqlLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(
-        "the database {path} was written by a newer version (schema {found}, this program knows {known}): install that version, or restore a backup"
+        "the database {path} was written by a newer version (schema {found}, this program knows {known}): install that version, or {way_back}"
     )]
-    TooNew { path: String, found: i64, known: i64 },
+    TooNew { path: String, found: i64, known: i64, way_back: String },
+    /// Before anything was changed.
+    #[error(
+        "the database {path} needs other tables, and a copy of it is kept before they are changed: that takes {needed_mb} MB in its directory, {free_mb} MB are free; make room and start again"
+    )]
+    NoRoom { path: String, needed_mb: u64, free_mb: u64 },
+    /// The database is as it was.
+    #[error(
+        "the tables of the database {path} could not be changed from version {from} to {to}: {reason}; nothing was changed, so the version of this program from before still works with it"
+    )]
+    Migration { path: String, from: i64, to: i64, reason: String },
     #[error("cannot open the database {path}: {reason}")]
     Open { path: String, reason: String },
     /// Disk full, read-only file system: the same call may work later.
@@ -368,6 +378,8 @@ pub trait Reader: Send {
     /// Addresses of the network `global` in the graph whose name was never looked up or before `older_than`:
     /// at most `limit`, the never asked ones first. Reads all addresses: ask once in a while for many, not often for few.
     fn addresses_to_look_up(&mut self, limit: usize, older_than: Timestamp) -> Result<Vec<IpAddr>>;
+    /// Alerts that wait for delivery, by channel; channels for which none waits are left out.
+    fn waiting(&mut self) -> Result<Vec<(String, u64)>>;
     /// Number of outbox rows waiting and database size in bytes, for `doctor` and metrics.
     fn health(&mut self) -> Result<(u64, u64)>;
 }

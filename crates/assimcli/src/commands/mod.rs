@@ -1,5 +1,6 @@
 //! One file per command; `moment` reads the times that several of them take.
 
+pub mod backup;
 pub mod changes;
 pub mod coverage;
 pub mod doctor;
@@ -13,6 +14,7 @@ pub mod moment;
 pub mod notify;
 pub mod path;
 pub mod query;
+pub mod restore;
 pub mod rules;
 pub mod score;
 pub mod sql;

@@ -8,6 +8,7 @@ mod listener;
 mod notify;
 mod queries;
 mod questions;
+mod restore;
 mod results;
 mod status;
 pub mod subgraph;
@@ -57,6 +58,10 @@ pub struct Site {
     pub newest_event: watch::Receiver<i64>,
     /// Asks for configuration and rules to be read again; the answer says what changed.
     pub reload: mpsc::Sender<Reload>,
+    /// Asks for the staged database to be taken over.
+    pub restore: mpsc::Sender<()>,
+    /// When the database was put in the place of another one.
+    pub restored: Option<Timestamp>,
     /// Becomes true when the CMA stops, to end long polls.
     pub stop: watch::Receiver<bool>,
 }
@@ -89,6 +94,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/results", get(results::results))
         .route("/v1/rules", get(results::rules))
         .route("/v1/rules/reload", post(results::reload))
+        .route("/v1/restore", post(restore::restore))
         .route("/v1/notify/test", post(notify::test))
         .fallback(|| async {
             Failure::new(

@@ -40,6 +40,7 @@ pub async fn status(site: Shared) -> Answer {
         "bind": site.bind.to_string(),
         "web": site.web.map(|address| address.to_string()),
         "started": site.started,
+        "restored": site.restored,
         "database": site.database.display().to_string(),
         "database_bytes": bytes,
         "outbox": outbox,

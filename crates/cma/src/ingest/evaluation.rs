@@ -231,6 +231,7 @@ fn replace(
     rules: &[Arc<Rule>],
     new: Vec<RuleResult>,
 ) -> Result<()> {
+    context.produced.evaluations += new.len();
     let stored = tx.rule_results(&host.designation, &about.instance)?;
     let old: Vec<RuleResult> = stored.iter().map(result).collect();
     let mut changed = Vec::new();

@@ -56,6 +56,8 @@ pub struct Produced {
     pub changes: Vec<Change>,
     /// When [`surroundings::look`] has something to do, at the earliest.
     pub look_at: Option<Timestamp>,
+    /// Rules that were evaluated.
+    pub evaluations: usize,
     /// The graph may have addresses that it had not.
     pub has_addresses: bool,
     /// Keys that now belong to a host, to be written as files.
@@ -144,6 +146,8 @@ pub fn concerns_all(error: &StoreError) -> bool {
         | StoreError::Corrupt(_)
         | StoreError::Foreign { .. }
         | StoreError::Open { .. }
+        | StoreError::NoRoom { .. }
+        | StoreError::Migration { .. }
         | StoreError::TooNew { .. } => true,
         StoreError::Sql(_) | StoreError::Limit(_) => false,
     }

@@ -4,7 +4,7 @@
 //! how two hosts with one name, a re-installed host and an impostor become visible.
 
 use super::events::about_host;
-use super::{Change, Context, Sender, duplicates, links, places, starts, surroundings, verdict};
+use super::{Change, Context, Sender, duplicates, links, places, report, starts, surroundings, verdict};
 use model::message::{Configure, Listen, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
 use model::text::{printable, shortened};
 use model::{Designation, DocumentHash, EventType, PublicKey, Timestamp};
@@ -136,6 +136,7 @@ fn admit(
     let is_new = known.is_none();
     let (was_up, same_start) =
         known.as_ref().map_or((false, false), |h| (h.status == "up", h.started == message.started));
+    let last_seen = known.as_ref().map(|host| host.last_seen);
     let known_start = known.as_ref().map(|host| host.started);
     let old_address = known.as_ref().map(|host| host.address.clone()).unwrap_or_default();
     let mut host = known.unwrap_or_else(|| HostRow {
@@ -167,6 +168,9 @@ fn admit(
     tx.put_host(&host)?;
     if !is_new && tx.cursor(&applicant.key, message.incarnation)? == 0 {
         surroundings::begun_anew(tx, context, designation, &message.documents)?;
+    }
+    if let Some(last_seen) = last_seen {
+        report::ended_after_backup(tx, context, &host, last_seen, &message.documents)?;
     }
     if is_new {
         context.produced.pinned.push((designation.clone(), applicant.key));

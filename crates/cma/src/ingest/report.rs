@@ -7,8 +7,10 @@ use super::{Context, Sender, checksums, concerns_all, duplicates, evaluation, ne
 use crate::knowledge::Knowledge;
 use model::envelope::Envelope;
 use model::graph::NodeKind;
-use model::{Designation, EventType, GraphFacts};
+use model::message::KnownDocument;
+use model::{Designation, EventType, GraphFacts, Timestamp};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use store::{DocumentRow, HostRow, Result, Transaction};
@@ -257,6 +259,38 @@ fn remove_instance(
     let said = said.map(|(_, facts)| facts).unwrap_or_default();
     surroundings::gone(tx, context, host, incoming, &old, &said)?;
     context.inform(format!("{}: {} is gone", host.designation, incoming.instance));
+    Ok(())
+}
+
+/// A host registers for the first time since the database was restored from a backup, and lists what it has: what it does not
+/// list ended after the backup. A nanoprobe that lists nothing has lost its state, and will say everything again.
+/// `last_seen`: when it was heard of before.
+pub(super) fn ended_after_backup(
+    tx: &mut dyn Transaction,
+    context: &mut Context<'_>,
+    host: &HostRow,
+    last_seen: Timestamp,
+    listed: &[KnownDocument],
+) -> Result<()> {
+    let restored = tx.setting(store::sqlite::RESTORED)?.and_then(|time| Timestamp::parse(&time));
+    if listed.is_empty() || restored.is_none_or(|restored| last_seen >= restored) {
+        return Ok(());
+    }
+    let listed: BTreeSet<&str> = listed.iter().map(|document| document.instance.as_str()).collect();
+    for row in tx.documents(&host.designation)? {
+        if !listed.contains(row.instance.as_str()) {
+            let gone = Incoming {
+                sequence: 0,
+                instance: row.instance,
+                hash: row.hash,
+                changed_after: row.seen,
+                seen: context.now,
+                superseded: 0,
+                content: Content::Removed,
+            };
+            remove_instance(tx, context, host, &gone)?;
+        }
+    }
     Ok(())
 }
 

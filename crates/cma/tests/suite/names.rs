@@ -61,6 +61,7 @@ fn start(store: SqliteStore, config: &str, by_default: bool) -> Rig {
         store: Box::new(store),
         knowledge: knowledge.clone(),
         health: Arc::new(Health::default()),
+        metrics: Default::default(),
         outlets: Outlets {
             outbox: mpsc::unbounded_channel().0,
             newest_event: watch::channel(0).0,

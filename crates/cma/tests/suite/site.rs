@@ -1,6 +1,6 @@
 //! A site of its own below a temporary directory: keys, the real program on loopback, its API, and a small nanoprobe.
 
-use model::message::{FromCma, Goodbye, Incarnation, PROTOCOL_VERSION, Register, Report, ToCma};
+use model::message::{FromCma, Goodbye, Incarnation, KnownDocument, PROTOCOL_VERSION, Register, Report, ToCma};
 use model::paths::SitePaths;
 use model::{Designation, DocumentHash, Timestamp};
 use serde_json::{Value, json};
@@ -147,6 +147,8 @@ pub struct Agent {
     cma_keys: Vec<model::PublicKey>,
     pub reports: Vec<Report>,
     incarnation: Incarnation,
+    listed: Vec<String>,
+    acknowledged: Vec<Report>,
 }
 
 impl Agent {
@@ -161,7 +163,20 @@ impl Agent {
             cma_keys,
             reports: vec![],
             incarnation: Incarnation([3; 16]),
+            listed: vec![],
+            acknowledged: vec![],
         }
+    }
+
+    /// Lists the newest documents of these instances at each registration from now on.
+    pub fn list(&mut self, instances: &[&str]) {
+        self.listed = instances.iter().map(|name| (*name).to_owned()).collect();
+        self.acknowledged = self.reports.clone();
+    }
+
+    /// Counts from 1 again.
+    pub fn renew(&mut self, incarnation: Incarnation) {
+        self.incarnation = incarnation;
     }
 
     /// Queues a document of the kernel settings.
@@ -189,6 +204,12 @@ impl Agent {
         self.key.public()
     }
 
+    fn documents(&self) -> Vec<KnownDocument> {
+        let newest = |name: &String| self.acknowledged.iter().rfind(|report| report.instance == *name);
+        let known = |report: &Report| KnownDocument { instance: report.instance.clone(), hash: report.hash };
+        self.listed.iter().filter_map(newest).map(known).collect()
+    }
+
     pub fn registration(&self) -> Register {
         Register {
             protocol: PROTOCOL_VERSION,
@@ -199,7 +220,7 @@ impl Agent {
             started: Timestamp(5),
             port: 1,
             config: None,
-            documents: vec![],
+            documents: self.documents(),
             session: None,
             watch: None,
             listen: None,

@@ -75,6 +75,7 @@ fn rig(path: &Path) -> Rig {
         store: Box::new(store),
         knowledge: SharedKnowledge::new(Knowledge::new(CmaConfig::default(), sets, problems)),
         health: health.clone(),
+        metrics: Default::default(),
         outlets: Outlets {
             outbox: outbox_sender,
             newest_event: event_sender,

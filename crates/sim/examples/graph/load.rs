@@ -68,6 +68,7 @@ pub fn load(site: &DocumentSite, store: Box<dyn Store>, knowledge: Knowledge) ->
         store,
         knowledge: SharedKnowledge::new(knowledge),
         health: Arc::new(Health::default()),
+        metrics: Default::default(),
         outlets: Outlets {
             outbox,
             newest_event,

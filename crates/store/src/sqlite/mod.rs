@@ -3,13 +3,15 @@
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
 //! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `claims` (who says what of a node),
-//! `names` (reverse DNS), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
+//! `migration` (from one version of the tables to the next, after a copy), `copy` (backups, restoring), `names` (reverse DNS), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
 //! and `address` (what SQL can call).
 
 mod address;
 mod claims;
+mod copy;
 pub(crate) mod functions;
 mod graph;
+mod migration;
 mod names;
 mod open;
 mod reader;
@@ -26,6 +28,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 pub use address::{Vendors, set_vendors};
+pub use copy::{Identity, RESTORED, aside, copy, identify, replace, staged, undo, verify};
+pub use migration::copies;
 pub use schema::SCHEMA_VERSION;
 pub use views::{View, documentation, documentation_text};
 
@@ -65,6 +69,11 @@ impl SqliteStore {
     /// Where the database is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// When this database was put in the place of another one, by [`replace`].
+    pub fn restored(&self) -> Result<Option<model::Timestamp>> {
+        copy::restored(&self.connection)
     }
 
     /// Whether the database goes away with this value.

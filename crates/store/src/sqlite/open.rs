@@ -1,7 +1,8 @@
 //! Opening and erasing the file, and telling what is wrong with it.
 
-use super::{failure, functions, schema};
+use super::{failure, functions, migration, schema};
 use crate::{Result, StoreError};
+use model::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -26,7 +27,7 @@ pub fn writer(path: &Path) -> Result<Connection> {
     schema::refuse_strangers(&connection, &path).map_err(|e| with_path(&path, e))?;
     settle(&connection).map_err(|e| opening(&path, e))?;
     functions::register(&connection).map_err(failure)?;
-    schema::bring_up_to_date(&mut connection, &path).map_err(|e| with_path(&path, e))?;
+    migration::run(&mut connection, &path, Timestamp::now()).map_err(|e| with_path(&path, e))?;
     Ok(connection)
 }
 
@@ -78,7 +79,7 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Relative names and names like `file:x` must mean a file of that name, never an SQLite URI.
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path)
         .map_err(|e| StoreError::Open { path: path.display().to_string(), reason: e.to_string() })
 }
@@ -91,12 +92,17 @@ fn create(path: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(refused(hint(path, &e))),
     }
+    refuse_odd(path)
+}
+
+/// Refuses what cannot be a database, before SQLite sees it.
+pub(super) fn refuse_odd(path: &Path) -> Result<()> {
+    let refused = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
     let kind = fs::metadata(path).map_err(|e| refused(hint(path, &e)))?;
     if !kind.is_file() {
         return Err(refused("it is not a regular file; give the name of a file".into()));
     }
-    let mut file =
-        OpenOptions::new().read(true).write(true).open(path).map_err(|e| refused(hint(path, &e)))?;
+    let mut file = OpenOptions::new().read(true).open(path).map_err(|e| refused(hint(path, &e)))?;
     let mut start = [0; 16];
     let complete = match file.read_exact(&mut start) {
         Ok(()) => true,
@@ -127,7 +133,7 @@ fn hint(path: &Path, error: &io::Error) -> String {
 }
 
 /// Opening errors carry the path, except damage, which is reported as such.
-fn opening(path: &Path, error: rusqlite::Error) -> StoreError {
+pub(super) fn opening(path: &Path, error: rusqlite::Error) -> StoreError {
     with_path(path, failure(error))
 }
 

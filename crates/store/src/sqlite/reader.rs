@@ -188,6 +188,12 @@ impl Reader for SqliteReader {
         names::to_look_up(&self.connection, limit, older_than).map_err(failure)
     }
 
+    fn waiting(&mut self) -> Result<Vec<(String, u64)>> {
+        self.all("SELECT channel, count(*) FROM outbox GROUP BY channel ORDER BY channel", [], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+        })
+    }
+
     fn health(&mut self) -> Result<(u64, u64)> {
         let waiting: Option<i64> = self.one("SELECT count(*) FROM outbox", [], |row| row.get(0))?;
         let bytes = ["", "-wal"].iter().map(|suffix| {

@@ -3,9 +3,10 @@
 //! Times are microseconds since 1970 (UTC). A period `[since, until)` without `until` is the current one; partial
 //! indexes make "current" and "current and failing" as fast as small tables of their own.
 
-use super::{failure, views};
+use super::copy::Identity;
+use super::{failure, migration, views};
 use crate::{Result, StoreError};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::Path;
 
 /// Version of the tables that this program writes.
@@ -139,41 +140,62 @@ const V6_GROUPS: &str = "
 /// Refuses a database of another program or of a newer version of this one, before anything is written.
 pub fn refuse_strangers(connection: &Connection, path: &Path) -> Result<()> {
     let (application, version, tables) = identity(connection)?;
-    let path = path.display().to_string();
     if application != APPLICATION_ID && (application != 0 || version != 0 || tables > 0) {
+        let path = path.display().to_string();
         return Err(StoreError::Foreign { path, what: "an SQLite database of another program" });
     }
     if version > SCHEMA_VERSION {
-        return Err(StoreError::TooNew { path, found: version, known: SCHEMA_VERSION });
+        return Err(too_new(path, version, SCHEMA_VERSION));
     }
     Ok(())
 }
 
-/// Creates or migrates the tables in one transaction, and the views when their text has changed.
-pub fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<()> {
-    migrate(connection, MIGRATIONS, path)?;
-    refresh_views(connection).map_err(failure)
+/// Version and size of a database of ours, whatever the version is.
+pub fn identify(connection: &Connection, path: &Path) -> Result<Identity> {
+    let (application, version, tables) = identity(connection)?;
+    if application != APPLICATION_ID && (application != 0 || version != 0 || tables > 0) {
+        return Err(StoreError::Foreign {
+            path: path.display().to_string(),
+            what: "an SQLite database of another program",
+        });
+    }
+    let pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = connection.query_row(pages, [], |row| row.get(0)).map_err(failure)?;
+    Ok(Identity { schema: version, bytes: u64::try_from(bytes).unwrap_or(0) })
 }
 
-fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<()> {
+/// With the copy that goes with this version, if there is one.
+fn too_new(path: &Path, found: i64, known: i64) -> StoreError {
+    let copy = migration::copies(path).into_iter().find(|(version, _)| *version <= known);
+    let way_back = match copy {
+        Some((_, copy)) => format!("go back to the copy from before: assimcli restore {}", copy.display()),
+        None => "restore a backup".to_owned(),
+    };
+    StoreError::TooNew { path: path.display().to_string(), found, known, way_back }
+}
+
+/// Creates or migrates the tables, and the views when their text has changed, in one transaction.
+pub fn bring_up_to_date(connection: &mut Connection, path: &Path) -> Result<()> {
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failure)?;
-    let (_, version, _) = identity(&transaction)?;
+    migrate(&transaction, MIGRATIONS, path)?;
+    refresh_views(&transaction).map_err(failure)?;
+    transaction.commit().map_err(failure)
+}
+
+fn migrate(transaction: &Transaction<'_>, steps: &[&str], path: &Path) -> Result<()> {
+    let (_, version, _) = identity(transaction)?;
     let done = usize::try_from(version).map_err(|_| {
         StoreError::Corrupt(format!("{} has the impossible schema version {version}", path.display()))
     })?;
     let Some(missing) = steps.get(done..) else {
-        return Err(StoreError::TooNew {
-            path: path.display().to_string(),
-            found: version,
-            known: i64::try_from(steps.len()).unwrap_or(i64::MAX),
-        });
+        return Err(too_new(path, version, i64::try_from(steps.len()).unwrap_or(i64::MAX)));
     };
     if missing.is_empty() {
         return Ok(());
     }
     // Views name columns that a step may rename; they are made again afterwards.
-    drop_views(&transaction).map_err(failure)?;
+    drop_views(transaction).map_err(failure)?;
     for step in missing {
         transaction.execute_batch(step).map_err(failure)?;
     }
@@ -182,8 +204,7 @@ fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<(
             "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}",
             steps.len()
         ))
-        .map_err(failure)?;
-    transaction.commit().map_err(failure)
+        .map_err(failure)
 }
 
 fn identity(connection: &Connection) -> Result<(i64, i64, i64)> {
@@ -195,23 +216,22 @@ fn identity(connection: &Connection) -> Result<(i64, i64, i64)> {
     ))
 }
 
-fn refresh_views(connection: &mut Connection) -> rusqlite::Result<()> {
+fn refresh_views(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     const NAME: &str = "store.views";
     let wanted = views::all_sql();
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let present: Option<String> = transaction
         .query_row("SELECT value FROM setting WHERE name = ?1", [NAME], |row| row.get(0))
         .optional()?;
     if present.as_deref() == Some(&wanted) {
         return Ok(());
     }
-    drop_views(&transaction)?;
+    drop_views(transaction)?;
     transaction.execute_batch(&wanted)?;
     transaction.execute(
         "INSERT INTO setting(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = excluded.value",
         [NAME, &wanted],
     )?;
-    transaction.commit()
+    Ok(())
 }
 
 fn drop_views(connection: &Connection) -> rusqlite::Result<()> {
@@ -233,6 +253,12 @@ fn drop_views(connection: &Connection) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn migrate(connection: &mut Connection, steps: &[&str], path: &Path) -> Result<()> {
+        let transaction = connection.transaction().map_err(failure)?;
+        super::migrate(&transaction, steps, path)?;
+        transaction.commit().map_err(failure)
+    }
 
     fn version(connection: &Connection) -> i64 {
         identity(connection).unwrap().1

@@ -2,6 +2,7 @@
 //! histories.
 
 mod conformance;
+mod copies;
 mod queries;
 mod random;
 mod sqlite;
