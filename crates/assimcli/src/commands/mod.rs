@@ -16,3 +16,4 @@ pub mod query;
 pub mod rules;
 pub mod score;
 pub mod sql;
+pub mod tokens;
