@@ -6,6 +6,7 @@ use crate::ingest::enrolment::actions::{Action, MAX_TAGS, Outcome, is_over};
 use crate::ingest::enrolment::pending::is_forgotten;
 use crate::ingest::machines::{Marks, Standing};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::Path;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
@@ -145,18 +146,18 @@ pub async fn pending(site: Shared) -> Answer {
     Ok(Json(rows.collect()))
 }
 
-pub async fn approve(site: Shared, Path(name): Path<String>, body: Body<Chosen>) -> Answer {
-    let Json(Chosen { key }) = body?;
+pub async fn approve(site: Shared, Path(name): Path<String>, body: Bytes) -> Answer {
+    let Chosen { key } = chosen(&body)?;
     answer(decide(&site, Action::Approve { host: designation(&name)?, key }).await?)
 }
 
-pub async fn reject(site: Shared, Path(name): Path<String>, body: Body<Chosen>) -> Answer {
-    let Json(Chosen { key }) = body?;
+pub async fn reject(site: Shared, Path(name): Path<String>, body: Bytes) -> Answer {
+    let Chosen { key } = chosen(&body)?;
     answer(decide(&site, Action::Reject { host: designation(&name)?, key }).await?)
 }
 
-pub async fn accept_key(site: Shared, Path(name): Path<String>, body: Body<Chosen>) -> Answer {
-    let Json(Chosen { key }) = body?;
+pub async fn accept_key(site: Shared, Path(name): Path<String>, body: Bytes) -> Answer {
+    let Chosen { key } = chosen(&body)?;
     about_host(&site, Action::AcceptKey { host: designation(&name)?, key }).await
 }
 
@@ -174,8 +175,8 @@ pub async fn revoke(site: Shared, Path(name): Path<String>, body: Body<Reason>) 
     about_host(&site, Action::Revoke { host: designation(&name)?, reason }).await
 }
 
-pub async fn unrevoke(site: Shared, Path(name): Path<String>, body: Body<Chosen>) -> Answer {
-    let Json(Chosen { key }) = body?;
+pub async fn unrevoke(site: Shared, Path(name): Path<String>, body: Bytes) -> Answer {
+    let Chosen { key } = chosen(&body)?;
     answer(decide(&site, Action::Unrevoke { host: designation(&name)?, key }).await?)
 }
 
@@ -253,6 +254,15 @@ pub fn machines(standing: &Standing) -> Value {
         "offered_from": standing.offer.as_ref().map(|offer| offer.address.clone()),
         "machines": standing.machines().into_iter().map(crate::ingest::machines::shown).collect::<Vec<_>>(),
     })
+}
+
+/// A body that may be left out.
+fn chosen(body: &Bytes) -> Result<Chosen, Failure> {
+    if body.is_empty() {
+        return Ok(Chosen::default());
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::bad(error.to_string(), "the body is {\"key\": FINGERPRINT}"))
 }
 
 async fn decide(site: &Site, action: Action) -> Result<Outcome, Failure> {

@@ -137,7 +137,7 @@ impl Agent {
     pub fn new(parts: Parts) -> Self {
         let Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals, enrolment } = parts;
         let zero = Instant::now();
-        let seed = random_seed();
+        let seed = partners::random_seed();
         let (result_sender, results) = unbounded_channel();
         let (event_sender, events) = unbounded_channel();
         let (trial_sender, trials) = unbounded_channel();
@@ -575,12 +575,6 @@ fn sender(settings: &Settings, queue: &Queue, now: Duration, seed: u64) -> Sende
         config.idle_close = None;
     }
     Sender::new(config, now, seed, queue.acknowledged() + 1, queue.sizes())
-}
-
-fn random_seed() -> u64 {
-    // Without a random source hosts are still spread by their clocks and process numbers.
-    getrandom::u64()
-        .unwrap_or_else(|_| Timestamp::now().0.cast_unsigned() ^ u64::from(std::process::id()) << 32)
 }
 
 async fn next_file_change(files: &mut Option<FileChanges>) -> io::Result<crate::triggers::files::Noticed> {
