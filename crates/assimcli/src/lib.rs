@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use commands::{
     backup as backup_command, changes, coverage, doctor, draw, events, genkeys, history, hosts, impact,
-    notify, path, query, restore, rules, score, sql,
+    notify, path, query, restore, rules, score, sql, tokens,
 };
 use model::paths::SitePaths;
 use output::{Format, note};
@@ -91,6 +91,8 @@ enum Command {
     Score(score::Options),
     /// The hosts and their state
     Hosts(hosts::Options),
+    /// Enrolment tokens: what lets new hosts in
+    Tokens(tokens::Options),
     /// What stops working if a host, a service or a switch stops
     Impact(impact::Options),
     /// How two hosts, services, switches or addresses are connected
@@ -204,6 +206,7 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Events(options) => events::run(context, &options),
         Command::Score(options) => score::run(context, &options),
         Command::Hosts(options) => hosts::run(context, &options),
+        Command::Tokens(options) => tokens::run(context, &options),
         Command::Impact(options) => impact::run(context, &options),
         Command::Path(options) => path::run(context, &options),
         Command::History(options) => history::run(context, &options),

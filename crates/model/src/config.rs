@@ -1,5 +1,8 @@
 //! Settings of both daemons, with their defaults. Unknown keys are errors that name key and line (contract §2).
 
+mod enrolment;
+
+pub use enrolment::{EnrolmentConfig, EnrolmentPolicy};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -290,6 +293,7 @@ pub struct CmaConfig {
     pub web: Option<String>,
     pub discovery: DiscoveryConfig,
     pub heartbeats: HeartbeatConfig,
+    pub enrolment: EnrolmentConfig,
     pub monitoring: MonitoringConfig,
     pub neighbours: NeighboursConfig,
     pub rules: RulesConfig,
@@ -395,6 +399,9 @@ pub struct NanoprobeConfig {
     pub keepalive: bool,
     /// Size at which the outgoing queue drops superseded changes, in bytes.
     pub queue_bytes: u64,
+    /// File with the enrolment token, removed once the host is enrolled (/etc/assimilation/enrol.token).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<String>,
 }
 
 impl Default for NanoprobeConfig {
@@ -408,6 +415,7 @@ impl Default for NanoprobeConfig {
             name: None,
             keepalive: false,
             queue_bytes: 64 * 1024 * 1024,
+            token_file: None,
         }
     }
 }

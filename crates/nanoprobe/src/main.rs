@@ -43,6 +43,14 @@ fn run(cli: &Cli) -> u8 {
         let (text, code) = start::status(cli);
         return finish(&(text + "\n"), "", code);
     }
+    if cli.agent.key {
+        return match start::key(cli) {
+            Ok(fingerprint) => finish(&format!("{fingerprint}\n"), "", 0),
+            Err(error) => {
+                finish("", &format!("nanoprobe: {}\n", model::text::printable(&error.to_string())), 1)
+            }
+        };
+    }
     let result = if cli.agent.kill {
         start::kill(cli).map_err(|error| error.to_string())
     } else {

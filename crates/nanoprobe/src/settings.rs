@@ -4,6 +4,7 @@ use crate::cli::AgentArgs;
 use model::Designation;
 use model::config::NanoprobeConfig;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use wire::address::{PeerAddress, parse_bind};
 
 /// Everything the operator decides.
@@ -18,6 +19,8 @@ pub struct Settings {
     pub designation: Designation,
     pub keepalive: bool,
     pub queue_bytes: u64,
+    /// Where the enrolment token is; `None`: where the site keeps it.
+    pub token_file: Option<PathBuf>,
 }
 
 /// A setting that makes no sense; names the value and where it comes from.
@@ -101,6 +104,7 @@ impl Settings {
             designation: Designation::new(&name).map_err(|error| wrong(&origin, error))?,
             keepalive: file.keepalive,
             queue_bytes: file.queue_bytes,
+            token_file: flags.token_file.clone().or_else(|| file.token_file.as_ref().map(PathBuf::from)),
         })
     }
 }

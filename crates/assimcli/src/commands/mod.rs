@@ -18,3 +18,4 @@ pub mod restore;
 pub mod rules;
 pub mod score;
 pub mod sql;
+pub mod tokens;

@@ -1,7 +1,9 @@
 //! The event loop: one thread that waits for time, files, the network of this host, results, the network process and the
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
+pub mod enrolment;
 mod first_runs;
+mod machine;
 mod monitor;
 mod neighbours;
 pub mod network;
@@ -27,6 +29,7 @@ use crate::network::protocol::Order;
 use daemon::logging::LogLevel;
 use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
+use enrolment::Enrolment;
 use first_runs::FirstRuns;
 use model::config::AgentConfig;
 use model::message::Incarnation;
@@ -78,6 +81,7 @@ pub struct Parts {
     pub level: LogLevel,
     /// Reads the settings again.
     pub reload: Reload,
+    pub enrolment: Enrolment,
 }
 
 /// A running agent.
@@ -115,6 +119,7 @@ pub struct Agent {
     retry_disk_at: Option<Duration>,
     rescan_at: Duration,
     scan_problems: Vec<String>,
+    enrolment: Enrolment,
     welcomed: bool,
     standing: report::StandingWithCma,
     settings_problem: Option<String>,
@@ -125,7 +130,7 @@ pub struct Agent {
 impl Agent {
     /// Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, site, host_root, network, queue, signals, level, reload } = parts;
+        let Parts { settings, site, host_root, network, queue, signals, level, reload, enrolment } = parts;
         let zero = Instant::now();
         let seed = random_seed();
         let (result_sender, results) = unbounded_channel();
@@ -161,6 +166,7 @@ impl Agent {
             retry_disk_at: None,
             rescan_at: RESCAN,
             scan_problems: Vec::new(),
+            enrolment,
             welcomed: false,
             standing: report::StandingWithCma::default(),
             settings_problem: None,

@@ -336,6 +336,7 @@ impl Agent {
         if let StandingWithCma::Connected(address) = &self.standing {
             self.standing = StandingWithCma::Registered(address.clone());
         }
+        self.enrolment.welcomed();
         let own = Timestamp::now();
         let apart = own.since(clock).max(clock.since(own));
         if apart > CLOCK_TOLERANCE {
@@ -397,8 +398,8 @@ impl Agent {
             session: None,
             watch: None,
             listen: self.neighbours.standing(),
-            token: None,
-            machine: None,
+            token: self.enrolment.token(),
+            machine: Some(self.enrolment.machine()),
             cma_keys: None,
         }
     }

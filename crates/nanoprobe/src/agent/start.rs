@@ -1,5 +1,6 @@
 //! From the command line to a running agent, and the questions that need none (`--status`, `--kill`).
 
+use super::enrolment::Enrolment;
 use super::network::{Network, NetworkSettings, Told};
 use super::{Agent, Parts, privileges, reload};
 use crate::cli::Cli;
@@ -93,6 +94,18 @@ pub fn kill(cli: &Cli) -> Result<(), PidFileError> {
     pidfile::kill(&pid_path(cli), PROGRAM, Duration::from_secs(20))
 }
 
+/// `--key`: the fingerprint of this host's key, which is made if there is none yet: what `assimcli hosts pending` shows.
+///
+/// # Errors
+/// What keeps the agent from starting, too.
+pub fn key(cli: &Cli) -> Result<String, StartError> {
+    let site = SitePaths::new(&cli.root);
+    let settings = reload::read(&cli.agent, &site)?;
+    let keys = KeyDirectory::open(site.crypto()).map_err(StartError::Keys)?;
+    let (_, own) = keys.own_pair(&settings.designation).map_err(StartError::Keys)?;
+    Ok(own.public().fingerprint())
+}
+
 /// Runs the agent until it is told to stop.
 ///
 /// # Errors
@@ -160,7 +173,9 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
             let (flags, site) = (cli.agent.clone(), site.clone());
             Box::new(move || reload::read(&flags, &site).map_err(|error| error.to_string()))
         };
-        let parts = Parts { settings, site, host_root, network, queue, signals, level, reload };
+        let token_file = settings.token_file.clone().unwrap_or_else(|| site.token_file());
+        let enrolment = Enrolment::read(token_file, &host_root);
+        let parts = Parts { settings, site, host_root, network, queue, signals, level, reload, enrolment };
         Agent::new(parts).run().await;
         Ok::<(), StartError>(())
     })?;

@@ -3,12 +3,13 @@
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
 //! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `claims` (who says what of a node),
-//! `migration` (from one version of the tables to the next, after a copy), `copy` (backups, restoring), `names` (reverse DNS), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
+//! `migration` (from one version of the tables to the next, after a copy), `copy` (backups, restoring), `names` (reverse DNS), `enrolment` (tags, tokens, keys that wait), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
 //! and `address` (what SQL can call).
 
 mod address;
 mod claims;
 mod copy;
+mod enrolment;
 pub(crate) mod functions;
 mod graph;
 mod migration;
