@@ -2,11 +2,12 @@
 //!
 //! One logical schema behind the traits [`Store`], [`Transaction`] and [`Reader`]; `sqlite` implements them, the
 //! suite in `tests/suite/conformance` checks any implementation. [`query`] holds the canned queries. Deciding what to write is the CMA's business: nothing here
-//! knows rules or discoveries.
+//! knows rules or discoveries. [`enrolment`] is what is kept of keys, tokens and tags.
 //!
 //! History: documents and rule results are kept as periods `[since, until)`; the current one has no `until`.
 //! A fact at a past time is the path into the document that was current then.
 
+pub mod enrolment;
 pub mod query;
 pub mod sqlite;
 
@@ -235,7 +236,7 @@ pub trait Store: Send {
 }
 
 /// Writes, and the reads that writes depend on. Dropping it without `commit` rolls everything back.
-pub trait Transaction {
+pub trait Transaction: enrolment::EnrolmentTransaction {
     fn commit(self: Box<Self>) -> Result<()>;
     /// Runs `work` so that its failure undoes only what it wrote.
     fn savepoint(&mut self, work: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()>;
@@ -319,7 +320,7 @@ pub trait Transaction {
 }
 
 /// Reads of committed state.
-pub trait Reader: Send {
+pub trait Reader: enrolment::EnrolmentReader + Send {
     fn hosts(&mut self) -> Result<Vec<HostRow>>;
     /// Everybody ever kept with [`Transaction::put_member`], by number.
     fn members(&mut self) -> Result<Vec<MemberRow>>;

@@ -27,6 +27,10 @@ impl SqliteReader {
         Ok(Self { connection: open::reader(path)?, path: path.to_owned(), typed: None })
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     fn one<T>(
         &self,
         sql: &str,

@@ -128,6 +128,33 @@ CREATE INDEX edge_cable ON edge(host) WHERE kind = 'wiredto';
 ";
 
 const V4_ENROLMENT: &str = "
+-- What hosts are grouped by; from the token they were enrolled with, or from an administrator.
+CREATE TABLE host_tag(
+  host INTEGER NOT NULL REFERENCES host_name, tag TEXT NOT NULL, PRIMARY KEY(host, tag)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX host_tag_hosts ON host_tag(tag);
+
+-- Enrolment tokens by their hash, and which keys were enrolled with them: each counts once.
+CREATE TABLE enrolment_token(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE, tags TEXT NOT NULL, hosts TEXT NOT NULL,
+  uses INTEGER, created INTEGER NOT NULL, expires INTEGER, revoked INTEGER
+) STRICT;
+CREATE TABLE token_use(
+  token INTEGER NOT NULL REFERENCES enrolment_token, key BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY(token, key)
+) STRICT, WITHOUT ROWID;
+
+-- Keys of hosts that wait for approval, and keys that are refused for ever.
+CREATE TABLE pending_key(
+  key BLOB NOT NULL PRIMARY KEY, designation TEXT NOT NULL, source TEXT NOT NULL, address TEXT NOT NULL,
+  first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, software TEXT NOT NULL, machine TEXT NOT NULL,
+  note TEXT NOT NULL, approved INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE revoked_key(
+  key BLOB NOT NULL PRIMARY KEY, designation TEXT NOT NULL, reason TEXT NOT NULL, revoked INTEGER NOT NULL, tried INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- On which machine each host was last seen, and what speaks for two of them.
+CREATE TABLE host_machine(host INTEGER PRIMARY KEY REFERENCES host_name, machine TEXT NOT NULL) STRICT;
 ";
 
 const V5_KEYS: &str = "

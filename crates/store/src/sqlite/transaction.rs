@@ -2,7 +2,7 @@
 
 use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
-use super::{failure, graph, names};
+use super::{enrolment, failure, graph, names};
 use crate::{
     DocumentRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError,
     Transaction,
@@ -209,6 +209,7 @@ impl Transaction for SqliteTransaction<'_> {
         graph::forget_host(self, id, designation, now)?;
         self.end("document_period", "host = ?2", &[&now.0, &id])?;
         self.end("rule_period", "host = ?2", &[&now.0, &id])?;
+        enrolment::forget_host(self, id)?;
         self.run("DELETE FROM host WHERE id = ?1", [id])?;
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod site;
 
 mod claims;
 mod deliveries;
+mod enrolment;
 mod graph;
 mod history;
 mod isolation;
@@ -60,6 +61,9 @@ pub fn run(factory: Factory<'_>) {
         ("undone claims", claims::an_undone_claim_leaves_nothing),
         ("a node described twice", claims::one_document_says_one_thing),
         ("names of addresses", names::addresses_are_looked_up_again_and_forgotten),
+        ("tags", enrolment::tags_belong_to_hosts),
+        ("tokens", enrolment::a_token_counts_each_key_once),
+        ("keys that wait or are revoked", enrolment::keys_wait_and_are_revoked),
         ("loose edges", graph::an_edge_from_nowhere_is_refused),
         ("nodes of the graph", walk::nodes_are_found_by_number_key_and_kind),
         ("edges of the graph", walk::edges_are_read_in_both_directions_and_by_kind),
