@@ -6,12 +6,14 @@
 //! and has an old configuration), [`liveness`] (who is alive), [`listeners`] (who listens for its subnet), [`looks`] (what was
 //! put off), [`reverse_dns`] and [`vendors`] (names of addresses), [`health`] (what is wrong here), [`readers`],
 //! [`questions`] (what the graph and its history answer), [`api`] (the local socket) and [`web`].
-//! [`settings`], [`account`] and [`startup`] bring it all up.
+//! [`groups`] (which hosts are in which), [`reload`] and [`config_check`] (settings that were changed); [`settings`], [`account`] and [`startup`] bring it all up.
 
 pub mod account;
 pub mod api;
 pub mod calls;
 pub mod commit;
+pub mod config_check;
+pub mod groups;
 pub mod health;
 pub mod hosts;
 pub mod inbox;
@@ -24,6 +26,7 @@ pub mod notify;
 pub mod questions;
 pub mod readers;
 pub mod reevaluate;
+pub mod reload;
 pub mod reverse_dns;
 pub mod settings;
 pub mod startup;

@@ -9,11 +9,13 @@
 
 mod allowance;
 mod checksums;
+pub mod configuration;
 pub mod document;
 mod duplicates;
 pub mod evaluation;
 pub mod events;
 mod flapping;
+pub mod groups;
 mod links;
 mod monitors;
 mod neighbours;

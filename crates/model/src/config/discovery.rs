@@ -87,6 +87,18 @@ impl Default for DiscoveryConfig {
     }
 }
 
+impl ScheduleOverride {
+    /// This one with what `stronger` says in the place of its own.
+    pub fn overridden_by(mut self, stronger: &Self) -> Self {
+        self.repeat = stronger.repeat.or(self.repeat);
+        self.warn = stronger.warn.or(self.warn);
+        self.timeout = stronger.timeout.or(self.timeout);
+        self.enabled = stronger.enabled.or(self.enabled);
+        self.parameters.extend(stronger.parameters.clone());
+        self
+    }
+}
+
 /// One discovery's settings on one host after all overrides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolvedSchedule {

@@ -57,8 +57,8 @@ impl Default for HeartbeatConfig {
 }
 
 impl HeartbeatConfig {
-    /// What cannot work, with the key and what it may be.
-    pub fn problem(&self) -> Option<String> {
+    /// What cannot work: the key, and what it may be.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
         let bounds = [
             ("interval_milliseconds", self.interval_milliseconds, 100, 60_000),
             ("suspect_milliseconds", self.suspect_milliseconds, 150, 600_000),
@@ -66,15 +66,21 @@ impl HeartbeatConfig {
             ("probes", self.probes, 1, 20),
             ("gather_milliseconds", self.gather_milliseconds, 0, 10_000),
         ];
-        let wrong = bounds.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value));
-        if let Some((key, value, least, most)) = wrong {
-            return Some(format!("[heartbeats] {key} = {value}: it must be from {least} to {most}"));
+        let mut problems: Vec<(&'static str, String)> = bounds
+            .into_iter()
+            .filter(|(_, value, least, most)| !(least..=most).contains(&value))
+            .map(|(key, value, least, most)| (key, format!("{value}: it must be from {least} to {most}")))
+            .collect();
+        if problems.is_empty() && self.suspect_milliseconds <= self.interval_milliseconds {
+            let (suspect, interval) = (self.suspect_milliseconds, self.interval_milliseconds);
+            let problem = format!("{suspect}: it must be more than interval_milliseconds, {interval}");
+            problems.push(("suspect_milliseconds", problem));
         }
-        (self.suspect_milliseconds <= self.interval_milliseconds).then(|| {
-            format!(
-                "[heartbeats] suspect_milliseconds = {}: it must be more than interval_milliseconds, {}",
-                self.suspect_milliseconds, self.interval_milliseconds
-            )
-        })
+        problems
+    }
+
+    /// The first of the problems, as one sentence.
+    pub fn problem(&self) -> Option<String> {
+        self.problems().first().map(|(key, problem)| format!("[heartbeats] {key} = {problem}"))
     }
 }

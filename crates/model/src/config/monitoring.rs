@@ -80,3 +80,20 @@ settings! {
         pub env: BTreeMap<String, String>,
     }
 }
+
+impl MonitorOverride {
+    /// This one with what `stronger` says in the place of its own, as nanoprobes combine them: `argv` as a whole, `env` one by one.
+    pub fn overridden_by(mut self, stronger: &Self) -> Self {
+        self.enabled = stronger.enabled.or(self.enabled);
+        self.repeat = stronger.repeat.or(self.repeat);
+        self.warn = stronger.warn.or(self.warn);
+        self.timeout = stronger.timeout.or(self.timeout);
+        self.failures = stronger.failures.or(self.failures);
+        self.user = stronger.user.clone().or(self.user);
+        if !stronger.argv.is_empty() {
+            self.argv.clone_from(&stronger.argv);
+        }
+        self.env.extend(stronger.env.clone());
+        self
+    }
+}

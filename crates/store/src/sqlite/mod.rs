@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
 //! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `claims` (who says what of a node),
-//! `names` (reverse DNS), `enrolment` (tags, tokens, keys that wait), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
+//! `names` (reverse DNS), `enrolment` (tags, tokens, keys that wait), `groups`, `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
 //! and `address` (what SQL can call).
 
 mod address;
@@ -11,6 +11,7 @@ mod claims;
 mod enrolment;
 pub(crate) mod functions;
 mod graph;
+mod groups;
 mod names;
 mod open;
 mod reader;
@@ -28,6 +29,7 @@ use tempfile::TempDir;
 
 pub use address::{Vendors, set_vendors};
 pub use schema::SCHEMA_VERSION;
+pub use sql::columns_of;
 pub use views::{View, documentation, documentation_text};
 
 /// A database file with its one writing connection.
