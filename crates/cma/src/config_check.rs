@@ -272,20 +272,11 @@ impl Semantics<'_> {
     /// Groups that are in themselves by way of others: all would have the same hosts, which nobody means.
     fn circles(&mut self) {
         let config = self.config;
-        let below = |name: &str| -> BTreeSet<&str> {
-            let mut found = BTreeSet::new();
-            let mut left: Vec<&str> = vec![name];
-            while let Some(name) = left.pop() {
-                let inner = config.groups.get(name).into_iter().flat_map(|group| &group.groups);
-                left.extend(inner.map(String::as_str).filter(|inner| found.insert(*inner)));
-            }
-            found
-        };
-        for name in config.groups.keys().filter(|name| below(name).contains(name.as_str())) {
+        for name in config.groups.keys().filter(|name| below(config, name).contains(name.as_str())) {
             let through: Vec<&String> = config.groups[name]
                 .groups
                 .iter()
-                .filter(|inner| *inner == name || below(inner).contains(name.as_str()))
+                .filter(|inner| *inner == name || below(config, inner).contains(name.as_str()))
                 .collect();
             let through = through.iter().map(|inner| inner.as_str()).collect::<Vec<_>>().join(", ");
             let problem = format!("the group is in itself, by way of {through}: take one of them out");
@@ -360,6 +351,20 @@ impl Semantics<'_> {
             );
         }
     }
+}
+
+/// The groups that a group has, and those that they have.
+fn below<'c>(config: &'c CmaConfig, name: &str) -> BTreeSet<&'c str> {
+    let inner =
+        |name: &str| config.groups.get(name).into_iter().flat_map(|group| &group.groups).map(String::as_str);
+    let mut found = BTreeSet::new();
+    let mut left: Vec<&str> = inner(name).collect();
+    while let Some(name) = left.pop() {
+        if found.insert(name) {
+            left.extend(inner(name));
+        }
+    }
+    found
 }
 
 /// `sshd/web1`: what, and for whom.

@@ -23,6 +23,7 @@ pub mod listeners;
 pub mod liveness;
 pub mod looks;
 pub mod notify;
+pub mod print_config;
 pub mod questions;
 pub mod readers;
 pub mod reevaluate;

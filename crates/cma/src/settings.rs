@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 /// User that the CMA becomes when it is started as root.
 pub const DEFAULT_USER: &str = "assimilation";
-const DEFAULT_BIND: &str = "[::]:1984";
-const DEFAULT_WEB: &str = "127.0.0.1:1984";
+pub const DEFAULT_BIND: &str = "[::]:1984";
+pub const DEFAULT_WEB: &str = "127.0.0.1:1984";
 
 /// The Collective Management Authority: takes what nanoprobes find, judges it by rules, and raises alerts.
 ///

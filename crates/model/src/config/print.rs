@@ -56,6 +56,26 @@ pub fn reference(fields: &[Field], defaults: &Table, origins: &[Origin]) -> Stri
     text
 }
 
+/// For tests: that the part of a page between `<!-- begin NAME -->` and `<!-- end NAME -->` is `text`. With `UPDATE` in the
+/// environment it is written.
+///
+/// # Errors
+/// What to do when it is not.
+pub fn keep_current(path: &str, name: &str, text: &str, test: &str) -> Result<(), String> {
+    let page = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
+    let parts = page.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(&end)?)));
+    let Some((head, (written, tail))) = parts else { return Err(format!("{path} has no part {name}")) };
+    if written == text {
+        return Ok(());
+    }
+    if std::env::var_os("UPDATE").is_none() {
+        return Err(format!("{path} is not current; write it with UPDATE=1 cargo test -p {test}"));
+    }
+    std::fs::write(path, format!("{head}{begin}{text}{end}{tail}"))
+        .map_err(|error| format!("{path}: {error}"))
+}
+
 struct Page<'a> {
     what: &'a Effective<'a>,
     text: String,
