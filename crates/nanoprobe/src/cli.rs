@@ -15,6 +15,9 @@ pub struct Cli {
     pub host_root: PathBuf,
     #[command(flatten)]
     pub agent: AgentArgs,
+    /// Print the settings in force as a nanoprobe.toml, with what each means and where it comes from, and end
+    #[arg(long, conflicts_with_all = ["kill", "status"])]
+    pub print_config: bool,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -72,6 +75,20 @@ pub enum Command {
     /// List what would look after the services of this host, once; needs neither CMA nor keys. Exit status 2 when a check
     /// finds something down
     Monitors(MonitorsArgs),
+    /// Work on the settings file; needs neither CMA nor keys
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Tell everything that is wrong with a settings file. Exit status 0: it can be used, 1: it cannot
+    Check {
+        /// The file [default: /etc/assimilation/nanoprobe.toml]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

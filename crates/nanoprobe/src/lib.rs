@@ -4,7 +4,7 @@
 //! should run now, [`collector`] runs it (with [`executables`] for those of the site), [`queue`] keeps what
 //! changed until the CMA has it, [`monitoring`] looks after what was found to listen, [`neighbours`] hears what is around
 //! the host, [`memory`] goes back when work is done, [`agent`] is the event loop around all of them. [`cli`] and [`settings`] read what
-//! the operator wants, [`discover`] and [`audit`] are the sub-commands of these names.
+//! the operator wants, [`print_config`] shows and checks that, [`discover`] and [`audit`] are the sub-commands of these names.
 
 pub mod agent;
 pub mod audit;
@@ -15,6 +15,7 @@ pub mod executables;
 pub mod memory;
 pub mod monitoring;
 pub mod neighbours;
+pub mod print_config;
 pub mod queue;
 pub mod scheduler;
 pub mod settings;
