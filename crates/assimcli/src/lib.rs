@@ -9,7 +9,7 @@ mod commands;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use commands::{
-    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, history, hosts, impact,
+    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, groups, history, hosts, impact,
     notify, path, query, restore, rules, score, sql, tokens,
 };
 use model::paths::SitePaths;
@@ -91,6 +91,8 @@ enum Command {
     Score(score::Options),
     /// The hosts and their state
     Hosts(hosts::Options),
+    /// The groups of hosts, with who is in them and why
+    Groups(groups::Options),
     /// Enrolment tokens: what lets new hosts in
     Tokens(tokens::Options),
     /// What stops working if a host, a service or a switch stops
@@ -206,6 +208,7 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Events(options) => events::run(context, &options),
         Command::Score(options) => score::run(context, &options),
         Command::Hosts(options) => hosts::run(context, &options),
+        Command::Groups(options) => groups::run(context, &options),
         Command::Tokens(options) => tokens::run(context, &options),
         Command::Impact(options) => impact::run(context, &options),
         Command::Path(options) => path::run(context, &options),

@@ -3,6 +3,7 @@
 //! Everything that changes the store comes here by channel. A request that fails for good affects only itself; a
 //! store that cannot be written (disk full) keeps the whole group waiting, unanswered, until it can.
 
+use crate::groups::Moved;
 use crate::health::Health;
 use crate::ingest::document::{Content, Incoming};
 use crate::ingest::enrolment::actions;
@@ -81,10 +82,33 @@ pub enum Work {
         found: Vec<(IpAddr, Option<String>)>,
         forget_before: Timestamp,
     },
+    /// Hosts that stand elsewhere than before; with events, unless somebody changed the settings.
+    Groups {
+        moved: Vec<Moved>,
+        /// Names the settings that this follows from.
+        configured: String,
+    },
+    /// Whether the settings file was taken, or why not.
+    Configuration(Option<String>),
     /// What ingestion put off is due: see [`Produced::look_at`].
     Look,
     /// Answered after a commit: tells that the writer works.
     Ping,
+}
+
+impl Work {
+    /// Whether hosts may belong into other groups afterwards.
+    fn changes_facts(&self) -> bool {
+        !matches!(
+            self,
+            Self::Delivery(_)
+                | Self::Setting { .. }
+                | Self::Groups { .. }
+                | Self::Configuration(_)
+                | Self::Look
+                | Self::Ping
+        )
+    }
 }
 
 /// What came of it; durable when it arrives.
@@ -162,6 +186,8 @@ pub struct Outlets {
     pub look_at: mpsc::UnboundedSender<Timestamp>,
     /// Told when documents about addresses were stored.
     pub addresses: Arc<Notify>,
+    /// Told when hosts came or left, or said something new: they may belong into other groups.
+    pub facts: Arc<Notify>,
     /// Called with keys that became or stopped being a host's own, to keep the key files in step.
     pub key_files: Box<dyn FnMut(&Produced) + Send>,
 }
@@ -304,6 +330,9 @@ impl Committer {
 
     fn after_commit(&mut self, group: Vec<Request>, finished: Vec<Finished>, channels: &[&'static str]) {
         let mut newest = None;
+        if group.iter().any(|request| request.work.changes_facts()) {
+            self.outlets.facts.notify_one();
+        }
         for (request, Finished { done, produced }) in group.into_iter().zip(finished) {
             if !produced.pinned.is_empty() || !produced.unpinned.is_empty() {
                 (self.outlets.key_files)(&produced);
@@ -485,6 +514,14 @@ fn perform(
                 tx.put_reverse_name(*address, name.as_deref(), context.now)?;
             }
             tx.forget_reverse_names(*forget_before)?;
+            Done::Written
+        }
+        Work::Groups { moved, configured } => {
+            ingest::groups::put(tx, context, moved, configured)?;
+            Done::Written
+        }
+        Work::Configuration(refused) => {
+            ingest::configuration::read(tx, context, refused.as_deref())?;
             Done::Written
         }
         Work::Look => {

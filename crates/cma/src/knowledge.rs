@@ -1,11 +1,13 @@
 //! Configuration, rule sets and canned queries as one value that is replaced as a whole when they are read again.
 
-use model::config::{AgentConfig, CmaConfig};
+use crate::groups::membership::{Membership, Standing, newcomer};
+use model::config::{AgentConfig, CmaConfig, MonitorOverride, ScheduleOverride};
 use model::graph::MEANING;
 use model::paths::SitePaths;
 use model::{Designation, DocumentHash};
 use monitors::MonitorRuleProblem;
 use rules::{EffectiveSet, OperatingSystem, Rule, RuleProblem, RuleSets};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ const MAX_MONITOR_RULES_BYTES: usize = 512 * 1024;
 const LAST_RESORT: &str = "BASE";
 
 /// What results depend on besides the documents.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Knowledge {
     pub config: CmaConfig,
     pub sets: RuleSets,
@@ -29,7 +31,9 @@ pub struct Knowledge {
     /// not in it.
     pub monitor_rules: BTreeMap<String, String>,
     pub monitor_rule_problems: Vec<MonitorRuleProblem>,
-    /// Changes when any result or the graph could.
+    /// Where each host stands: its domain and its groups.
+    pub membership: Arc<Membership>,
+    /// Changes when any result or the graph could. What changes with `membership` is judged host by host.
     pub fingerprint: String,
 }
 
@@ -49,8 +53,10 @@ impl Knowledge {
     pub fn new(config: CmaConfig, sets: RuleSets, rule_problems: Vec<RuleProblem>) -> Self {
         let prints: Vec<(String, String)> =
             sets.iter().map(|set| (set.name().to_owned(), set.fingerprint().to_string())).collect();
-        let substance =
-            format!("{:?} {:?} {:?} {MEANING} {prints:?}", config.domains, config.networks, config.rules);
+        let substance = format!(
+            "{:?} {:?} {:?} {:?} {MEANING} {prints:?}",
+            config.groups, config.domains, config.networks, config.rules
+        );
         let fingerprint = DocumentHash::of(substance.as_bytes()).to_string();
         Self {
             fingerprint,
@@ -61,6 +67,39 @@ impl Knowledge {
             query_problems: Vec::new(),
             monitor_rules: BTreeMap::new(),
             monitor_rule_problems: Vec::new(),
+            membership: Arc::default(),
+        }
+    }
+
+    /// With other hosts in the groups.
+    pub fn with_membership(mut self, membership: Membership) -> Self {
+        self.membership = Arc::new(membership);
+        self
+    }
+
+    /// The domain of a host; `tags` are those it has, for a host that has only just come.
+    pub fn domain_of(&self, host: &Designation, tags: &[String]) -> String {
+        match self.membership.of(host) {
+            Some(standing) => standing.domain.clone(),
+            None => newcomer(&self.config, host, tags).domain,
+        }
+    }
+
+    /// The rule set of a host: that of its first group that has one, in order of their names, else that of its domain.
+    fn set_of(&self, host: &Designation, domain: &str) -> &str {
+        let by_group = &self.config.rules.by_group;
+        if by_group.is_empty() {
+            return self.config.rules.set_of(domain);
+        }
+        let standing = self.standing(host);
+        let of_group = standing.groups.keys().find_map(|group| by_group.get(group));
+        of_group.map_or_else(|| self.config.rules.set_of(domain), String::as_str)
+    }
+
+    fn standing(&self, host: &Designation) -> Cow<'_, Standing> {
+        match self.membership.of(host) {
+            Some(standing) => Cow::Borrowed(standing),
+            None => Cow::Owned(newcomer(&self.config, host, &[])),
         }
     }
 
@@ -71,27 +110,35 @@ impl Knowledge {
         Self::new(config, sets, problems)
     }
 
-    /// The rule set of hosts of a domain that have this operating system. A set that does not exist is a problem and
+    /// The rule set of a host of this domain that has this operating system. A set that does not exist is a problem and
     /// must not make every rule pass: BASE counts instead.
-    pub fn effective(&self, domain: &str, os: Option<&OperatingSystem>) -> Option<Arc<EffectiveSet>> {
-        let set = self.config.rules.set_of(domain);
+    pub fn effective(
+        &self,
+        host: &Designation,
+        domain: &str,
+        os: Option<&OperatingSystem>,
+    ) -> Option<Arc<EffectiveSet>> {
+        let set = self.set_of(host, domain);
         self.sets.effective_for(set, os).or_else(|| self.sets.effective_for(LAST_RESORT, os))
     }
 
-    /// A rule of a domain, for its texts.
-    pub fn rule(&self, domain: &str, id: &str) -> Option<&Arc<Rule>> {
-        let set = self.config.rules.set_of(domain);
+    /// A rule of a host, for its texts.
+    pub fn rule(&self, host: &Designation, domain: &str, id: &str) -> Option<&Arc<Rule>> {
+        let set = self.set_of(host, domain);
         self.sets.rule(set, id).or_else(|| self.sets.rule(LAST_RESORT, id))
     }
 
     /// What a nanoprobe is told, as JSON text. Settings of other hosts are left out.
     pub fn agent_config(&self, host: &Designation) -> String {
+        let standing = self.standing(host);
         let mut discovery = self.config.discovery.clone();
-        discovery.agents.retain(|name, _| of_host(name, host));
+        discovery.agents =
+            of_host(&self.config.discovery.agents, host, &standing, ScheduleOverride::overridden_by);
         let mut monitoring = self.config.monitoring.clone();
-        monitoring.agents.retain(|name, _| of_host(name, host));
+        monitoring.agents =
+            of_host(&self.config.monitoring.agents, host, &standing, MonitorOverride::overridden_by);
         let config = AgentConfig {
-            domain: self.config.domain_of(host.as_str()).to_owned(),
+            domain: standing.domain.clone(),
             discovery,
             monitoring,
             neighbours: self.config.neighbours.clone(),
@@ -108,10 +155,12 @@ impl Knowledge {
 
     /// What is wrong with rule files and configuration.
     pub fn problems(&self) -> Vec<String> {
-        let unknown =
-            self.config.rules.by_domain.iter().filter(|(_, set)| self.sets.effective(set).is_none());
-        let unknown = unknown.map(|(domain, set)| {
-            format!("domain {domain} wants rule set {set:?}, which does not exist; {LAST_RESORT} is used (rules.by_domain in cma.toml)")
+        let rules = &self.config.rules;
+        let by_domain = rules.by_domain.iter().map(|(name, set)| ("domain", "by_domain", name, set));
+        let by_group = rules.by_group.iter().map(|(name, set)| ("group", "by_group", name, set));
+        let unknown = by_domain.chain(by_group).filter(|(_, _, _, set)| self.sets.effective(set).is_none());
+        let unknown = unknown.map(|(what, key, name, set)| {
+            format!("{what} {name} wants rule set {set:?}, which does not exist; {LAST_RESORT} is used (rules.{key} in cma.toml)")
         });
         let queries = self.query_problems.iter().map(QueryProblem::to_string);
         let monitors = self.monitor_rule_problems.iter().map(MonitorRuleProblem::to_string);
@@ -143,9 +192,38 @@ fn monitor_rules(directories: &[PathBuf]) -> (BTreeMap<String, String>, Vec<Moni
     (texts, problems)
 }
 
-/// Whether a setting named `<what>` or `<what>/<host>` concerns this host.
-fn of_host(name: &str, host: &Designation) -> bool {
-    name.split_once('/').is_none_or(|(_, of)| of == host.as_str())
+/// Of settings named `<what>`, `<what>/@<group>` and `<what>/<host>` those that concern this host. What its groups say, in order
+/// of their names, becomes part of what is said for the host itself, which wins: nanoprobes know nothing of groups.
+fn of_host<T: Clone>(
+    settings: &BTreeMap<String, T>,
+    host: &Designation,
+    standing: &Standing,
+    overridden_by: impl Fn(T, &T) -> T,
+) -> BTreeMap<String, T> {
+    let mut kept: BTreeMap<String, T> = BTreeMap::new();
+    let mut own: BTreeMap<&str, T> = BTreeMap::new();
+    let for_this = |(name, of): &(&str, &str), as_group: bool| match of.strip_prefix('@') {
+        Some(group) => as_group && standing.groups.contains_key(group),
+        None => !as_group && *of == host.as_str() && !name.is_empty(),
+    };
+    // Sorted: of one `<what>` the groups come in order of their names.
+    for as_group in [true, false] {
+        for (key, value) in settings {
+            let Some((name, of)) = key.split_once('/') else {
+                kept.insert(key.clone(), value.clone());
+                continue;
+            };
+            if for_this(&(name, of), as_group) {
+                let merged = match own.remove(name) {
+                    Some(weaker) => overridden_by(weaker, value),
+                    None => value.clone(),
+                };
+                own.insert(name, merged);
+            }
+        }
+    }
+    kept.extend(own.into_iter().map(|(name, value)| (format!("{name}/{host}"), value)));
+    kept
 }
 
 /// The knowledge of the moment, for all threads.
@@ -165,6 +243,18 @@ impl SharedKnowledge {
 
     pub fn set(&self, knowledge: Knowledge) {
         self.current.send_replace(Arc::new(knowledge));
+    }
+
+    /// Puts hosts into other groups, as worked out from `seen`. `false`: there is other knowledge by now, and nothing was
+    /// changed.
+    pub fn regroup(&self, seen: &Arc<Knowledge>, membership: Membership) -> bool {
+        self.current.send_if_modified(|current| {
+            let is_same = Arc::ptr_eq(current, seen);
+            if is_same {
+                *current = Arc::new(Knowledge::clone(current).with_membership(membership));
+            }
+            is_same
+        })
     }
 
     /// Tells when there is another.
@@ -206,6 +296,51 @@ mod tests {
     }
 
     #[test]
+    fn groups_set_what_hosts_are_told_and_judged_by() {
+        let text = r#"
+[groups]
+a = ["web*"]
+b = ["web1", "db1"]
+[rules.by_domain]
+global = "original"
+[rules.by_group]
+b = "BASE"
+[discovery.agents.pam]
+repeat = 1
+[discovery.agents."sshd/@a"]
+repeat = 2
+warn = 2
+timeout = 2
+[discovery.agents."sshd/@b"]
+warn = 3
+timeout = 3
+[discovery.agents."sshd/web1"]
+timeout = 4
+[monitoring.agents."nagios::x/@b"]
+env = { a = "1", b = "1" }
+[monitoring.agents."nagios::x/web1"]
+env = { b = "2" }
+"#;
+        let knowledge = knowledge(text);
+        let name = |name: &str| Designation::new(name).unwrap();
+        let told = |host: &str| -> AgentConfig {
+            serde_json::from_str(&knowledge.agent_config(&name(host))).unwrap()
+        };
+        let web1 = &told("web1").discovery.agents;
+        assert_eq!(web1.keys().collect::<Vec<_>>(), ["pam", "sshd/web1"]);
+        let sshd = &web1["sshd/web1"];
+        assert_eq!((sshd.repeat, sshd.warn, sshd.timeout), (Some(2), Some(3), Some(4)));
+        assert_eq!(told("web2").discovery.agents["sshd/web2"].timeout, Some(2));
+        assert_eq!(told("mail").discovery.agents.keys().collect::<Vec<_>>(), ["pam"]);
+        let env = |host: &str| told(host).monitoring.agents[&format!("nagios::x/{host}")].env.clone();
+        assert_eq!((env("web1")["a"].as_str(), env("web1")["b"].as_str()), ("1", "2"));
+        assert_eq!(env("db1")["b"], "1");
+        assert!(told("web2").monitoring.agents.is_empty(), "secrets of other groups are nobody else's");
+        let set = |host: &str| knowledge.effective(&name(host), "global", None).unwrap().name().to_owned();
+        assert_eq!([set("web1"), set("web2")], ["BASE", "original"]);
+    }
+
+    #[test]
     fn monitor_rules_of_the_site_go_to_nanoprobes_and_wrong_ones_to_the_doctor() {
         let root = tempfile::tempdir().unwrap();
         let site = SitePaths::new(root.path());
@@ -236,7 +371,7 @@ mod tests {
     fn a_missing_rule_set_is_told_and_does_not_pass_everything() {
         let knowledge = knowledge("[rules.by_domain]\nglobal = \"BSE\"\n");
         assert!(knowledge.problems().iter().any(|p| p.contains("\"BSE\"")), "{:?}", knowledge.problems());
-        let set = knowledge.effective("global", None).unwrap();
+        let set = knowledge.effective(&Designation::new("web1").unwrap(), "global", None).unwrap();
         assert!(!set.rules_for("_auto_proc_sys", "proc_sys").is_empty());
     }
 }

@@ -6,13 +6,15 @@
 //! and has an old configuration), [`liveness`] (who is alive), [`listeners`] (who listens for its subnet), [`looks`] (what was
 //! put off), [`reverse_dns`] and [`vendors`] (names of addresses), [`health`] (what is wrong here), [`readers`],
 //! [`questions`] (what the graph and its history answer), [`api`] (the local socket), [`web`] and [`metrics`].
-//! [`settings`], [`account`] and [`startup`] bring it all up, [`restore`] goes on with another database, [`service`] tells the
-//! service manager.
+//! [`groups`] (which hosts are in which), [`reload`] and [`config_check`] (settings that were changed); [`settings`], [`account`]
+//! and [`startup`] bring it all up, [`restore`] goes on with another database, [`service`] tells the service manager.
 
 pub mod account;
 pub mod api;
 pub mod calls;
 pub mod commit;
+pub mod config_check;
+pub mod groups;
 pub mod health;
 pub mod hosts;
 pub mod inbox;
@@ -23,9 +25,11 @@ pub mod liveness;
 pub mod looks;
 pub mod metrics;
 pub mod notify;
+pub mod print_config;
 pub mod questions;
 pub mod readers;
 pub mod reevaluate;
+pub mod reload;
 pub mod restore;
 pub mod reverse_dns;
 pub mod service;

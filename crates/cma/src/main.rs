@@ -2,8 +2,9 @@
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use cma::settings::Arguments;
+use cma::settings::{Arguments, Command, ConfigCommand};
 use daemon::pidfile;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +20,17 @@ fn main() -> ExitCode {
             return if wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
+    if let Some(Command::Config { command: ConfigCommand::Check { file } }) = &arguments.command {
+        let file = file.clone().unwrap_or_else(|| arguments.site().cma_config());
+        return ended(cma::config_check::run(&file, &arguments.site()));
+    }
+    if arguments.print_config {
+        let page = cma::print_config::print(std::env::args_os());
+        return ended(page.map(|page| {
+            let _ = std::io::stdout().write_all(page.as_bytes());
+            true
+        }));
+    }
     let pidfile = arguments.pidfile();
     if arguments.status {
         let status = pidfile::status(&pidfile, "cma");
@@ -40,6 +52,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cma: {}", model::text::printable(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Of what only looks at the settings: `false` is said by now.
+fn ended(outcome: Result<bool, String>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            for line in error.lines() {
+                eprintln!("cma: {}", model::text::printable(line));
+            }
             ExitCode::FAILURE
         }
     }

@@ -90,6 +90,24 @@ async fn everything(
     Ok(true)
 }
 
+/// Judges all current documents of one host anew.
+///
+/// # Errors
+/// Why it could not be done.
+pub async fn host(writer: &Writer, readers: &Arc<Readers>, host: &Designation) -> Result<(), String> {
+    let name = host.clone();
+    let rows = readers.read(move |reader| reader.documents_at(&name, None)).await;
+    let documents: Vec<(Designation, String)> = rows
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .map(|row| (host.clone(), row.instance))
+        .collect();
+    for step in documents.chunks(STEP_DOCUMENTS) {
+        commit(writer, Work::Reevaluate(step.to_vec())).await?;
+    }
+    Ok(())
+}
+
 async fn commit(writer: &Writer, work: Work) -> Result<(), String> {
     match writer.ask(work, STEP_TIMEOUT).await {
         Ok(Done::Failed(reason)) => Err(reason),

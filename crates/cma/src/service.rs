@@ -46,10 +46,10 @@ impl Service {
         daemon::service::ready(&self.line());
     }
 
-    /// Runs `read_again` between the two messages that make a reload of it.
-    pub fn reload<T>(&self, read_again: impl FnOnce() -> T) -> T {
+    /// Waits for `read_again` between the two messages that make a reload of it.
+    pub async fn reload<T>(&self, read_again: impl Future<Output = T>) -> T {
         daemon::service::reloading();
-        let result = read_again();
+        let result = read_again.await;
         self.ready();
         result
     }

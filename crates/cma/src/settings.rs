@@ -1,6 +1,6 @@
 //! The command line, and what comes of it together with environment and cma.toml.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use model::config::{CmaConfig, ConfigError};
 use model::paths::SitePaths;
 use std::net::SocketAddr;
@@ -8,17 +8,17 @@ use std::path::PathBuf;
 
 /// User that the CMA becomes when it is started as root.
 pub const DEFAULT_USER: &str = "assimilation";
-const DEFAULT_BIND: &str = "[::]:1984";
-const DEFAULT_WEB: &str = "127.0.0.1:1984";
+pub const DEFAULT_BIND: &str = "[::]:1984";
+pub const DEFAULT_WEB: &str = "127.0.0.1:1984";
 
 /// The Collective Management Authority: takes what nanoprobes find, judges it by rules, and raises alerts.
 ///
 /// Exit status: 0 = ok, 1 = error; with --status 0 = running, 1 = dead with a pid file, 3 = not running, 4 = unknown.
 #[derive(Debug, Clone, Default, Parser)]
-#[command(name = "cma", version, max_term_width = 110)]
+#[command(name = "cma", version, max_term_width = 110, subcommand_negates_reqs = true)]
 pub struct Arguments {
     /// Use DIR in front of every path (/etc/assimilation, /var/lib/assimilation ...)
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", default_value = "/", global = true)]
     pub root: PathBuf,
     /// UDP address to listen on ([::]:1984)
     #[arg(short, long, value_name = "ADDR", env = "CMA_BIND")]
@@ -50,6 +50,30 @@ pub struct Arguments {
     /// Accepted; foreground is the only mode
     #[arg(short, long)]
     pub foreground: bool,
+    /// Print the settings in force as a cma.toml, with what each means and where it comes from, and end
+    #[arg(long, conflicts_with_all = ["kill", "status"])]
+    pub print_config: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the CMA's program does besides running.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Work on the settings file; needs no CMA
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Tell everything that is wrong with a settings file. Exit status 0: it can be used, 1: it cannot
+    Check {
+        /// The file [default: /etc/assimilation/cma.toml]
+        file: Option<PathBuf>,
+    },
 }
 
 /// A setting that cannot be used.
@@ -134,6 +158,24 @@ impl Arguments {
     }
 }
 
+impl Settings {
+    /// What of other settings cannot count before a restart, as a sentence; `None` when there is nothing.
+    pub fn needs_restart(&self, new: &Settings) -> Option<String> {
+        let web = |settings: &Settings| settings.web.map_or("none".to_owned(), |address| address.to_string());
+        let pairs = [
+            ("bind", self.bind.to_string(), new.bind.to_string()),
+            ("user", self.user.clone(), new.user.clone()),
+            ("store", self.database.display().to_string(), new.database.display().to_string()),
+            ("web", web(self), web(new)),
+        ];
+        let differing = pairs.into_iter().filter(|(_, old, new)| old != new);
+        let named: Vec<String> = differing.map(|(key, old, new)| format!("{key}: {old} → {new}")).collect();
+        (!named.is_empty()).then(|| {
+            format!("cma.toml was changed where only a restart helps ({}): restart the CMA", named.join(", "))
+        })
+    }
+}
+
 /// An empty variable in /etc/default means the same as none.
 fn filled(value: &Option<String>) -> Option<&String> {
     value.as_ref().filter(|text| !text.is_empty())
@@ -193,6 +235,20 @@ mod tests {
             .unwrap();
         assert_eq!((settings.bind, settings.user.as_str()), ("[::]:1984".parse().unwrap(), "assimilation"));
         assert!(settings.web_is_default);
+    }
+
+    #[test]
+    fn what_only_a_restart_changes_is_named() {
+        let settings = |config: CmaConfig| Arguments::default().settings(config).unwrap();
+        let old = settings(file());
+        assert_eq!(old.needs_restart(&settings(CmaConfig { debug: Some(1), ..file() })), None);
+        let new = settings(CmaConfig { web: Some("none".into()), user: Some("x".into()), ..file() });
+        let told = old.needs_restart(&new).unwrap();
+        assert!(
+            told.contains("web: 127.0.0.1:2 → none") && told.contains("user: assimilation → x"),
+            "{told}"
+        );
+        assert!(!told.contains("bind"), "{told}");
     }
 
     #[test]

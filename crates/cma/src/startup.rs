@@ -14,14 +14,14 @@ use crate::readers::{Readers, newest_event};
 use crate::service::Service;
 use crate::settings::{Arguments, SettingError, Settings};
 use crate::web::{self, Web};
-use crate::{account, calls, looks, reevaluate, restore, reverse_dns, vendors};
+use crate::{account, calls, groups, looks, reevaluate, reload, restore, reverse_dns, vendors};
 use daemon::pidfile::{PidFile, PidFileError};
 use daemon::signals::{Signal, Signals};
 use daemon::{local_socket, logging};
 use model::config::CmaConfig;
 use model::paths::SitePaths;
 use model::{Designation, PublicKey, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -33,7 +33,7 @@ use std::time::Duration;
 use store::sqlite::SqliteStore;
 use store::{HostRow, Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use wire::endpoint::{BindError, CloseReason, Endpoint, EndpointConfig, EndpointError};
 use wire::keys::{KeyDirectory, KeyError, KeyId, KeyPair, Pinned};
 
@@ -144,7 +144,9 @@ async fn serve(
     let started = Timestamp::now();
     let replaced = restore::tell(&store, &health)?;
     health.set("keys", key_problem(&keys));
-    let knowledge = SharedKnowledge::new(Knowledge::load(settings.config.clone(), &site));
+    let committed = groups::committed(store.reader()?.as_mut())?;
+    let known = Knowledge::load(settings.config.clone(), &site).with_membership(committed);
+    let knowledge = SharedKnowledge::new(known);
     for problem in knowledge.get().problems() {
         tracing::warn!("{problem}");
     }
@@ -165,6 +167,7 @@ async fn serve(
     let (changes, change_receiver) = mpsc::unbounded_channel();
     let (look_at, looks_asked) = mpsc::unbounded_channel();
     let addresses = Arc::new(Notify::new());
+    let facts = Arc::new(Notify::new());
     let mut signals =
         Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
 
@@ -225,6 +228,7 @@ async fn serve(
             changes,
             look_at,
             addresses: addresses.clone(),
+            facts: facts.clone(),
             key_files: Box::new(move |produced| key_files.follow(produced)),
         },
         pinned: known
@@ -238,7 +242,8 @@ async fn serve(
         .spawn(move || committer.run(requests))
         .map_err(|error| StartError::Io { what: "the thread that writes", error })?;
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let (reload_sender, mut reloads) = mpsc::channel::<Reload>(4);
+    let (reload_sender, reload_requests) = mpsc::channel::<Reload>(4);
+    let on_signal = reload_sender.clone();
     let (restore_sender, mut restores) = mpsc::channel::<()>(1);
 
     let parts = liveness::Parts {
@@ -294,6 +299,29 @@ async fn serve(
         stopping.clone(),
         evaluated,
     ));
+    let keeper = groups::Keeper {
+        writer: writer.clone(),
+        readers: readers.clone(),
+        knowledge: knowledge.clone(),
+        hosts: hosts.clone(),
+        health: health.clone(),
+        news: facts,
+        stop: stopping.clone(),
+    };
+    tokio::spawn(keeper.run());
+    let service = Service::new(hosts.clone(), health.clone(), known.len());
+    let reloader = reload::Reloader {
+        service: service.clone(),
+        arguments: arguments.clone(),
+        started_with: settings.clone(),
+        level,
+        writer: writer.clone(),
+        readers: readers.clone(),
+        knowledge: knowledge.clone(),
+        hosts: hosts.clone(),
+        health: health.clone(),
+    };
+    tokio::spawn(reloader.run(reload_requests, stopping.clone()));
     let caller = calls::Caller {
         endpoint: endpoint.clone(),
         readers: readers.clone(),
@@ -313,7 +341,6 @@ async fn serve(
         stop: stopping.clone(),
     };
     let delivering = tokio::spawn(delivery.run());
-    let service = Service::new(hosts.clone(), health.clone(), known.len());
     let ready = write_ready_file(&site.run().join("cma.json"), bind, started)
         .map_err(|error| StartError::Io { what: "the file run/cma.json", error })?;
     health.set_phase(Phase::Ready);
@@ -329,11 +356,9 @@ async fn serve(
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Terminate => break,
-                Signal::Hangup => drop(service.reload(|| reload(arguments, &site, &knowledge, &hosts))),
+                // Nobody waits for the answer; where others wait already, they will read what this one would.
+                Signal::Hangup => drop(on_signal.try_send(oneshot::channel().0)),
             },
-            Some(answer) = reloads.recv() => {
-                drop(answer.send(service.reload(|| reload(arguments, &site, &knowledge, &hosts))));
-            }
             Some(()) = restores.recv() => {
                 ended = Ended::Restore;
                 break;
@@ -383,38 +408,6 @@ async fn serve_api(socket: UnixListener, router: axum::Router, mut stop: watch::
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
         tracing::error!(%error, "the API socket is no longer served");
     }
-}
-
-/// Reads configuration and rules again. What can only change at start (addresses, user, store) is left as it is.
-fn reload(
-    arguments: &Arguments,
-    site: &SitePaths,
-    knowledge: &SharedKnowledge,
-    hosts: &Hosts,
-) -> Result<Value, String> {
-    let config =
-        read_config(site).and_then(|config| arguments.settings(config)).map_err(|error| error.to_string());
-    let settings = config.inspect_err(
-        |error| tracing::error!(%error, "the configuration was not read again; the old one stays"),
-    )?;
-    let old = knowledge.get();
-    let new = Knowledge::load(settings.config, site);
-    for problem in new.problems() {
-        tracing::warn!("{problem}");
-    }
-    let configured = hosts.configure(&new);
-    let changed = new.fingerprint != old.fingerprint;
-    let answer = json!({
-        "changed": changed || new.config != old.config,
-        "reevaluating": changed,
-        "configured_hosts": configured,
-        "rules_before": old.rule_count(),
-        "rules": new.rule_count(),
-        "problems": new.problems(),
-    });
-    knowledge.set(new);
-    tracing::info!(changed, configured_hosts = configured, "configuration and rules were read again");
-    Ok(answer)
 }
 
 /// What is not as it should be with the CMA's own keys.

@@ -111,8 +111,7 @@ impl Vendors {
         vendors.files = files;
         let mut problems = Vec::new();
         for (start, vendor) in own {
-            let digits: String = start.chars().filter(|c| !matches!(c, '-' | ':' | '.')).collect();
-            match Prefix::from_hex(&digits) {
+            match own_prefix(start) {
                 Some(prefix) => drop(vendors.own.insert(prefix, shortened(vendor))),
                 None => problems.push(format!(
                     "[oui] {start:?} in cma.toml is no start of a MAC address: write 3 to 6 bytes, such as \"56-84-7a\""
@@ -177,6 +176,16 @@ impl Vendors {
         };
         self.text.get(usize::try_from(start).ok()?..usize::try_from(*self.ends.get(number)?).ok()?)
     }
+}
+
+/// Whether a key of `[oui]` is the start of an address.
+pub fn is_prefix(start: &str) -> bool {
+    own_prefix(start).is_some()
+}
+
+fn own_prefix(start: &str) -> Option<Prefix> {
+    let digits: String = start.chars().filter(|c| !matches!(c, '-' | ':' | '.')).collect();
+    Prefix::from_hex(&digits)
 }
 
 /// Reads what this system has, for the function `oui` of queries; `assimcli doctor` tells what came of it.

@@ -1,5 +1,6 @@
 //! Reading a TOML configuration file: a missing one means defaults, anything else wrong is an error that names it.
 
+use model::config::shape::Setting;
 use model::config::{ConfigError, parse_toml};
 use serde::Deserialize;
 use std::fs::File;
@@ -13,12 +14,23 @@ pub const MAX_SETTINGS_BYTES: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// The file exists but cannot be read, is larger than [`MAX_SETTINGS_BYTES`], or says something that `T` does not know.
-pub fn read<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ConfigError> {
+pub fn read<T: Default + Setting + for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ConfigError> {
+    match text(path)? {
+        Some(text) => parse_toml(&path.display().to_string(), &text),
+        None => Ok(T::default()),
+    }
+}
+
+/// The text of a settings file; `None` when there is none.
+///
+/// # Errors
+/// The file exists but cannot be read, is larger than [`MAX_SETTINGS_BYTES`], or is no text.
+pub fn text(path: &Path) -> Result<Option<String>, ConfigError> {
     let name = path.display().to_string();
     let problem = |message: String| ConfigError { path: name.clone(), message };
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(T::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(problem(format!("cannot be opened ({error}); check its owner and mode"))),
     };
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
@@ -33,8 +45,7 @@ pub fn read<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Co
             "has more than {MAX_SETTINGS_BYTES} bytes; this is not a configuration file"
         )));
     }
-    let text = String::from_utf8(bytes).map_err(|_| problem("is not UTF-8 text".into()))?;
-    parse_toml(&name, &text)
+    String::from_utf8(bytes).map(Some).map_err(|_| problem("is not UTF-8 text".into()))
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub struct Cli {
     pub host_root: PathBuf,
     #[command(flatten)]
     pub agent: AgentArgs,
+    /// Print the settings in force as a nanoprobe.toml, with what each means and where it comes from, and end
+    #[arg(long, conflicts_with_all = ["kill", "status"])]
+    pub print_config: bool,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -81,6 +84,11 @@ pub enum Command {
     /// Tell whether a CMA or nanoprobe can be reached at an address, or a firewall keeps packets out; needs neither CMA nor keys.
     /// Exit status 2 when nobody answers
     Reach(ReachArgs),
+    /// Work on the settings file; needs neither CMA nor keys
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// The network side of a nanoprobe, which starts it
     #[command(hide = true)]
     Network,
@@ -91,6 +99,15 @@ pub struct ReachArgs {
     /// Address of one host: 1.2.3.4:1984, [2001:db8::1]:1984 or name:1984; the port is 1984 unless given
     #[arg(value_name = "ADDR")]
     pub address: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Tell everything that is wrong with a settings file. Exit status 0: it can be used, 1: it cannot
+    Check {
+        /// The file [default: /etc/assimilation/nanoprobe.toml]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -2,8 +2,8 @@
 
 use model::paths::SitePaths;
 use nanoprobe::agent::start;
-use nanoprobe::cli::{Cli, Command, Parsed, parse};
-use nanoprobe::{audit, discover, monitoring, network, reach};
+use nanoprobe::cli::{Cli, Command, ConfigCommand, Parsed, parse};
+use nanoprobe::{audit, discover, monitoring, network, print_config, reach};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -38,6 +38,31 @@ fn run(cli: &Cli) -> u8 {
     if let Some(Command::Reach(arguments)) = &cli.command {
         let answer = reach::run(arguments);
         return finish(&answer.output, &answer.messages, answer.code);
+    }
+    if let Some(Command::Config { command: ConfigCommand::Check { file } }) = &cli.command {
+        let file = file.clone().unwrap_or_else(|| SitePaths::new(&cli.root).nanoprobe_config());
+        return match daemon::settings::text(&file) {
+            Ok(text) => {
+                let (page, is_good) = print_config::report(&file.display().to_string(), text.as_deref());
+                finish(&page, "", u8::from(!is_good))
+            }
+            Err(error) => finish("", &format!("nanoprobe: {}\n", model::text::printable(&error.to_string())), 1),
+        };
+    }
+    if cli.print_config {
+        let file = SitePaths::new(&cli.root).nanoprobe_config();
+        let page = daemon::settings::text(&file).map_err(|error| error.to_string()).and_then(|text| {
+            let environment = |name: &str| std::env::var(name).ok();
+            let (path, text) = (file.display().to_string(), text.unwrap_or_default());
+            print_config::print(&path, &text, &cli.agent, environment, &print_config::host_name())
+        });
+        return match page {
+            Ok(page) => finish(&page, "", 0),
+            Err(error) => {
+                let lines = error.lines().map(|line| format!("nanoprobe: {}\n", model::text::printable(line)));
+                finish("", &lines.collect::<String>(), 1)
+            }
+        };
     }
     if cli.agent.status {
         let (text, code) = start::status(cli);

@@ -31,7 +31,96 @@ pub struct SettingsError {
     pub problem: String,
 }
 
+/// What differs between the settings that an agent runs with and those that were read again, by key of nanoprobe.toml.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// What a running agent takes over: everything else.
+    pub at_run_time: Vec<Difference>,
+    /// What counts only after a restart: `name`, because keys, documents and the queue are those of one host, and `token_file`.
+    pub after_restart: Vec<Difference>,
+}
+
+/// One setting that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub key: &'static str,
+    pub old: String,
+    pub new: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} → {}", self.key, self.old, self.new)
+    }
+}
+
+impl Differences {
+    pub fn is_empty(&self) -> bool {
+        self.at_run_time.is_empty() && self.after_restart.is_empty()
+    }
+
+    /// What an operator has to be told about what did not change, if anything.
+    pub fn needs_restart(&self) -> Option<String> {
+        let named: Vec<String> = self.after_restart.iter().map(Difference::to_string).collect();
+        (!named.is_empty()).then(|| format!("restart the nanoprobe for {}", named.join(", ")))
+    }
+}
+
 impl Settings {
+    /// Compares the settings in force with those read again.
+    pub fn differences(old: &Settings, new: &Settings) -> Differences {
+        // A setting added to the structure has to be put on one of the two lists, or this does not compile.
+        let Settings {
+            cma_addresses,
+            bind,
+            multicast_ttl,
+            debug_level,
+            designation,
+            keepalive,
+            queue_bytes,
+            token_file,
+        } = new;
+        let difference = |key, before: String, after: String| {
+            (before != after).then_some(Difference { key, old: before, new: after })
+        };
+        let addresses =
+            |all: &[PeerAddress]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let file = |path: &Option<PathBuf>| {
+            path.as_ref().map_or_else(|| "where the site keeps it".to_owned(), |path| path.display().to_string())
+        };
+        let bound = |bind: &Option<SocketAddr>| {
+            bind.map_or_else(
+                || format!("[::]:{} or any free port", wire::PORT),
+                |address| address.to_string(),
+            )
+        };
+        let at_run_time = [
+            difference("cmaaddr", addresses(&old.cma_addresses), addresses(cma_addresses)),
+            difference("bind", bound(&old.bind), bound(bind)),
+            difference("ttl", old.multicast_ttl.to_string(), multicast_ttl.to_string()),
+            difference("debug", old.debug_level.to_string(), debug_level.to_string()),
+            difference("keepalive", old.keepalive.to_string(), keepalive.to_string()),
+            difference("queue_bytes", old.queue_bytes.to_string(), queue_bytes.to_string()),
+        ];
+        let after_restart = [
+            difference("name", old.designation.to_string(), designation.to_string()),
+            difference("token_file", file(&old.token_file), file(token_file)),
+        ];
+        Differences {
+            at_run_time: at_run_time.into_iter().flatten().collect(),
+            after_restart: after_restart.into_iter().flatten().collect(),
+        }
+    }
+
+    /// These settings with what a running agent can take over from `new`; the rest stays until a restart.
+    pub fn with_run_time_changes(&self, new: &Settings) -> Settings {
+        Settings {
+            designation: self.designation.clone(),
+            token_file: self.token_file.clone(),
+            ..new.clone()
+        }
+    }
+
     /// Merges. `environment` gives a variable's value, `host_name` is what the system calls itself.
     pub fn merge(
         flags: &AgentArgs,
@@ -190,6 +279,29 @@ mod tests {
         assert_eq!(port(AgentArgs::default(), &[variable, ("NANOPROBE_DYNAMIC", "1")], ""), 0);
         assert_eq!(port(AgentArgs::default(), &[("NANOPROBE_DYNAMIC", "1")], "bind = \"127.0.0.1:9\""), 0);
         assert_eq!(port(AgentArgs::default(), &[], "bind = \"127.0.0.1:9\"\ndynamic = true"), 0);
+    }
+
+    #[test]
+    fn what_differs_is_sorted_by_when_it_can_count() {
+        let read = |file: &str| merge(AgentArgs::default(), &[], file).unwrap();
+        let old = read("");
+        assert!(Settings::differences(&old, &read("")).is_empty());
+        let new = read(
+            "cmaaddr = [\"10.0.0.1\"]\ndebug = 2\nkeepalive = true\nqueue_bytes = 100000000\nbind = \"127.0.0.1:7\"\nttl = 3\nname = \"other\"\ntoken_file = \"/x\"\n",
+        );
+        let differences = Settings::differences(&old, &new);
+        let keys = |all: &[Difference]| all.iter().map(|one| one.key).collect::<Vec<_>>();
+        assert_eq!(keys(&differences.at_run_time), ["cmaaddr", "bind", "ttl", "debug", "keepalive", "queue_bytes"]);
+        assert_eq!(keys(&differences.after_restart), ["name", "token_file"]);
+        let told = differences.needs_restart().unwrap();
+        assert!(told.contains("name: web1 → other"), "{told}");
+        assert!(!told.contains("keepalive"), "{told}");
+        // Taken over is exactly what the first list names.
+        let taken = old.with_run_time_changes(&new);
+        let left = Settings::differences(&taken, &new);
+        assert!(left.at_run_time.is_empty(), "{left:?}");
+        assert_eq!(left.after_restart, differences.after_restart);
+        assert_eq!(Settings::differences(&old, &taken).after_restart, []);
     }
 
     #[test]

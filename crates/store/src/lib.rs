@@ -8,6 +8,7 @@
 //! A fact at a past time is the path into the document that was current then.
 
 pub mod enrolment;
+pub mod groups;
 pub mod query;
 pub mod sqlite;
 
@@ -246,7 +247,7 @@ pub trait Store: Send {
 }
 
 /// Writes, and the reads that writes depend on. Dropping it without `commit` rolls everything back.
-pub trait Transaction: enrolment::EnrolmentTransaction {
+pub trait Transaction: enrolment::EnrolmentTransaction + groups::GroupTransaction {
     fn commit(self: Box<Self>) -> Result<()>;
     /// Runs `work` so that its failure undoes only what it wrote.
     fn savepoint(&mut self, work: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()>;
@@ -330,7 +331,7 @@ pub trait Transaction: enrolment::EnrolmentTransaction {
 }
 
 /// Reads of committed state.
-pub trait Reader: enrolment::EnrolmentReader + Send {
+pub trait Reader: enrolment::EnrolmentReader + groups::GroupReader + Send {
     fn hosts(&mut self) -> Result<Vec<HostRow>>;
     /// Everybody ever kept with [`Transaction::put_member`], by number.
     fn members(&mut self) -> Result<Vec<MemberRow>>;

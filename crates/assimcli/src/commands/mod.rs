@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod draw;
 pub mod events;
 pub mod genkeys;
+pub mod groups;
 pub mod history;
 pub mod hosts;
 pub mod impact;

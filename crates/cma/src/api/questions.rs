@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use store::Reader;
+use store::{HostRow, Reader};
 
 const DEFAULT_ROWS: usize = 1_000;
 const MAX_ROWS: usize = 10_000;
@@ -166,7 +166,9 @@ pub async fn coverage(site: Shared) -> Answer {
     let now = Timestamp::now();
     answer(&site, move |reader| {
         let end = Instant::now() + COVERAGE_TIME;
-        let rules_of = |domain: &str, os: Option<&OperatingSystem>| knowledge.effective(domain, os);
+        let rules_of = |host: &HostRow, os: Option<&OperatingSystem>| {
+            knowledge.effective(&host.designation, &host.domain, os)
+        };
         Ok(coverage::coverage(reader, &rules_of, now, &mut || Instant::now() >= end)?)
     })
     .await

@@ -61,7 +61,10 @@ pub async fn results(site: Shared, query: Result<Query<ResultsQuery>, QueryRejec
         };
         row.insert("values".into(), values);
         let domain = row.get("domain").and_then(Value::as_str).unwrap_or("");
-        let rule = row.get("rule_id").and_then(Value::as_str).and_then(|id| knowledge.rule(domain, id));
+        let host =
+            row.get("host").and_then(Value::as_str).and_then(|name| model::Designation::new(name).ok());
+        let id = row.get("rule_id").and_then(Value::as_str);
+        let rule = host.zip(id).and_then(|(host, id)| knowledge.rule(&host, domain, id));
         let texts =
             rule.map(|rule| [&rule.title, &rule.why, &rule.check, &rule.fix_now, &rule.fix_permanently]);
         for (i, name) in ["title", "why", "check", "fix_now", "fix_permanently"].into_iter().enumerate() {
@@ -86,6 +89,7 @@ pub async fn rules(site: Shared) -> Answer {
     Ok(Json(json!({
         "sets": sets,
         "by_domain": knowledge.config.rules.by_domain,
+        "by_group": knowledge.config.rules.by_group,
         "problems": knowledge.problems(),
     })))
 }

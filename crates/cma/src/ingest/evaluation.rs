@@ -23,7 +23,9 @@ pub fn document(
     envelope: &Envelope,
 ) -> Result<()> {
     let system = System::of(tx, host, Some(envelope))?;
-    let Some(set) = context.knowledge.effective(&host.domain, system.os.as_ref()) else { return Ok(()) };
+    let Some(set) = context.knowledge.effective(&host.designation, &host.domain, system.os.as_ref()) else {
+        return Ok(());
+    };
     judge(tx, context, host, row, envelope, &set, &system)?;
     // The operating system decides which rules there are at all.
     let depending = set.depending_on(&row.discovertype);
@@ -135,9 +137,9 @@ pub fn again(
     instance: &str,
 ) -> Result<()> {
     let Some(mut host) = tx.host(designation)? else { return Ok(()) };
-    let domain = context.knowledge.config.domain_of(designation.as_str());
+    let domain = context.knowledge.domain_of(designation, &tx.tags(designation)?);
     if host.domain != domain {
-        host.domain = domain.to_owned();
+        host.domain = domain;
         tx.put_host(&host)?;
     }
     let Some(row) = tx.document(designation, instance)? else { return Ok(()) };
@@ -145,7 +147,9 @@ pub fn again(
     super::report::put_graph(tx, context, &host, &row, &envelope)?;
     let row = DocumentRow { changed_after: context.now, seen: context.now, ..row };
     let system = System::of(tx, &host, Some(&envelope))?;
-    let Some(set) = context.knowledge.effective(&host.domain, system.os.as_ref()) else { return Ok(()) };
+    let Some(set) = context.knowledge.effective(&host.designation, &host.domain, system.os.as_ref()) else {
+        return Ok(());
+    };
     judge(tx, context, &host, &row, &envelope, &set, &system)
 }
 
@@ -165,7 +169,9 @@ pub fn instance_is_gone(
         seen: incoming.seen,
     };
     let system = System::of(tx, host, None)?;
-    let Some(set) = context.knowledge.effective(&host.domain, system.os.as_ref()) else { return Ok(()) };
+    let Some(set) = context.knowledge.effective(&host.designation, &host.domain, system.os.as_ref()) else {
+        return Ok(());
+    };
     replace(tx, context, host, &about, set.rules_for(&old.instance, &old.discovertype), Vec::new())
 }
 

@@ -9,12 +9,14 @@
 
 mod allowance;
 mod checksums;
+pub mod configuration;
 pub mod document;
 mod duplicates;
 pub mod enrolment;
 pub mod evaluation;
 pub mod events;
 mod flapping;
+pub mod groups;
 mod links;
 pub mod machines;
 mod monitors;

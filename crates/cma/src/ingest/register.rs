@@ -211,7 +211,7 @@ fn admit(
         started: message.started,
         software: String::new(),
     });
-    host.domain = context.knowledge.config.domain_of(designation.as_str()).to_owned();
+    host.domain = context.knowledge.domain_of(designation, &tx.tags(designation)?);
     host.last_seen = now;
     let address = reachable_at(applicant.remote, message.port);
     host.address = address.to_string();

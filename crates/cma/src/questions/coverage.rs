@@ -55,8 +55,8 @@ pub struct Coverage {
     pub summary: String,
 }
 
-/// The rules that count for hosts of a domain with an operating system.
-pub type RulesOf<'f> = &'f dyn Fn(&str, Option<&OperatingSystem>) -> Option<Arc<EffectiveSet>>;
+/// The rules that count for a host with its operating system.
+pub type RulesOf<'f> = &'f dyn Fn(&HostRow, Option<&OperatingSystem>) -> Option<Arc<EffectiveSet>>;
 
 /// All gaps; `is_late` tells when to stop looking.
 pub fn coverage(
@@ -336,8 +336,7 @@ fn documents(
             let name = host.designation.as_str();
             let Some(known) = types.get(name) else { continue };
             reporting.insert(name.to_owned());
-            let Some(set) = rules_of(&host.domain, operating_system(reader, &host.designation)?.as_ref())
-            else {
+            let Some(set) = rules_of(host, operating_system(reader, &host.designation)?.as_ref()) else {
                 continue;
             };
             let mut wanted: BTreeMap<&str, usize> = BTreeMap::new();

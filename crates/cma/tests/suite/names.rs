@@ -68,6 +68,7 @@ fn start(store: SqliteStore, config: &str, by_default: bool) -> Rig {
             changes: mpsc::unbounded_channel().0,
             look_at: mpsc::unbounded_channel().0,
             addresses: Arc::default(),
+            facts: Default::default(),
             key_files: Box::new(|_| {}),
         },
         pinned: HashMap::new(),

@@ -293,7 +293,7 @@ fn gaps_of_every_kind_are_counted_and_told() {
     let ops1 = site.hosts[2].1.clone();
     site.rig.step(|tx, context| goodbye(tx, context, &ops1, "HBSHUTDOWN"));
     let (sets, _) = rules::RuleSets::load(&[]);
-    let rules_of = |_: &str, os: Option<&rules::OperatingSystem>| sets.effective_for("BASE", os);
+    let rules_of = |_: &store::HostRow, os: Option<&rules::OperatingSystem>| sets.effective_for("BASE", os);
     let mut reader = site.reader();
     let found = coverage::coverage(reader.as_mut(), &rules_of, site.later(0), &mut || false).unwrap();
     assert_eq!((found.hosts, found.incomplete.len()), (3, 0), "{:?}", found.incomplete);

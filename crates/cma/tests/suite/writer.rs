@@ -82,6 +82,7 @@ fn rig(path: &Path) -> Rig {
             changes,
             look_at,
             addresses: Arc::default(),
+            facts: Default::default(),
             key_files: Box::new(|_| {}),
         },
         pinned: HashMap::new(),

@@ -1,5 +1,6 @@
 //! `[enrolment]` of cma.toml: who may become a host of this site.
 
+use super::shape::{Setting, Shape, settings};
 use serde::{Deserialize, Serialize};
 
 /// What is asked of a host that nobody knows yet.
@@ -15,18 +16,24 @@ pub enum EnrolmentPolicy {
     Token,
 }
 
-/// Enrolment of hosts; docs/enrolment.md.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EnrolmentConfig {
-    /// `first-use`, `approve` or `token`.
-    pub policy: EnrolmentPolicy,
-    /// Hosts that may wait for approval at once, 1 to 10000.
-    pub max_pending: usize,
-    /// How many of them may come from one IPv4 address or one /64 of IPv6, 1 to 10000.
-    pub max_pending_per_address: usize,
-    /// Days after which a host that waits and is not heard any more is forgotten, 1 to 365.
-    pub forget_pending_days: u64,
+impl Setting for EnrolmentPolicy {
+    const SHAPE: Shape = Shape::OneOf(&["first-use", "approve", "token"]);
+}
+
+settings! {
+    /// Enrolment of hosts; docs/enrolment.md.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct EnrolmentConfig {
+        /// `first-use`, `approve` or `token`.
+        pub policy: EnrolmentPolicy,
+        /// Hosts that may wait for approval at once, 1 to 10000.
+        pub max_pending: usize,
+        /// How many of them may come from one IPv4 address or one /64 of IPv6, 1 to 10000.
+        pub max_pending_per_address: usize,
+        /// Days after which a host that waits and is not heard any more is forgotten, 1 to 365.
+        pub forget_pending_days: u64,
+    }
 }
 
 impl Default for EnrolmentConfig {

@@ -17,16 +17,6 @@ impl Settings {
     }
 }
 
-/// What of `new` cannot be taken over while the nanoprobe runs, by its name in nanoprobe.toml.
-fn for_the_next_start(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    if old.designation != new.designation {
-        // Keys, documents and the queue are those of one host.
-        names.push("name");
-    }
-    names
-}
-
 impl Agent {
     /// Takes over what can be taken over, and keeps all of the old when the new makes no sense.
     pub(super) fn read_settings_again(&mut self, now: Duration) {
@@ -48,12 +38,9 @@ impl Agent {
     }
 
     fn take_over(&mut self, new: Settings, now: Duration) {
-        let waiting = for_the_next_start(&self.settings, &new);
-        self.settings_problem = None;
-        if !waiting.is_empty() {
-            let names = waiting.join(", ");
-            tracing::warn!(names, "these settings hold from the next start on: systemctl restart assimilation-nanoprobe");
-            self.settings_problem = Some(format!("restart needed for: {names}"));
+        self.settings_problem = Settings::differences(&self.settings, &new).needs_restart();
+        if let Some(problem) = &self.settings_problem {
+            tracing::warn!("{problem}: systemctl restart assimilation-nanoprobe");
         }
         if new.debug_level != self.settings.debug_level {
             self.level.set(new.debug_level);
@@ -62,8 +49,7 @@ impl Agent {
         let is_replaced =
             self.network.replace(new.local_addresses(), new.multicast_ttl, new.keepalive);
         let is_elsewhere = new.cma_addresses != self.settings.cma_addresses;
-        let designation = self.settings.designation.clone();
-        self.settings = Settings { designation, ..new };
+        self.settings = self.settings.with_run_time_changes(&new);
         tracing::info!("settings read again");
         // A new network process begins by registering.
         if is_elsewhere && !is_replaced {
@@ -91,14 +77,6 @@ mod tests {
     fn settings(file: &str) -> Settings {
         let file = model::config::parse_toml("nanoprobe.toml", file).unwrap();
         Settings::merge(&AgentArgs::default(), |_| None, &file, "web1").unwrap()
-    }
-
-    #[test]
-    fn the_name_of_a_host_waits_for_the_next_start_and_nothing_else_does() {
-        let old = settings("");
-        let other = settings("cmaaddr = [\"a:1\"]\nttl = 3\ndebug = 2\nbind = \"127.0.0.1:9\"\nqueue_bytes = 1048576\n");
-        assert!(for_the_next_start(&old, &other).is_empty());
-        assert_eq!(for_the_next_start(&old, &settings("name = \"web2\"")), ["name"]);
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub fn load(site: &DocumentSite, store: Box<dyn Store>, knowledge: Knowledge) ->
             changes,
             look_at,
             addresses: Arc::new(Notify::new()),
+            facts: Default::default(),
             key_files: Box::new(|_| {}),
         },
         pinned: HashMap::new(),

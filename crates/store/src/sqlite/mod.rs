@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
 //! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `claims` (who says what of a node),
-//! `migration` (from one version of the tables to the next, after a copy), `copy` (backups, restoring), `names` (reverse DNS), `enrolment` (tags, tokens, keys that wait), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
+//! `migration` (from one version of the tables to the next, after a copy), `copy` (backups, restoring), `names` (reverse DNS), `enrolment` (tags, tokens, keys that wait), `groups`, `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
 //! and `address` (what SQL can call).
 
 mod address;
@@ -12,6 +12,7 @@ mod copy;
 mod enrolment;
 pub(crate) mod functions;
 mod graph;
+mod groups;
 mod migration;
 mod names;
 mod open;
@@ -32,6 +33,7 @@ pub use address::{Vendors, set_vendors};
 pub use copy::{Identity, RESTORED, aside, copy, identify, replace, staged, undo, verify};
 pub use migration::copies;
 pub use schema::SCHEMA_VERSION;
+pub use sql::columns_of;
 pub use views::{View, documentation, documentation_text};
 
 /// A database file with its one writing connection.

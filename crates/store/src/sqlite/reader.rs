@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 pub struct SqliteReader {
-    connection: Connection,
+    pub(super) connection: Connection,
     path: PathBuf,
     /// A connection of its own, made when the first statement of a person arrives.
     typed: Option<BoundedConnection>,

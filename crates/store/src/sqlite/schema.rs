@@ -162,6 +162,12 @@ const V5_KEYS: &str = "
 ";
 
 const V6_GROUPS: &str = "
+-- Which hosts are in which groups of cma.toml, as last worked out; why: what the host fits, for people.
+CREATE TABLE host_group(
+  host INTEGER NOT NULL REFERENCES host_name, name TEXT NOT NULL, why TEXT NOT NULL, since INTEGER NOT NULL,
+  PRIMARY KEY(host, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX host_group_hosts ON host_group(name);
 ";
 
 /// Refuses a database of another program or of a newer version of this one, before anything is written.

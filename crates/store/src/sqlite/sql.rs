@@ -5,8 +5,8 @@
 //! compiled. Time is bounded by a progress handler; memory by SQLite's limits on single values and columns, by
 //! sorting on disk, and by counting the bytes of the answer.
 
-use super::functions::MAX_VALUE_BYTES;
-use super::{failure, open, views};
+use super::functions::{self, MAX_VALUE_BYTES};
+use super::{failure, open, schema, views};
 use crate::{Result, SqlLimits, StoreError, Table};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
@@ -99,6 +99,28 @@ impl BoundedConnection {
         }
         Ok(table)
     }
+}
+
+/// What a statement would answer with: its columns, as a database without rows knows it. For statements that stand in a file
+/// and are to be checked before anybody asks them; nothing is read or written.
+///
+/// # Errors
+/// [`StoreError::Sql`] for what [`crate::Reader::sql`] would refuse.
+pub fn columns_of(statement: &str) -> Result<Vec<String>> {
+    refuse_other_statements(statement)?;
+    let mut connection = Connection::open_in_memory().map_err(failure)?;
+    functions::register(&connection).map_err(failure)?;
+    schema::bring_up_to_date(&mut connection, Path::new(":memory:"))?;
+    limit(&connection).map_err(failure)?;
+    connection.authorizer(Some(authorize)).map_err(failure)?;
+    let prepared = connection.prepare(statement).map_err(failure)?;
+    if !prepared.readonly() {
+        return Err(StoreError::Sql("only SELECT statements are allowed here".into()));
+    }
+    if prepared.parameter_count() > 0 {
+        return Err(StoreError::Sql("it has parameters, and nobody gives them values here".into()));
+    }
+    Ok(prepared.column_names().into_iter().map(str::to_owned).collect())
 }
 
 fn limit(connection: &Connection) -> rusqlite::Result<()> {

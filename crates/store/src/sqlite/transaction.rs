@@ -210,6 +210,7 @@ impl Transaction for SqliteTransaction<'_> {
         self.end("document_period", "host = ?2", &[&now.0, &id])?;
         self.end("rule_period", "host = ?2", &[&now.0, &id])?;
         enrolment::forget_host(self, id)?;
+        self.run("DELETE FROM host_group WHERE host = ?1", [id])?;
         self.run("DELETE FROM host WHERE id = ?1", [id])?;
         Ok(())
     }

@@ -74,6 +74,8 @@ assimcli sql "SELECT subnet, count(*) FROM addresses WHERE network = 'global' GR
 
 const VIEWS: &[View] = &[
     site::HOSTS,
+    site::GROUPS,
+    site::TAGS,
     site::DOCUMENTS,
     site::CHANGES,
     site::RULE_RESULTS,

@@ -30,6 +30,26 @@ pub const HOSTS: View = View {
       FROM host h JOIN host_name n ON n.id = h.id",
 };
 
+pub const GROUPS: View = View {
+    name: "groups",
+    meaning: "Which hosts are in which groups of cma.toml; a row for each host of each group.",
+    columns: &[
+        ("name", "name of the group"),
+        HOST,
+        ("why", "what the host fits: name web*, tag web, query, or group frontend"),
+        ("since", "when it came in"),
+    ],
+    select: "SELECT g.name, n.designation, g.why, utc_text(g.since)
+      FROM host_group g JOIN host_name n ON n.id = g.host",
+};
+
+pub const TAGS: View = View {
+    name: "tags",
+    meaning: "The tags of hosts; a row for each tag of each host.",
+    columns: &[("tag", "the tag"), HOST],
+    select: "SELECT t.tag, n.designation FROM host_tag t JOIN host_name n ON n.id = t.host",
+};
+
 pub const DOCUMENTS: View = View {
     name: "documents",
     meaning: "The current document of every discovery on every host.",

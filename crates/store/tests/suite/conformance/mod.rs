@@ -10,6 +10,7 @@ mod claims;
 mod deliveries;
 mod enrolment;
 mod graph;
+mod groups;
 mod history;
 mod isolation;
 mod names;
@@ -64,6 +65,7 @@ pub fn run(factory: Factory<'_>) {
         ("tags", enrolment::tags_belong_to_hosts),
         ("tokens", enrolment::a_token_counts_each_key_once),
         ("keys that wait or are revoked", enrolment::keys_wait_and_are_revoked),
+        ("groups", groups::membership_is_replaced_and_keeps_since),
         ("loose edges", graph::an_edge_from_nowhere_is_refused),
         ("nodes of the graph", walk::nodes_are_found_by_number_key_and_kind),
         ("edges of the graph", walk::edges_are_read_in_both_directions_and_by_kind),
