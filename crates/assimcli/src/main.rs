@@ -6,8 +6,8 @@ mod commands;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::{
-    changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, notify, path, query, rules,
-    score, sql,
+    changes, coverage, doctor, draw, events, genkeys, groups, history, hosts, impact, notify, path, query,
+    rules, score, sql, tokens,
 };
 use model::paths::SitePaths;
 use output::{Format, note};
@@ -88,6 +88,10 @@ enum Command {
     Score(score::Options),
     /// The hosts and their state
     Hosts(hosts::Options),
+    /// The groups of hosts, with who is in them and why
+    Groups(groups::Options),
+    /// Enrolment tokens: what lets new hosts in
+    Tokens(tokens::Options),
     /// What stops working if a host, a service or a switch stops
     Impact(impact::Options),
     /// How two hosts, services, switches or addresses are connected
@@ -191,6 +195,8 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Events(options) => events::run(context, &options),
         Command::Score(options) => score::run(context, &options),
         Command::Hosts(options) => hosts::run(context, &options),
+        Command::Groups(options) => groups::run(context, &options),
+        Command::Tokens(options) => tokens::run(context, &options),
         Command::Impact(options) => impact::run(context, &options),
         Command::Path(options) => path::run(context, &options),
         Command::History(options) => history::run(context, &options),

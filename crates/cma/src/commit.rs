@@ -6,7 +6,8 @@
 use crate::groups::Moved;
 use crate::health::Health;
 use crate::ingest::document::{Content, Incoming};
-use crate::ingest::register::{self, Applicant, KeyDecision, Registration};
+use crate::ingest::enrolment::actions;
+use crate::ingest::register::{self, Applicant, Registration};
 use crate::ingest::report::{self, Outcome};
 use crate::ingest::verdict::{self, Decision};
 use crate::ingest::{self, Change, Context, Produced, Sender, evaluation, surroundings};
@@ -52,7 +53,8 @@ pub enum Work {
         sender: Sender,
         incoming: Incoming,
     },
-    AcceptKey(Designation),
+    /// What an administrator decided about tokens, keys, machines and tags.
+    Enrolment(actions::Action),
     RemoveHost(Designation),
     /// Outcome of a delivery.
     Delivery(Record),
@@ -114,7 +116,7 @@ pub enum Done {
     Registered(Registration),
     Goodbye,
     Report(Outcome),
-    Key(KeyDecision),
+    Enrolment(actions::Outcome),
     Removed(bool),
     Written,
     /// Hosts that verdicts do not concern because they were heard of meanwhile.
@@ -437,7 +439,7 @@ fn perform(
             Done::Goodbye
         }
         Work::Report { sender, incoming } => Done::Report(report::report(tx, context, sender, incoming)?),
-        Work::AcceptKey(designation) => Done::Key(register::accept_key(tx, context, designation)?),
+        Work::Enrolment(action) => Done::Enrolment(actions::perform(tx, context, action)?),
         Work::RemoveHost(designation) => Done::Removed(register::remove(tx, context, designation)?),
         Work::Delivery(Record::Finish { sequence, channel, failure }) => {
             tx.finish_delivery(*sequence, channel, context.now, failure.as_deref())?;

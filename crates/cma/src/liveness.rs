@@ -346,6 +346,10 @@ impl Task {
                 let returning = self.returning.entry(outage).or_insert(Returning { first: now, last: now });
                 returning.last = now;
             }
+            Change::Invited { host, key, address } => {
+                self.contacts.insert(host.clone(), Contact { address, key });
+                self.outgoing.call(now, &host);
+            }
             Change::Interfaces { .. } => {}
             // The rings know it already, and a host that is dead is told nothing.
             Change::Died(host) => self.outgoing.forget_listen(&host),

@@ -89,6 +89,8 @@ pub enum SettingError {
     Postgres(String),
     #[error("cma.toml: {0}")]
     Heartbeats(String),
+    #[error("cma.toml: {0}")]
+    Enrolment(String),
     #[error("--store (CMA_STORE) {0:?} is not known; use sqlite:PATH")]
     Store(String),
 }
@@ -121,6 +123,9 @@ impl Arguments {
     pub fn settings(&self, config: CmaConfig) -> Result<Settings, SettingError> {
         if let Some(problem) = config.heartbeats.problem() {
             return Err(SettingError::Heartbeats(problem));
+        }
+        if let Some(problem) = config.enrolment.problem() {
+            return Err(SettingError::Enrolment(problem));
         }
         let site = self.site();
         let (bind, _) = chosen(&self.bind, &config.bind, DEFAULT_BIND);

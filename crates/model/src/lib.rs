@@ -2,10 +2,11 @@
 //!
 //! In the order in which a fact meets them: an [`envelope`] is what a discovery found, a [`message`] carries
 //! it to the CMA, [`liveness`] what hosts tell about each other, [`graph`] is what it means, [`subgraph`] a part of it to be shown, an [`event`] is what people are told. [`config`] holds the
-//! settings of both daemons, [`paths`] where things live on disk, [`text`] how hostile text is made harmless,
+//! settings of both daemons, [`enrolment`] what tokens and marks of machines are, [`paths`] where things live on disk, [`text`] how hostile text is made harmless,
 //! [`template`] how an answer becomes lines.
 
 pub mod config;
+pub mod enrolment;
 pub mod envelope;
 pub mod event;
 pub mod graph;

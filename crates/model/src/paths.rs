@@ -50,6 +50,11 @@ impl SitePaths {
         self.at("/etc/assimilation/nanoprobe.toml")
     }
 
+    /// Where a nanoprobe looks for an enrolment token.
+    pub fn token_file(&self) -> PathBuf {
+        self.at("/etc/assimilation/enrol.token")
+    }
+
     pub fn state(&self) -> PathBuf {
         self.at("/var/lib/assimilation")
     }

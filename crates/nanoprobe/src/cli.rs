@@ -60,6 +60,12 @@ pub struct AgentArgs {
     /// Stop the nanoprobe of the pid file
     #[arg(short, long)]
     pub kill: bool,
+    /// Print the fingerprint of this host's key, which `assimcli hosts pending` on the CMA shows, and end
+    #[arg(long, conflicts_with_all = ["kill", "status"])]
+    pub key: bool,
+    /// File with an enrolment token; removed once the host is enrolled [default: /etc/assimilation/enrol.token]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Debug level, 0 to 5 [default: 0]
     #[arg(short, long, value_name = "N")]
     pub debug: Option<String>,

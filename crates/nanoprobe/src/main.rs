@@ -39,7 +39,9 @@ fn run(cli: &Cli) -> u8 {
                 let (page, is_good) = print_config::report(&file.display().to_string(), text.as_deref());
                 finish(&page, "", u8::from(!is_good))
             }
-            Err(error) => finish("", &format!("nanoprobe: {}\n", model::text::printable(&error.to_string())), 1),
+            Err(error) => {
+                finish("", &format!("nanoprobe: {}\n", model::text::printable(&error.to_string())), 1)
+            }
         };
     }
     if cli.print_config {
@@ -52,7 +54,8 @@ fn run(cli: &Cli) -> u8 {
         return match page {
             Ok(page) => finish(&page, "", 0),
             Err(error) => {
-                let lines = error.lines().map(|line| format!("nanoprobe: {}\n", model::text::printable(line)));
+                let lines =
+                    error.lines().map(|line| format!("nanoprobe: {}\n", model::text::printable(line)));
                 finish("", &lines.collect::<String>(), 1)
             }
         };
@@ -60,6 +63,14 @@ fn run(cli: &Cli) -> u8 {
     if cli.agent.status {
         let (text, code) = start::status(cli);
         return finish(&(text + "\n"), "", code);
+    }
+    if cli.agent.key {
+        return match start::key(cli) {
+            Ok(fingerprint) => finish(&format!("{fingerprint}\n"), "", 0),
+            Err(error) => {
+                finish("", &format!("nanoprobe: {}\n", model::text::printable(&error.to_string())), 1)
+            }
+        };
     }
     let result = if cli.agent.kill {
         start::kill(cli).map_err(|error| error.to_string())

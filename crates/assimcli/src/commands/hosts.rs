@@ -1,43 +1,104 @@
-//! `hosts`: hosts with state; `hosts accept-key NAME` after a re-installation; `hosts remove NAME`.
+//! `hosts`: hosts with state; what administrators decide about who may be one is in `decide`.
 
-use crate::client::{delete, encoded, get, post};
+pub mod decide;
+
+use super::groups::Choice;
+use crate::client::get;
 use crate::{Context, Failure, Finding};
 use output::{Format, Rows, note, text};
 use serde_json::{Value, json};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(flatten)]
+    choice: Choice,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(clap::Subcommand)]
-enum Command {
+pub enum Command {
+    /// Hosts that wait for approval, with the fingerprints of their keys
+    Pending,
+    /// Let a host in that waits; compare its key with what `nanoprobe --key` says there
+    Approve {
+        host: String,
+        /// The key, or how its fingerprint begins; needed when several wait under this name
+        #[arg(long, value_name = "FINGERPRINT")]
+        key: Option<String>,
+    },
+    /// Refuse the key of a host that waits, for ever
+    Reject {
+        host: String,
+        /// The key, or how its fingerprint begins; needed when several wait under this name
+        #[arg(long, value_name = "FINGERPRINT")]
+        key: Option<String>,
+    },
     /// Accept the new key of a host that was re-installed
-    AcceptKey { host: String },
+    AcceptKey {
+        host: String,
+        /// Only if it is this key, or its fingerprint begins so
+        #[arg(long, value_name = "FINGERPRINT")]
+        key: Option<String>,
+    },
+    /// Forget another key that wanted to be this host, for instance after a clash of names was solved
+    Dismiss { host: String },
+    /// The machines that were seen with the key of a host
+    Machines { host: String },
+    /// Of two machines with one key, let only this one be the host
+    #[command(group = clap::ArgGroup::new("which").required(true).args(["machine", "any"]))]
+    Keep {
+        host: String,
+        /// As `hosts machines` and the event name it
+        #[arg(long, value_name = "MACHINE")]
+        machine: Option<String>,
+        /// Any machine may use the key again
+        #[arg(long)]
+        any: bool,
+    },
+    /// Refuse the key of a host for ever
+    Revoke {
+        host: String,
+        /// Why, for those who read it later
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Take a revocation or rejection back
+    Unrevoke {
+        host: String,
+        /// The key, or how its fingerprint begins; needed when several of this host were revoked
+        #[arg(long, value_name = "FINGERPRINT")]
+        key: Option<String>,
+    },
+    /// Keys that are refused for ever
+    Revoked,
+    /// Give a host tags, or take them from it
+    Tag {
+        host: String,
+        change: TagChange,
+        #[arg(required = true)]
+        tags: Vec<String>,
+    },
     /// Forget a host that is gone for good; its history stays
     Remove { host: String },
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum TagChange {
+    Add,
+    Remove,
+}
+
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     match &options.command {
-        None => list(context),
-        Some(Command::AcceptKey { host }) => {
-            post(context, &format!("/v1/hosts/{}/accept-key", encoded(host)), &json!({}))?;
-            note!(
-                "The new key of {host} is accepted; its nanoprobe registers at its next try, within 5 minutes, or at once when it is started again."
-            );
-            Ok(Finding::Nothing)
-        }
-        Some(Command::Remove { host }) => {
-            delete(context, &format!("/v1/hosts/{}", encoded(host)))?;
-            note!("{host} is forgotten.");
-            Ok(Finding::Nothing)
-        }
+        None => list(context, &options.choice),
+        Some(command) => decide::run(context, command),
     }
 }
 
-fn list(context: &Context) -> Result<Finding, Failure> {
+fn list(context: &Context, choice: &Choice) -> Result<Finding, Failure> {
+    let chosen = choice.hosts(context)?;
     let hosts = get(context, "/v1/hosts")?;
     let mut rows = Rows::new(&[
         "host",
@@ -49,31 +110,68 @@ fn list(context: &Context) -> Result<Finding, Failure> {
         "address",
         "scores",
         "key",
+        "tags",
     ]);
     let mut finding = Finding::Nothing;
-    for host in hosts.as_array().into_iter().flatten() {
-        let mismatch = !host["rejected_key"].is_null();
-        if mismatch || host["status"] != "up" {
+    let is_chosen = |host: &Value| {
+        chosen
+            .as_ref()
+            .is_none_or(|chosen| host["designation"].as_str().is_some_and(|name| chosen.contains(name)))
+    };
+    for host in hosts.as_array().into_iter().flatten().filter(|host| is_chosen(host)) {
+        let (key, advice) = key_state(host);
+        if key != "ok" || host["status"] != "up" {
             finding = Finding::Something;
         }
-        let key = if mismatch { json!("MISMATCH") } else { json!("ok") };
         let mut row: Vec<Value> =
             ["designation", "domain", "status", "reason", "status_since", "last_seen", "address"]
                 .map(|f| host[f].clone())
                 .into();
         let machine = matches!(context.format, Format::Json | Format::Jsonl);
         let scores = if machine { host["scores"].clone() } else { json!(scores(&host["scores"])) };
-        row.extend([scores, key]);
+        let tags = if machine { host["tags"].clone() } else { json!(decide::words(&host["tags"])) };
+        row.extend([scores, json!(key), tags]);
         rows.rows.push(row);
-        if mismatch {
-            let name = text(&host["designation"]);
-            note!(
-                "assimcli: another key wants to be {name}: if it was re-installed, `assimcli hosts accept-key {name}`"
-            );
+        if let Some(advice) = advice {
+            note!("assimcli: {advice}");
         }
+    }
+    let waiting = get(context, "/v1/pending")?;
+    let waiting = waiting.as_array().into_iter().flatten().filter(|host| host["approved"].is_null()).count();
+    if waiting > 0 {
+        finding = Finding::Something;
+        note!("assimcli: waiting for approval: {waiting}; `assimcli hosts pending` shows them");
     }
     rows.print(context.format)?;
     Ok(finding)
+}
+
+/// What is to be said of a host's key, and what to do about it.
+fn key_state(host: &Value) -> (&'static str, Option<String>) {
+    let name = text(&host["designation"]);
+    let identity = &host["identity"];
+    if !host["revoked"].is_null() {
+        return ("REVOKED", None);
+    }
+    if identity["is_clone"] == true {
+        let advice = format!(
+            "there are two machines with the key of {name}: `assimcli hosts machines {name}` shows them, `assimcli hosts keep {name} \
+             --machine ...` refuses the other"
+        );
+        return ("CLONE", Some(advice));
+    }
+    if host["rejected_key"].is_null() {
+        return ("ok", None);
+    }
+    let (state, what) = if identity["is_reinstalled"] == true {
+        ("RE-INSTALLED", "offers another key from the same hardware, as after a re-installation: if so,")
+    } else {
+        ("MISMATCH", "is wanted by another key: if it was re-installed,")
+    };
+    let advice = format!(
+        "{name} {what} `assimcli hosts accept-key {name}`; if that is over, `assimcli hosts dismiss {name}`"
+    );
+    (state, Some(advice))
 }
 
 /// `security=12 networking=0`

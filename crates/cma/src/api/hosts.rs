@@ -1,20 +1,22 @@
-//! `/v1/hosts`: hosts with their state and scores; accepting a new key; forgetting a host.
+//! `/v1/hosts`: hosts with their state and scores; forgetting a host. What is decided about keys is in `enrolment`.
 
-use super::{Answer, Failure, Shared, designation, limits, objects, write};
+use super::{Answer, Failure, Shared, designation, enrolment, limits, objects, write};
 use crate::commit::{Done, Work};
-use crate::ingest::register::KeyDecision;
+use crate::ingest::machines::Standing;
 use axum::Json;
 use axum::extract::Path;
-use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 pub async fn list(site: Shared) -> Answer {
-    let (hosts, scores) = site
+    let (hosts, mut tags, mut machines, revoked, scores) = site
         .readers
         .read(|reader| {
             Ok((
                 reader.hosts()?,
+                reader.all_tags()?,
+                reader.machines()?,
+                reader.revocations()?,
                 reader.sql(
                     "SELECT host, category, sum(score) AS score FROM scores GROUP BY host, category",
                     &[],
@@ -34,6 +36,8 @@ pub async fn list(site: Shared) -> Answer {
     let rows: Vec<Value> = hosts
         .into_iter()
         .map(|host| {
+            let standing =
+                machines.remove(&host.designation).map(|text| Standing::read(&text)).unwrap_or_default();
             json!({
                 "designation": host.designation.as_str(),
                 "domain": host.domain,
@@ -49,26 +53,13 @@ pub async fn list(site: Shared) -> Answer {
                 "key": host.key.fingerprint(),
                 "rejected_key": host.rejected_key.map(|(key, _)| key.fingerprint()),
                 "rejected_at": host.rejected_key.map(|(_, at)| at),
+                "tags": tags.remove(&host.designation).unwrap_or_default(),
+                "revoked": revoked.iter().find(|row| row.key == host.key).map(|row| row.revoked),
+                "identity": enrolment::machines(&standing),
             })
         })
         .collect();
     Ok(Json(Value::Array(rows)))
-}
-
-pub async fn accept_key(site: Shared, Path(name): Path<String>) -> Answer {
-    let name = designation(&name)?;
-    match write(&site, Work::AcceptKey(name.clone())).await? {
-        Done::Key(KeyDecision::Accepted) => {
-            site.hosts.disconnect(&name);
-            Ok(Json(json!({})))
-        }
-        Done::Key(KeyDecision::NothingToAccept) => Err(Failure::new(
-            StatusCode::CONFLICT,
-            format!("no other key was offered for {name}"),
-            "`assimcli hosts` shows which hosts have a key mismatch",
-        )),
-        _ => Err(Failure::unknown_host(&name)),
-    }
 }
 
 pub async fn remove(site: Shared, Path(name): Path<String>) -> Answer {

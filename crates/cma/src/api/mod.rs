@@ -2,7 +2,9 @@
 //!
 //! Whoever may open the socket may do everything; the socket's mode decides. Errors are `{"error", "hint"}`.
 
+mod enrolment;
 mod events;
+mod groups;
 mod hosts;
 mod listener;
 mod notify;
@@ -73,11 +75,23 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/status", get(status::status))
         .route("/v1/hosts", get(hosts::list))
         .route("/v1/hosts/{name}", axum::routing::delete(hosts::remove))
-        .route("/v1/hosts/{name}/accept-key", post(hosts::accept_key))
+        .route("/v1/hosts/{name}/accept-key", post(enrolment::accept_key))
+        .route("/v1/hosts/{name}/dismiss", post(enrolment::dismiss))
+        .route("/v1/hosts/{name}/keep", post(enrolment::keep))
+        .route("/v1/hosts/{name}/revoke", post(enrolment::revoke))
+        .route("/v1/hosts/{name}/unrevoke", post(enrolment::unrevoke))
+        .route("/v1/hosts/{name}/tags", post(enrolment::tag))
+        .route("/v1/pending", get(enrolment::pending))
+        .route("/v1/pending/{name}/approve", post(enrolment::approve))
+        .route("/v1/pending/{name}/reject", post(enrolment::reject))
+        .route("/v1/revoked", get(enrolment::revocations))
+        .route("/v1/tokens", get(enrolment::tokens).post(enrolment::create_token))
+        .route("/v1/tokens/{id}", axum::routing::delete(enrolment::revoke_token))
         .route("/v1/queries", get(queries::list))
         .route("/v1/query/{name}", post(queries::run))
         .route("/v1/sql", post(queries::sql))
         .route("/v1/views", get(queries::views))
+        .route("/v1/groups", get(groups::list))
         .route("/v1/events", get(events::events))
         .route("/v1/subgraph", get(subgraph::subgraph))
         .route("/v1/history", get(events::history))

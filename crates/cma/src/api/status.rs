@@ -13,15 +13,23 @@ pub async fn status(site: Shared) -> Answer {
     let since = Timestamp(
         Timestamp::now().0.saturating_sub(i64::try_from(FAILURES_SHOWN.as_micros()).unwrap_or(i64::MAX)),
     );
+    let knowledge = site.knowledge.get();
+    let enrolment = knowledge.config.enrolment.clone();
     let read = site
         .readers
-        .read(move |reader| Ok((reader.health()?, reader.failed_deliveries(since)?, reader.hosts()?.len())))
+        .read(move |reader| {
+            let (days, most) = (enrolment.forget_pending_days, enrolment.max_pending);
+            let wrong = super::enrolment::problems(reader, days, most, Timestamp::now())?;
+            Ok((reader.health()?, reader.failed_deliveries(since)?, reader.hosts()?.len(), wrong))
+        })
         .await;
-    let knowledge = site.knowledge.get();
     let mut problems = site.health.problems();
     problems.extend(knowledge.problems());
     let (outbox, bytes, failed, hosts) = match read {
-        Ok(((outbox, bytes), failed, hosts)) => (Some(outbox), Some(bytes), failed, Some(hosts)),
+        Ok(((outbox, bytes), failed, hosts, wrong)) => {
+            problems.extend(wrong);
+            (Some(outbox), Some(bytes), failed, Some(hosts))
+        }
         Err(error) => {
             problems.push(format!("the database cannot be read: {error}"));
             (None, None, vec![], None)

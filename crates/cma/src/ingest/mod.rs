@@ -3,7 +3,7 @@
 //! In the order in which a host meets it: [`register`] admits a host and pins its key, [`document`] opens a report,
 //! [`report`] stores it and brings graph, [`evaluation`] and events up to date, [`places`] finds the switch or subnet that it
 //! stands at, [`surroundings`] tells what changed around it (`links`, `neighbours`, `duplicates`, `flapping`),
-//! `starts` notices that two hosts have the same key,
+//! [`enrolment`] says who may become a host, [`machines`] notices that two hosts have the same key,
 //! [`verdict`] gives it up when nobody hears it any more. Nothing in here is durable or
 //! visible before the writer thread commits; what has to happen afterwards is collected in [`Produced`].
 
@@ -12,17 +12,18 @@ mod checksums;
 pub mod configuration;
 pub mod document;
 mod duplicates;
+pub mod enrolment;
 pub mod evaluation;
 pub mod events;
 mod flapping;
 pub mod groups;
 mod links;
+pub mod machines;
 mod monitors;
 mod neighbours;
 pub mod places;
 pub mod register;
 pub mod report;
-mod starts;
 pub mod surroundings;
 pub mod verdict;
 
@@ -94,6 +95,12 @@ pub enum Change {
     /// It said goodbye.
     Left(Designation),
     Removed(Designation),
+    /// A host that is not connected, or not known yet, was refused and may come now.
+    Invited {
+        host: Designation,
+        key: PublicKey,
+        address: SocketAddr,
+    },
     /// A host of an outage of several is up again, and nobody was told yet.
     Back {
         outage: String,

@@ -1,10 +1,14 @@
 //! A host registers, says goodbye, gets a new key accepted, or is forgotten.
 //!
-//! The first key that registers under a designation is pinned to it. Another key is refused and remembered: that is
-//! how two hosts with one name, a re-installed host and an impostor become visible.
+//! The first key that registers under a designation, and that [`enrolment`] lets in, is pinned to it. Another key is refused
+//! and remembered: that is how two hosts with one name, a re-installed host and an impostor become visible.
 
+use super::enrolment::actions::{forget_offer, invite};
+use super::enrolment::admission::{self, Admission};
+use super::enrolment::{self, revoked};
 use super::events::about_host;
-use super::{Change, Context, Sender, duplicates, links, places, starts, surroundings, verdict};
+use super::machines::{self, Marks, Offer, Standing};
+use super::{Change, Context, Sender, duplicates, links, places, surroundings, verdict};
 use model::message::{Configure, Listen, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
 use model::text::{printable, shortened};
 use model::{Designation, DocumentHash, EventType, PublicKey, Timestamp};
@@ -16,6 +20,9 @@ use store::{HostRow, Result, Transaction};
 
 /// `reason` in events about a host that offers another key than the pinned one.
 pub const KEY_MISMATCH: &str = "key mismatch";
+
+/// The same where the hardware is the host's: most likely it was installed anew.
+pub const REINSTALLED: &str = "re-installed";
 
 /// A third, fourth ... key under one designation is news only so long after the one before.
 const ANOTHER_MISMATCH_AFTER: Duration = Duration::from_secs(60);
@@ -63,6 +70,9 @@ pub fn register(
             return Ok(refused(RefusedReason::Designation, format!("{error}; choose another with --name")));
         }
     };
+    if let Some(text) = revoked::refusal(tx, context, applicant, &designation)? {
+        return Ok(refused(enrolment::reason_for(applicant, RefusedReason::Revoked), text));
+    }
     if let Some(other) = applicant.pinned_to.as_ref().filter(|other| **other != designation) {
         let text = format!(
             "the key {} belongs to host {other}: give {designation} a key of its own (remove {other}@@* from its crypto.d), \
@@ -77,6 +87,26 @@ pub fn register(
     {
         return mismatch(tx, context, host, applicant);
     }
+    let mut tags = Vec::new();
+    if let Some(host) = &known {
+        if let Some(text) = machines::refusal(tx, context, host, sight(context, applicant))? {
+            return Ok(refused(RefusedReason::KeyMismatch, text));
+        }
+    } else {
+        match admission::decide(tx, context, &designation, applicant)? {
+            Admission::Refused(reason, text) => {
+                return Ok(refused(enrolment::reason_for(applicant, reason), text));
+            }
+            Admission::Granted { tags: given, how } => {
+                context.inform(format!("{designation} is enrolled {how}"));
+                tags = given;
+            }
+        }
+    }
+    // Before it is admitted: its domain may follow from them.
+    if !tags.is_empty() {
+        tx.set_tags(&designation, &tags)?;
+    }
     let host = admit(tx, context, &designation, known, applicant)?;
     welcome(tx, context, &host, applicant, cma_started)
 }
@@ -85,6 +115,12 @@ fn refused(reason: RefusedReason, text: String) -> Registration {
     Registration::Refused(Refused { reason, text: printable(&text).into_owned() })
 }
 
+fn sight(context: &Context<'_>, applicant: &Applicant) -> machines::Sight {
+    let message = &applicant.message;
+    machines::sight(message, &reachable_at(applicant.remote, message.port).to_string(), context.now)
+}
+
+/// Another key than the pinned one.
 fn mismatch(
     tx: &mut dyn Transaction,
     context: &mut Context<'_>,
@@ -93,23 +129,46 @@ fn mismatch(
 ) -> Result<Registration> {
     let name = &host.designation;
     let fingerprint = applicant.key.fingerprint();
+    let mut standing = Standing::of(tx, name)?;
+    let marks = Marks::of(applicant.message.machine);
+    let pinned_marks = standing.current.as_ref().map(|sight| sight.marks.clone()).unwrap_or_default();
+    let offer = Offer {
+        address: reachable_at(applicant.remote, applicant.message.port).to_string(),
+        is_reinstalled: marks.is_hardware_of(&pinned_marks),
+        marks,
+    };
+    let is_same_key = host.rejected_key.is_some_and(|(key, _)| key == applicant.key);
     // Once per key; and an attacker who makes up keys gets one event a minute, not one per attempt.
-    let is_news = host
-        .rejected_key
-        .is_none_or(|(key, at)| key != applicant.key && context.now.since(at) >= ANOTHER_MISMATCH_AFTER);
+    let is_news = !is_same_key
+        && host.rejected_key.is_none_or(|(_, at)| context.now.since(at) >= ANOTHER_MISMATCH_AFTER);
+    if (is_same_key || is_news) && standing.offer.as_ref() != Some(&offer) {
+        standing.offer = Some(offer.clone());
+        standing.keep(tx, name)?;
+    }
     if is_news {
         tx.put_host(&HostRow { rejected_key: Some((applicant.key, context.now)), ..host.clone() })?;
+        let reason = if offer.is_reinstalled { REINSTALLED } else { KEY_MISMATCH };
+        let what = if offer.is_reinstalled {
+            "the hardware is that of the host, so it was most likely installed anew".to_owned()
+        } else if offer.marks.hardware.is_some() && pinned_marks.hardware.is_some() {
+            "on other hardware: a second host with this name, an impostor, or a host that was replaced"
+                .to_owned()
+        } else {
+            "a re-installed host, a second host with this name, or an impostor".to_owned()
+        };
         let extrainfo = json!({
-            "reason": KEY_MISMATCH,
+            "reason": reason,
             "pinned_key": host.key.fingerprint(),
             "offered_key": fingerprint,
             "offered_from": applicant.remote.to_string(),
+            "offered_machine": offer.marks.name(),
             "pinned_from": host.address,
-            "text": format!("another key ({fingerprint}) from {} wants to be {name}: a re-installed host, a second host with this name, or an impostor", applicant.remote),
+            "pinned_machine": pinned_marks.name(),
+            "text": format!("another key ({fingerprint}) from {} wants to be {name}: {what}", applicant.remote),
             "fix_now": format!("assimcli hosts accept-key {name}"),
         });
         let mut shown = host.clone();
-        shown.reason = KEY_MISMATCH.into();
+        shown.reason = reason.into();
         let event = about_host(context, EventType::Warn, &shown, extrainfo);
         context.emit(tx, event)?;
         context.warn(format!(
@@ -136,7 +195,7 @@ fn admit(
     let is_new = known.is_none();
     let (was_up, same_start) =
         known.as_ref().map_or((false, false), |h| (h.status == "up", h.started == message.started));
-    let known_start = known.as_ref().map(|host| host.started);
+    let before = known.as_ref().map(|host| (host.started, host.address.clone()));
     let old_address = known.as_ref().map(|host| host.address.clone()).unwrap_or_default();
     let mut host = known.unwrap_or_else(|| HostRow {
         designation: designation.clone(),
@@ -190,10 +249,8 @@ fn admit(
     if is_new || places::ip_of(&old_address) != Some(address.ip()) {
         places::find(tx, context, designation, address.ip())?;
     }
-    let is_twice = match &known_start {
-        Some(before) if !same_start => starts::changed(tx, context, &host, *before)?,
-        _ => false,
-    };
+    let sight = machines::sight(message, &host.address, now);
+    let is_twice = machines::registered(tx, context, &host, sight, before)?;
     // Who was part of a larger outage comes back with the others, in one event.
     let is_with_others = !was_up && verdict::returns_with_others(tx, context, designation)?;
     // A connection that was lost and comes back is no news.
@@ -218,7 +275,7 @@ fn bounded(listen: &Listen) -> Listen {
 }
 
 /// Where the nanoprobe listens: the port it says, unless it has none.
-fn reachable_at(remote: SocketAddr, port: u16) -> SocketAddr {
+pub fn reachable_at(remote: SocketAddr, port: u16) -> SocketAddr {
     let mut address = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     if port != 0 {
         address.set_port(port);
@@ -305,6 +362,9 @@ pub fn accept_key(
     let Some((key, _)) = host.rejected_key.take() else { return Ok(KeyDecision::NothingToAccept) };
     let old = std::mem::replace(&mut host.key, key);
     tx.put_host(&host)?;
+    // The new key may come from another machine, and none of it is a copy of the old one.
+    let offered_from = forget_offer(tx, designation)?;
+    Standing::default().keep(tx, designation)?;
     context.produced.unpinned.push((designation.clone(), old));
     context.produced.pinned.push((designation.clone(), key));
     let extrainfo =
@@ -316,6 +376,7 @@ pub fn accept_key(
         key.fingerprint(),
         old.fingerprint()
     ));
+    invite(context, designation, key, &offered_from.unwrap_or_default());
     Ok(KeyDecision::Accepted)
 }
 
@@ -336,7 +397,6 @@ pub fn remove(
     }
     duplicates::look_again(tx, context)?;
     verdict::forget(tx, designation)?;
-    starts::forget(tx, designation)?;
     context.produced.changes.push(Change::Removed(designation.clone()));
     context.produced.unpinned.push((designation.clone(), host.key));
     let event =

@@ -29,7 +29,7 @@ pub enum Outcome {
     Gap { last: u64 },
     /// Refused for good; recorded, and the cursor moved on.
     Rejected { last: u64, reason: String },
-    /// The host was removed, or another key accepted: it must register again.
+    /// The host was removed, another key accepted, or its key revoked: it must register again.
     Unregistered,
 }
 
@@ -43,6 +43,10 @@ pub fn report(
     let Some(host) = tx.host(&sender.designation)?.filter(|host| host.key == sender.key) else {
         return Ok(Outcome::Unregistered);
     };
+    // Sent before the connection was ended.
+    if tx.revoked(&sender.key)?.is_some() {
+        return Ok(Outcome::Unregistered);
+    }
     let last = tx.cursor(&sender.key, sender.incarnation)?;
     if incoming.sequence <= last {
         return Ok(Outcome::Durable { last });

@@ -52,7 +52,7 @@ impl Task {
             }
             Change::Died(host) | Change::Left(host) => self.listeners.handle_down(host),
             Change::Removed(host) => self.listeners.handle_removed(host),
-            Change::Place { .. } | Change::Back { .. } => {}
+            Change::Place { .. } | Change::Invited { .. } | Change::Back { .. } => {}
         }
     }
 

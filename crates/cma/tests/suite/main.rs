@@ -3,6 +3,7 @@
 mod addresses;
 mod calls;
 mod checksums;
+mod enrolment;
 mod heartbeats;
 mod hostile;
 mod ingest;

@@ -341,11 +341,11 @@ fn a_host_that_was_copied_with_its_keys_is_told_of_once() {
     };
     rig.come("web1", 5);
     assert_eq!(told(&rig.come("web1", 8).1), ["up \"STARTUP\""], "a restart");
-    assert_eq!(told(&rig.come("web1", 5).1), ["warn \"key used twice\""]);
+    assert_eq!(told(&rig.come("web1", 5).1), ["warn \"clone\""]);
     for start in [8, 5, 8, 5] {
         assert_eq!(rig.come("web1", start).1, [], "known");
     }
-    assert_eq!(told(&rig.come("web1", 11).1), ["unwarn \"key used twice\"", "up \"STARTUP\""]);
+    assert_eq!(told(&rig.come("web1", 11).1), ["unwarn \"clone\"", "up \"STARTUP\""]);
     assert_eq!(told(&rig.come("web1", 12).1), ["up \"STARTUP\""]);
-    assert_eq!(told(&rig.come("web1", 11).1), ["warn \"key used twice\""], "they are still two");
+    assert_eq!(told(&rig.come("web1", 11).1), ["warn \"clone\""], "they are still two");
 }

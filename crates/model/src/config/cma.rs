@@ -2,7 +2,8 @@
 
 use super::shape::settings;
 use super::{
-    DiscoveryConfig, HeartbeatConfig, MonitoringConfig, NeighboursConfig, Selection, matches_pattern,
+    DiscoveryConfig, EnrolmentConfig, HeartbeatConfig, MonitoringConfig, NeighboursConfig, Selection,
+    matches_pattern,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ settings! {
         pub discovery: DiscoveryConfig,
         /// How quickly hosts notice that a neighbour is gone; told to all hosts at once.
         pub heartbeats: HeartbeatConfig,
+        /// Who may become a host of this site (enrolment.md).
+        pub enrolment: EnrolmentConfig,
         /// How services are looked after; all hosts.
         pub monitoring: MonitoringConfig,
         /// What hosts hear of switches (LLDP, CDP) and of addresses around them (ARP, IPv6). Nothing is sent.

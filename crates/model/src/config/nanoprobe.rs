@@ -29,6 +29,9 @@ settings! {
         pub keepalive: bool,
         /// Size at which the outgoing queue drops superseded changes, in bytes.
         pub queue_bytes: u64,
+        /// File with the enrolment token, removed once the host is enrolled.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub token_file: Option<String>,
     }
 }
 
@@ -43,6 +46,7 @@ impl Default for NanoprobeConfig {
             name: None,
             keepalive: false,
             queue_bytes: 64 * 1024 * 1024,
+            token_file: None,
         }
     }
 }

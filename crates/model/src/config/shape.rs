@@ -104,6 +104,10 @@ impl Setting for u64 {
     const SHAPE: Shape = Shape::Whole(i64::MAX as u64);
 }
 
+impl Setting for usize {
+    const SHAPE: Shape = Shape::Whole(i64::MAX as u64);
+}
+
 impl Setting for f64 {
     const SHAPE: Shape = Shape::Number;
 }

@@ -2,7 +2,9 @@
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
 mod disk;
+pub mod enrolment;
 mod first_runs;
+mod machine;
 mod monitor;
 mod neighbours;
 pub mod network;
@@ -25,6 +27,7 @@ use crate::triggers::mapping::Interest;
 use crate::triggers::netlink::NetworkChanges;
 use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
+use enrolment::Enrolment;
 use first_runs::FirstRuns;
 use model::config::AgentConfig;
 use model::message::Incarnation;
@@ -80,6 +83,7 @@ pub struct Parts {
     pub inbox: Inbox,
     pub queue: Queue,
     pub signals: Signals,
+    pub enrolment: Enrolment,
 }
 
 /// A running agent.
@@ -122,6 +126,7 @@ pub struct Agent {
     retry_disk_at: Option<Duration>,
     rescan_at: Duration,
     scan_problems: Vec<String>,
+    enrolment: Enrolment,
     welcomed: bool,
     stopping: bool,
     counters: Counters,
@@ -130,9 +135,9 @@ pub struct Agent {
 impl Agent {
     /// Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals } = parts;
+        let Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals, enrolment } = parts;
         let zero = Instant::now();
-        let seed = random_seed();
+        let seed = partners::random_seed();
         let (result_sender, results) = unbounded_channel();
         let (event_sender, events) = unbounded_channel();
         let (trial_sender, trials) = unbounded_channel();
@@ -174,6 +179,7 @@ impl Agent {
             retry_disk_at: None,
             rescan_at: RESCAN,
             scan_problems: Vec::new(),
+            enrolment,
             welcomed: false,
             stopping: false,
             counters: Counters::default(),
@@ -569,12 +575,6 @@ fn sender(settings: &Settings, queue: &Queue, now: Duration, seed: u64) -> Sende
         config.idle_close = None;
     }
     Sender::new(config, now, seed, queue.acknowledged() + 1, queue.sizes())
-}
-
-fn random_seed() -> u64 {
-    // Without a random source hosts are still spread by their clocks and process numbers.
-    getrandom::u64()
-        .unwrap_or_else(|_| Timestamp::now().0.cast_unsigned() ^ u64::from(std::process::id()) << 32)
 }
 
 async fn next_file_change(files: &mut Option<FileChanges>) -> io::Result<crate::triggers::files::Noticed> {

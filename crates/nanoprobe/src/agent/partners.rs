@@ -280,6 +280,13 @@ impl Partners {
     }
 }
 
+/// A number that differs from host to host and from start to start.
+pub(super) fn random_seed() -> u64 {
+    // Without a random source hosts are still spread by their clocks and process numbers.
+    getrandom::u64()
+        .unwrap_or_else(|_| Timestamp::now().0.cast_unsigned() ^ u64::from(std::process::id()) << 32)
+}
+
 /// The session of this life of the process.
 pub(super) fn session(seed: u64) -> Session {
     let mut session = [0; 16];

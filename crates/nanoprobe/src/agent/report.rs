@@ -306,6 +306,7 @@ impl Agent {
             tracing::info!("registered with the CMA");
         }
         self.welcomed = true;
+        self.enrolment.welcomed();
         let own = Timestamp::now();
         let apart = own.since(clock).max(clock.since(own));
         if apart > CLOCK_TOLERANCE {
@@ -367,8 +368,8 @@ impl Agent {
             session: Some(session),
             watch,
             listen: self.neighbours.standing(),
-            token: None,
-            machine: None,
+            token: self.enrolment.token(),
+            machine: Some(self.enrolment.machine()),
             cma_keys: None,
         }
     }

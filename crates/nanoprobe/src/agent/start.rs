@@ -1,5 +1,6 @@
 //! From the command line to a running agent, and the questions that need none (`--status`, `--kill`).
 
+use super::enrolment::Enrolment;
 use super::{Agent, Parts};
 use crate::cli::Cli;
 use crate::queue::Queue;
@@ -86,6 +87,20 @@ pub fn kill(cli: &Cli) -> Result<(), PidFileError> {
     pidfile::kill(&pid_path(cli), PROGRAM, Duration::from_secs(20))
 }
 
+/// `--key`: the fingerprint of this host's key, which is made if there is none yet: what `assimcli hosts pending` shows.
+///
+/// # Errors
+/// What keeps the agent from starting, too.
+pub fn key(cli: &Cli) -> Result<String, StartError> {
+    let site = SitePaths::new(&cli.root);
+    let file: NanoprobeConfig = daemon::settings::read(&site.nanoprobe_config())?;
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let settings = Settings::merge(&cli.agent, |name| std::env::var(name).ok(), &file, &host_name)?;
+    let keys = KeyDirectory::open(site.crypto()).map_err(StartError::Keys)?;
+    let (_, own) = keys.own_pair(&settings.designation).map_err(StartError::Keys)?;
+    Ok(own.public().fingerprint())
+}
+
 /// Runs the agent until it is told to stop.
 ///
 /// # Errors
@@ -144,7 +159,9 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
             "nanoprobe started"
         );
         let host_root = cli.host_root.clone();
-        let parts = Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals };
+        let token_file = cli.agent.token_file.clone().or(file.token_file.map(PathBuf::from));
+        let enrolment = Enrolment::read(token_file.unwrap_or_else(|| site.token_file()), &host_root);
+        let parts = Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals, enrolment };
         Agent::new(parts).run().await;
         Ok::<(), StartError>(())
     })?;
