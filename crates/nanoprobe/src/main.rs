@@ -33,10 +33,13 @@ fn run(cli: &Cli) -> u8 {
         return monitoring::by_hand::run(arguments, &SitePaths::new(&cli.root), &cli.host_root);
     }
     if let Some(Command::Config { command: ConfigCommand::Check { file } }) = &cli.command {
-        let file = file.clone().unwrap_or_else(|| SitePaths::new(&cli.root).nanoprobe_config());
-        return match daemon::settings::text(&file) {
+        let path = file.clone().unwrap_or_else(|| SitePaths::new(&cli.root).nanoprobe_config());
+        return match daemon::settings::text(&path) {
+            Ok(None) if file.is_some() => {
+                finish("", &format!("nanoprobe: {}: there is no such file\n", path.display()), 1)
+            }
             Ok(text) => {
-                let (page, is_good) = print_config::report(&file.display().to_string(), text.as_deref());
+                let (page, is_good) = print_config::report(&path.display().to_string(), text.as_deref());
                 finish(&page, "", u8::from(!is_good))
             }
             Err(error) => {
