@@ -33,10 +33,18 @@ pub fn check(text: &str, site: &SitePaths) -> (Option<CmaConfig>, Vec<Finding>) 
     (checked.config, findings)
 }
 
-/// `cma config check`: prints what is wrong with `file`. `true` when it can be used as it stands.
-pub fn run(file: &Path, site: &SitePaths) -> Result<bool, String> {
+/// `cma config check`: prints what is wrong with `named`, or with the site's own file. `true` when it can be used as it stands.
+///
+/// # Errors
+/// It cannot be read, or there is no file of the name that somebody gave.
+pub fn run(named: Option<&Path>, site: &SitePaths) -> Result<bool, String> {
+    let own = site.cma_config();
+    let file = named.unwrap_or(&own);
     let text = daemon::settings::text(file).map_err(|error| error.to_string())?;
     let Some(text) = text else {
+        if named.is_some() {
+            return Err(format!("{}: there is no such file", file.display()));
+        }
         println!("{}: there is no such file, so all settings have their defaults", file.display());
         return Ok(true);
     };

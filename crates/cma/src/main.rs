@@ -21,8 +21,7 @@ fn main() -> ExitCode {
         }
     };
     if let Some(Command::Config { command: ConfigCommand::Check { file } }) = &arguments.command {
-        let file = file.clone().unwrap_or_else(|| arguments.site().cma_config());
-        return ended(cma::config_check::run(&file, &arguments.site()));
+        return ended(cma::config_check::run(file.as_deref(), &arguments.site()));
     }
     if arguments.print_config {
         let page = cma::print_config::print(std::env::args_os());

@@ -40,13 +40,18 @@ fn run(cli: &Cli) -> u8 {
         return finish(&answer.output, &answer.messages, answer.code);
     }
     if let Some(Command::Config { command: ConfigCommand::Check { file } }) = &cli.command {
-        let file = file.clone().unwrap_or_else(|| SitePaths::new(&cli.root).nanoprobe_config());
-        return match daemon::settings::text(&file) {
+        let path = file.clone().unwrap_or_else(|| SitePaths::new(&cli.root).nanoprobe_config());
+        return match daemon::settings::text(&path) {
+            Ok(None) if file.is_some() => {
+                finish("", &format!("nanoprobe: {}: there is no such file\n", path.display()), 1)
+            }
             Ok(text) => {
-                let (page, is_good) = print_config::report(&file.display().to_string(), text.as_deref());
+                let (page, is_good) = print_config::report(&path.display().to_string(), text.as_deref());
                 finish(&page, "", u8::from(!is_good))
             }
-            Err(error) => finish("", &format!("nanoprobe: {}\n", model::text::printable(&error.to_string())), 1),
+            Err(error) => {
+                finish("", &format!("nanoprobe: {}\n", model::text::printable(&error.to_string())), 1)
+            }
         };
     }
     if cli.print_config {
@@ -59,7 +64,8 @@ fn run(cli: &Cli) -> u8 {
         return match page {
             Ok(page) => finish(&page, "", 0),
             Err(error) => {
-                let lines = error.lines().map(|line| format!("nanoprobe: {}\n", model::text::printable(line)));
+                let lines =
+                    error.lines().map(|line| format!("nanoprobe: {}\n", model::text::printable(line)));
                 finish("", &lines.collect::<String>(), 1)
             }
         };

@@ -33,7 +33,8 @@ pub fn check(text: &str) -> Checked<NanoprobeConfig> {
     for address in &config.cmaaddr {
         found.push(("cmaaddr", Grade::Refused, only(&|one| one.cmaaddr = vec![address.clone()])));
     }
-    let small = format!("{} bytes are less than a document may have ({SMALL_QUEUE_BYTES})", config.queue_bytes);
+    let small =
+        format!("{} bytes are less than a document may have ({SMALL_QUEUE_BYTES})", config.queue_bytes);
     found.push(("queue_bytes", Grade::Warning, (config.queue_bytes < SMALL_QUEUE_BYTES).then_some(small)));
     for (key, grade, problem) in found {
         let line = checked.lines.of(key);
@@ -74,7 +75,8 @@ pub fn print(
 ) -> Result<String, String> {
     let checked = check_text::<NanoprobeConfig>(text);
     let Some(config) = checked.config else {
-        let lines: Vec<String> = checked.findings.iter().map(|finding| format!("{path}: {finding}")).collect();
+        let lines: Vec<String> =
+            checked.findings.iter().map(|finding| format!("{path}: {finding}")).collect();
         return Err(lines.join("\n"));
     };
     let settings =
@@ -102,19 +104,71 @@ type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 fn origins(in_force: Option<(&Settings, &AgentArgs, Environment<'_>)>) -> Vec<Origin> {
     let of = |settings: &dyn Fn(&Settings) -> Option<Value>| in_force.and_then(|(all, ..)| settings(all));
     let given = |flag: fn(&AgentArgs) -> bool| in_force.is_some_and(|(_, flags, _)| flag(flags));
-    let addresses = |all: &Settings| Some(Value::Array(all.cma_addresses.iter().map(|address| Value::from(address.to_string())).collect()));
+    let addresses = |all: &Settings| {
+        Some(Value::Array(all.cma_addresses.iter().map(|address| Value::from(address.to_string())).collect()))
+    };
     let number = |number: u32| Some(Value::from(i64::from(number)));
     let group = format!("[\"{}:{}\"], multicast", wire::MULTICAST, wire::PORT);
     let ttl = wire::MULTICAST_TTL.to_string();
     let any = format!("[::]:{}, or any free port if that is taken", wire::PORT);
     let rows = [
-        ("cmaaddr", "--cmaaddr", "NANOPROBE_CMAADDR", group, of(&addresses), given(|f| !f.cmaaddr.is_empty())),
-        ("bind", "--bind", "NANOPROBE_BIND", any, of(&|all| Some(all.bind?.to_string().into())), given(|f| f.bind.is_some())),
+        (
+            "cmaaddr",
+            "--cmaaddr",
+            "NANOPROBE_CMAADDR",
+            group,
+            of(&addresses),
+            given(|f| !f.cmaaddr.is_empty()),
+        ),
+        (
+            "bind",
+            "--bind",
+            "NANOPROBE_BIND",
+            any,
+            of(&|all| Some(all.bind?.to_string().into())),
+            given(|f| f.bind.is_some()),
+        ),
         // Any port stands in `bind` as the port 0.
-        ("dynamic", "--dynamic", "NANOPROBE_DYNAMIC", "false".into(), of(&|all| Some(all.bind.is_some_and(|bind| bind.port() == 0).into())), given(|f| f.dynamic)),
-        ("ttl", "--ttl", "NANOPROBE_TTL", ttl, of(&|all| number(all.multicast_ttl)), given(|f| f.ttl.is_some())),
-        ("debug", "--debug", "NANOPROBE_DEBUG", "0".into(), of(&|all| number(all.debug_level.into())), given(|f| f.debug.is_some())),
-        ("name", "--name", "", "the host name".into(), of(&|all| Some(all.designation.as_str().into())), given(|f| f.name.is_some())),
+        (
+            "dynamic",
+            "--dynamic",
+            "NANOPROBE_DYNAMIC",
+            "false".into(),
+            of(&|all| Some(all.bind.is_some_and(|bind| bind.port() == 0).into())),
+            given(|f| f.dynamic),
+        ),
+        (
+            "ttl",
+            "--ttl",
+            "NANOPROBE_TTL",
+            ttl,
+            of(&|all| number(all.multicast_ttl)),
+            given(|f| f.ttl.is_some()),
+        ),
+        (
+            "debug",
+            "--debug",
+            "NANOPROBE_DEBUG",
+            "0".into(),
+            of(&|all| number(all.debug_level.into())),
+            given(|f| f.debug.is_some()),
+        ),
+        (
+            "name",
+            "--name",
+            "",
+            "the host name".into(),
+            of(&|all| Some(all.designation.as_str().into())),
+            given(|f| f.name.is_some()),
+        ),
+        (
+            "token_file",
+            "--token-file",
+            "",
+            "/etc/assimilation/enrol.token".into(),
+            in_force.and_then(|(_, flags, _)| Some(flags.token_file.as_ref()?.display().to_string().into())),
+            given(|f| f.token_file.is_some()),
+        ),
     ];
     rows.into_iter()
         .map(|(key, flag, variable, default, value, by_flag)| {
@@ -138,7 +192,7 @@ mod tests {
     const VARIABLES: [&str; 5] =
         ["NANOPROBE_CMAADDR", "NANOPROBE_BIND", "NANOPROBE_DYNAMIC", "NANOPROBE_TTL", "NANOPROBE_DEBUG"];
 
-    fn variables(given: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+    fn variables(given: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> + use<> {
         let given: Vec<(String, String)> =
             given.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         move |name| given.iter().find(|(variable, _)| variable == name).map(|(_, value)| value.clone())
@@ -160,10 +214,15 @@ mod tests {
             let page = print("/etc/np.toml", file, &flags, &environment, "web1").unwrap();
             let meant: NanoprobeConfig = parse_toml("np", file).unwrap();
             let meant = Settings::merge(&flags, &environment, &meant, "web1").unwrap();
-            let again: NanoprobeConfig = parse_toml("printed", &page).unwrap_or_else(|e| panic!("{e}\n{page}"));
+            let again: NanoprobeConfig =
+                parse_toml("printed", &page).unwrap_or_else(|e| panic!("{e}\n{page}"));
             let again = Settings::merge(&AgentArgs::default(), |_| None, &again, "elsewhere").unwrap();
             assert_eq!(meant, again, "{page}");
-            assert_eq!(page.contains(&format!("This one: {variable}.")), VARIABLES.contains(&variable), "{page}");
+            assert_eq!(
+                page.contains(&format!("This one: {variable}.")),
+                VARIABLES.contains(&variable),
+                "{page}"
+            );
             assert!(page.contains("This one: --name.\nname = \"other\"\n"), "{page}");
             for known in VARIABLES {
                 assert!(page.contains(known), "{known} is not in {page}");
@@ -182,7 +241,10 @@ mod tests {
         assert_eq!(starts, ["line 1", "line 2", "line 3", "line 4", "line 5", "line 6"], "{page}");
         assert!(!is_good && page.contains("warning: queue_bytes"), "{page}");
         let (page, is_good) = report("f", Some("queue_byte = 5\nttl = \"3\"\n"));
-        assert!(!is_good && page.contains("is \"queue_bytes\" meant?") && page.contains("ttl: a string"), "{page}");
+        assert!(
+            !is_good && page.contains("is \"queue_bytes\" meant?") && page.contains("ttl: a string"),
+            "{page}"
+        );
         assert_eq!(report("f", Some("ttl = 3\n")), ("f: can be used\n".into(), true));
         assert!(report("f", None).1);
     }

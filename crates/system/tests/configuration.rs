@@ -73,6 +73,16 @@ impl Scene {
         answer
     }
 
+    /// What `assimcli` answers.
+    fn ask(&self, arguments: &[&str]) -> serde_json::Value {
+        self.site.ask(arguments).unwrap()
+    }
+
+    fn tag(&self, change: &str) {
+        let output = self.site.assimcli(&["hosts", "tag", "picard", change, "quiet"]).unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
     fn cma_log(&self) -> String {
         fs::read_to_string(self.site.log("cma")).unwrap()
     }
@@ -106,4 +116,59 @@ fn a_changed_configuration_reaches_a_host_that_has_nothing_to_say() {
     fs::write(scene.site.paths.cma_config(), "[discovery.agents.sshd]\nenabled = true\n").unwrap();
     scene.cma = Some(scene.site.start_cma(&[]).unwrap());
     scene.wait("the discovery to be switched on again", 60, || scene.has_document());
+}
+
+#[test]
+fn groups_by_query_and_by_tag_change_what_a_host_does_and_is_judged_by() {
+    let scene = Scene::new();
+    scene.wait("the first document", 60, || scene.has_document());
+    let rules = "SELECT rule_id FROM rule_results WHERE host = 'picard' AND instance = '_init_sshd' ORDER BY rule_id LIMIT 1";
+    let judged = scene.ask(&["sql", rules]);
+    let rule = judged[0]["rule_id"].as_str().unwrap().to_owned();
+    let ignored = format!("SELECT 1 FROM rule_results WHERE rule_id = '{rule}' AND status = 'ignore'");
+    assert_eq!(scene.site.count(&ignored), 0);
+
+    // By what the host reports: another rule set.
+    let lab = scene.site.paths.site("best_practices").join("LAB");
+    fs::create_dir_all(&lab).unwrap();
+    let set = format!("description = \"d\"\nbased_on = \"BASE\"\n[ignore]\n{rule} = \"not here\"\n");
+    fs::write(lab.join("set.toml"), set).unwrap();
+    let groups = r#"
+[groups.asked]
+query = "SELECT host FROM documents WHERE instance = '_init_sshd'"
+[groups.tagged]
+tags = ["quiet"]
+[rules.by_group]
+asked = "LAB"
+[discovery.agents."sshd/@tagged"]
+enabled = false
+"#;
+    scene.configure(groups);
+    scene.wait("the rule of the group", 60, || scene.site.count(&ignored) == 1);
+    assert_eq!(scene.ask(&["hosts", "--group", "asked"])[0]["host"], "picard");
+    assert_eq!(scene.ask(&["hosts", "--group", "tagged"]), serde_json::json!([]));
+
+    // By a tag: a discovery is switched off, for a host that has nothing to say.
+    scene.wait_until_idle();
+    scene.tag("add");
+    scene.wait("the discovery to be switched off", 90, || !scene.has_document());
+    scene.wait("the tagged group", 30, || {
+        let groups = scene.ask(&["groups", "tagged"]);
+        groups[0]["host"] == "picard" && groups[0]["why"] == "tag quiet"
+    });
+    assert_eq!(scene.ask(&["hosts", "--tag", "quiet"])[0]["host"], "picard");
+    // Without the document the query names nobody.
+    scene.wait("the other group to be empty", 60, || scene.ask(&["groups", "asked"])[0]["host"] == "");
+    let told = scene.ask(&["events", "--group", "tagged"]);
+    let texts: Vec<String> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["extrainfo"]["CHANGETYPE"] == "groups")
+        .map(|event| event["extrainfo"]["text"].to_string())
+        .collect();
+    assert!(texts.iter().any(|text| text.contains("came into the group tagged (tag quiet)")), "{texts:?}");
+
+    scene.tag("remove");
+    scene.wait("the discovery to be switched on again", 90, || scene.has_document());
 }

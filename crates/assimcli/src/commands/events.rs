@@ -1,5 +1,6 @@
 //! `events`: what happened, oldest first; `--follow` waits for more.
 
+use super::groups::Choice;
 use super::moment;
 use crate::client::{encoded, get_within};
 use crate::{Context, Failure, Finding};
@@ -7,6 +8,7 @@ use model::Timestamp;
 use model::text::printable;
 use output::{Format, Rows, color, print};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[derive(clap::Args)]
@@ -17,11 +19,15 @@ pub struct Options {
     /// Only events from this time on: 2026-11-23, "2026-11-23 14:00", RFC 3339, or 90s, 15m, 2h, 7d ago
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    #[command(flatten)]
+    choice: Choice,
     /// At most this many, the newest
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     limit: u32,
 }
 
+/// Events that are looked through for those of a group: as many as the CMA gives at once.
+const MAX_LOOKED_THROUGH: u32 = 20_000;
 /// How long one request of `--follow` waits for an event, in seconds.
 const WAIT_SECONDS: u64 = 25;
 
@@ -31,25 +37,46 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         None => None,
     };
     let filter = since.map(|t| format!("&since={}", encoded(&t.to_utc_text()))).unwrap_or_default();
-    let limit = options.limit;
-    let first = get_within(
+    // Of a group, the newest of all are looked through.
+    let chosen = options.choice.hosts(context)?;
+    let limit = if chosen.is_some() { MAX_LOOKED_THROUGH } else { options.limit };
+    let all = get_within(
         context,
         &format!("/v1/events?limit={limit}&newest=true{filter}"),
         Duration::from_secs(60),
     )?;
+    let mut position = last_sequence(&all).unwrap_or(0);
+    let first = newest(of_hosts(all, chosen.as_ref()), options.limit);
     let format =
         if options.follow && context.format == Format::Json { Format::Jsonl } else { context.format };
     show(format, &first, true)?;
-    let mut position = last_sequence(&first).unwrap_or(0);
     if !options.follow {
         return Ok(Finding::Nothing);
     }
     loop {
         let path = format!("/v1/events?after={position}&wait={WAIT_SECONDS}{filter}");
         let more = get_within(context, &path, Duration::from_secs(WAIT_SECONDS + 30))?;
-        show(format, &more, false)?;
         position = last_sequence(&more).unwrap_or(position);
+        // A host may have come into the group meanwhile.
+        show(format, &of_hosts(more, options.choice.hosts(context)?.as_ref()), false)?;
     }
+}
+
+/// The events about these hosts.
+fn of_hosts(events: Value, chosen: Option<&BTreeSet<String>>) -> Value {
+    let Some(chosen) = chosen else { return events };
+    let Value::Array(events) = events else { return events };
+    let is_chosen = |entry: &Value| {
+        entry["event"]["associatedobject"]["designation"].as_str().is_some_and(|name| chosen.contains(name))
+    };
+    Value::Array(events.into_iter().filter(is_chosen).collect())
+}
+
+fn newest(events: Value, limit: u32) -> Value {
+    let Value::Array(mut events) = events else { return events };
+    let more = events.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX));
+    events.drain(..more);
+    Value::Array(events)
 }
 
 fn last_sequence(events: &Value) -> Option<i64> {
@@ -167,6 +194,18 @@ mod tests {
             "{text}"
         );
         assert!(line(&event, true).contains("\u{1b}[31m"), "red, because nobody upgraded it");
+    }
+
+    #[test]
+    fn events_of_chosen_hosts_the_newest_last() {
+        let event =
+            |n: i64, host: &str| json!({"sequence": n, "event": {"associatedobject": {"designation": host}}});
+        let all = json!([event(1, "a"), event(2, "b"), event(3, "a"), event(4, "a")]);
+        let chosen = BTreeSet::from(["a".to_owned()]);
+        let shown = newest(of_hosts(all.clone(), Some(&chosen)), 2);
+        let sequences: Vec<_> = shown.as_array().unwrap().iter().map(|e| e["sequence"].clone()).collect();
+        assert_eq!(sequences, [3, 4]);
+        assert_eq!(of_hosts(all.clone(), None), all);
     }
 
     #[test]

@@ -42,7 +42,8 @@ fn chosen(answer: &Value, group: Option<&str>, tag: Option<&str>) -> Result<BTre
         values.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let of_group = group.map(|name| Ok::<_, Failure>(members(find(answer, name)?))).transpose()?;
-    let of_tag = tag.map(|tag| answer["tags"][tag].as_array().map_or_else(BTreeSet::new, |hosts| texts(hosts)));
+    let of_tag =
+        tag.map(|tag| answer["tags"][tag].as_array().map_or_else(BTreeSet::new, |hosts| texts(hosts)));
     Ok(match (of_group, of_tag) {
         (Some(group), Some(tag)) => group.intersection(&tag).cloned().collect(),
         (one, other) => one.or(other).unwrap_or_default(),
@@ -123,9 +124,8 @@ mod tests {
 
     #[test]
     fn hosts_by_group_and_tag() {
-        let names = |group, tag| -> Vec<String> {
-            chosen(&answer(), group, tag).ok().unwrap().into_iter().collect()
-        };
+        let names =
+            |group, tag| -> Vec<String> { chosen(&answer(), group, tag).ok().unwrap().into_iter().collect() };
         assert_eq!(names(Some("web"), None), ["web1", "web2"]);
         assert_eq!(names(None, Some("pci")), ["mail", "web2"]);
         assert_eq!(names(Some("web"), Some("pci")), ["web2"]);

@@ -2,13 +2,17 @@
 
 pub mod decide;
 
+use super::groups::Choice;
 use crate::client::get;
 use crate::{Context, Failure, Finding};
 use output::{Format, Rows, note, text};
 use serde_json::{Value, json};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(flatten)]
+    choice: Choice,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -88,12 +92,13 @@ pub enum TagChange {
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     match &options.command {
-        None => list(context),
+        None => list(context, &options.choice),
         Some(command) => decide::run(context, command),
     }
 }
 
-fn list(context: &Context) -> Result<Finding, Failure> {
+fn list(context: &Context, choice: &Choice) -> Result<Finding, Failure> {
+    let chosen = choice.hosts(context)?;
     let hosts = get(context, "/v1/hosts")?;
     let mut rows = Rows::new(&[
         "host",
@@ -108,7 +113,12 @@ fn list(context: &Context) -> Result<Finding, Failure> {
         "tags",
     ]);
     let mut finding = Finding::Nothing;
-    for host in hosts.as_array().into_iter().flatten() {
+    let is_chosen = |host: &Value| {
+        chosen
+            .as_ref()
+            .is_none_or(|chosen| host["designation"].as_str().is_some_and(|name| chosen.contains(name)))
+    };
+    for host in hosts.as_array().into_iter().flatten().filter(|host| is_chosen(host)) {
         let (key, advice) = key_state(host);
         if key != "ok" || host["status"] != "up" {
             finding = Finding::Something;

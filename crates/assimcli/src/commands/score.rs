@@ -1,11 +1,12 @@
 //! `score`: the triage. What is wrong, worst first, with the exact fix.
 
+use super::groups::Choice;
 use crate::client::{encoded, get};
 use crate::{Context, Failure, Finding};
 use model::text::{printable, shortened};
 use output::{Format, Rows, color, print, text, width};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A longer value (a list of PAM lines) would fill the screen and tell nobody anything.
 const MAX_VALUE_CHARS: usize = 80;
@@ -15,6 +16,8 @@ pub struct Options {
     /// Only this host
     #[arg(long)]
     host: Option<String>,
+    #[command(flatten)]
+    choice: Choice,
     /// Print why each matters and how to fix it
     #[arg(long)]
     fixes: bool,
@@ -26,12 +29,16 @@ pub struct Options {
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let filter = options.host.as_deref().map(|host| format!("&host={}", encoded(host))).unwrap_or_default();
     let failing = get(context, &format!("/v1/results?status=fail{filter}"))?;
-    let failing = failing.as_array().cloned().unwrap_or_default();
+    let mut failing = failing.as_array().cloned().unwrap_or_default();
+    let chosen = options.choice.hosts(context)?;
+    if let Some(chosen) = &chosen {
+        failing.retain(|row| row["host"].as_str().is_some_and(|name| chosen.contains(name)));
+    }
     if let Some(host) = options.host.as_deref().filter(|_| failing.is_empty()) {
         must_exist(context, host)?;
     }
     if context.format == Format::Table {
-        for_people(context, options, &failing)?;
+        for_people(context, options, &failing, chosen.as_ref().map(BTreeSet::len))?;
     } else {
         let columns = [
             "host",
@@ -66,9 +73,14 @@ fn must_exist(context: &Context, host: &str) -> Result<(), Failure> {
     Err(Failure::new(format!("there is no host {host:?}")).hint("`assimcli hosts` lists them all."))
 }
 
-fn for_people(context: &Context, options: &Options, failing: &[Value]) -> Result<(), Failure> {
+fn for_people(
+    context: &Context,
+    options: &Options,
+    failing: &[Value],
+    chosen: Option<usize>,
+) -> Result<(), Failure> {
     let hosts = get(context, "/v1/hosts")?;
-    let count = hosts.as_array().map_or(0, Vec::len);
+    let count = chosen.unwrap_or_else(|| hosts.as_array().map_or(0, Vec::len));
     if failing.is_empty() {
         return Ok(print(&format!("No rule fails on {count} host{}.\n", plural(count)))?);
     }

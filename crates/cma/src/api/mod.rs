@@ -4,6 +4,7 @@
 
 mod enrolment;
 mod events;
+mod groups;
 mod hosts;
 mod listener;
 mod notify;
@@ -95,6 +96,7 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/query/{name}", post(queries::run))
         .route("/v1/sql", post(queries::sql))
         .route("/v1/views", get(queries::views))
+        .route("/v1/groups", get(groups::list))
         .route("/v1/events", get(events::events))
         .route("/v1/subgraph", get(subgraph::subgraph))
         .route("/v1/history", get(events::history))

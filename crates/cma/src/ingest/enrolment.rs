@@ -49,7 +49,7 @@ fn about_stranger(
         "designation": name.as_str(),
         "status": "unknown",
         "reason": reason,
-        "domain": context.knowledge.config.domain_by_name(name.as_str()),
+        "domain": context.knowledge.domain_of(name, &[]),
         "address": address,
     });
     let map = |value| match value {

@@ -103,10 +103,11 @@ pub fn register(
             }
         }
     }
-    let host = admit(tx, context, &designation, known, applicant)?;
+    // Before it is admitted: its domain may follow from them.
     if !tags.is_empty() {
         tx.set_tags(&designation, &tags)?;
     }
+    let host = admit(tx, context, &designation, known, applicant)?;
     welcome(tx, context, &host, applicant, cma_started)
 }
 

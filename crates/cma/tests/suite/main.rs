@@ -4,6 +4,7 @@ mod addresses;
 mod calls;
 mod checksums;
 mod enrolment;
+mod groups;
 mod heartbeats;
 mod hostile;
 mod ingest;

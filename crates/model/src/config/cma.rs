@@ -2,7 +2,8 @@
 
 use super::shape::settings;
 use super::{
-    DiscoveryConfig, EnrolmentConfig, HeartbeatConfig, MonitoringConfig, NeighboursConfig, Selection, matches_pattern,
+    DiscoveryConfig, EnrolmentConfig, HeartbeatConfig, MonitoringConfig, NeighboursConfig, Selection,
+    matches_pattern,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,12 +32,12 @@ settings! {
         pub discovery: DiscoveryConfig,
         /// How quickly hosts notice that a neighbour is gone; told to all hosts at once.
         pub heartbeats: HeartbeatConfig,
+        /// Who may become a host of this site (enrolment.md).
+        pub enrolment: EnrolmentConfig,
         /// How services are looked after; all hosts.
         pub monitoring: MonitoringConfig,
         /// What hosts hear of switches (LLDP, CDP) and of addresses around them (ARP, IPv6). Nothing is sent.
         pub neighbours: NeighboursConfig,
-        /// Who may become a host of this site (enrolment.md).
-        pub enrolment: EnrolmentConfig,
         /// Which rules hosts are judged by.
         pub rules: RulesConfig,
         /// Groups of hosts, by name: a list of host name patterns, or a table. A host may be in any number of them (groups.md).

@@ -25,7 +25,7 @@ settings! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct EnrolmentConfig {
-        /// `first-use`, `approve` or `token`.
+        /// What is asked of a host that nobody knows yet: nothing, a token or the approval of an administrator, a token.
         pub policy: EnrolmentPolicy,
         /// Hosts that may wait for approval at once, 1 to 10000.
         pub max_pending: usize,

@@ -29,7 +29,7 @@ settings! {
         pub keepalive: bool,
         /// Size at which the outgoing queue drops superseded changes, in bytes.
         pub queue_bytes: u64,
-        /// File with the enrolment token, removed once the host is enrolled (/etc/assimilation/enrol.token). Needs a restart.
+        /// File with the enrolment token, removed once the host is enrolled.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub token_file: Option<String>,
     }

@@ -16,7 +16,7 @@ pub struct Origin {
     pub variable: &'static str,
     /// The value when nobody says another, for people.
     pub default: String,
-    /// The value in force; `None` when it has none that a file could say.
+    /// The value in force; `None` when it is that of the file.
     pub value: Option<Value>,
     /// `--bind` or `CMA_BIND` when the value comes from there.
     pub from: Option<&'static str>,
@@ -162,7 +162,7 @@ impl Page<'_> {
                 note += &format!(" Also: {}.", also.join(", "));
             }
         }
-        let value = origin.map_or_else(|| value.cloned(), |origin| origin.value.clone());
+        let value = origin.and_then(|origin| origin.value.clone()).or_else(|| value.cloned());
         match origin.and_then(|origin| origin.from) {
             Some(from) => note += &format!(" This one: {from}."),
             None if self.what.lines.has(&at) => note += &format!(" This one: {}.", self.from_file(&at)),

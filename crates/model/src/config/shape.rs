@@ -105,7 +105,7 @@ impl Setting for u64 {
 }
 
 impl Setting for usize {
-    const SHAPE: Shape = u64::SHAPE;
+    const SHAPE: Shape = Shape::Whole(i64::MAX as u64);
 }
 
 impl Setting for f64 {
