@@ -3,13 +3,14 @@
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
 //! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `claims` (who says what of a node),
-//! `names` (reverse DNS), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
+//! `names` (reverse DNS), `host_keys` (which CMA keys hosts trust), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
 //! and `address` (what SQL can call).
 
 mod address;
 mod claims;
 pub(crate) mod functions;
 mod graph;
+mod host_keys;
 mod names;
 mod open;
 mod reader;
