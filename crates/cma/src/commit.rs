@@ -5,6 +5,7 @@
 
 use crate::health::Health;
 use crate::ingest::document::{Content, Incoming};
+use crate::ingest::keys::{self, InUse, Told};
 use crate::ingest::register::{self, Applicant, KeyDecision, Registration};
 use crate::ingest::report::{self, Outcome};
 use crate::ingest::verdict::{self, Decision};
@@ -78,6 +79,16 @@ pub enum Work {
         found: Vec<(IpAddr, Option<String>)>,
         forget_before: Timestamp,
     },
+    /// A host said which keys of the CMA it trusts.
+    HostKeys {
+        sender: Sender,
+        told: Told,
+    },
+    /// The age of the key in use is looked at.
+    KeyAge {
+        in_use: InUse,
+        rotate_after_days: u32,
+    },
     /// What ingestion put off is due: see [`Produced::look_at`].
     Look,
     /// Answered after a commit: tells that the writer works.
@@ -92,6 +103,8 @@ pub enum Done {
     Report(Outcome),
     Key(KeyDecision),
     Removed(bool),
+    /// Since when the key in use is.
+    KeyAge(Timestamp),
     Written,
     /// Hosts that verdicts do not concern because they were heard of meanwhile.
     Judged(Vec<Designation>),
@@ -452,6 +465,13 @@ fn perform(
             }
             tx.forget_reverse_names(*forget_before)?;
             Done::Written
+        }
+        Work::HostKeys { sender, told } => {
+            keys::told(tx, context, sender, told)?;
+            Done::Written
+        }
+        Work::KeyAge { in_use, rotate_after_days } => {
+            Done::KeyAge(keys::age(tx, context, in_use, *rotate_after_days)?)
         }
         Work::Look => {
             surroundings::look(tx, context)?;

@@ -6,6 +6,7 @@ use crate::health::Health;
 use crate::hosts::Hosts;
 use crate::inbox::{self, Reception};
 use crate::ingest::Produced;
+use crate::keys::{Keyring, ReloadError};
 use crate::knowledge::{Knowledge, SharedKnowledge};
 use crate::liveness::{self, Restored};
 use crate::notify::run::Delivery;
@@ -61,6 +62,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Keyring(#[from] ReloadError),
     #[error("the API socket: {0}")]
     Socket(io::Error),
     #[error("the web port {address}: {error}; choose another with --web, or none with `--web none`")]
@@ -113,7 +116,6 @@ async fn serve(
     let site = settings.site.clone();
     let started = Timestamp::now();
     let health = Arc::new(Health::default());
-    health.set("keys", key_problem(&keys));
     let knowledge = SharedKnowledge::new(Knowledge::load(settings.config.clone(), &site));
     for problem in knowledge.get().problems() {
         tracing::warn!("{problem}");
@@ -124,6 +126,7 @@ async fn serve(
     let known = reader.hosts()?;
     let last_event = newest_event(reader.as_mut())?;
     let members = reader.members()?;
+    let host_keys = reader.all_host_keys()?;
     drop(reader);
     let given = calls::given(store.begin()?.as_mut(), &known)?;
     let restored = Restored::read(store.begin()?.as_mut(), &known, members, &knowledge.get())?;
@@ -156,6 +159,9 @@ async fn serve(
     let web = web_listener(&settings, &health).await?;
     let web_address = web.as_ref().and_then(|listener| listener.local_addr().ok());
 
+    let hosts = Arc::new(Hosts::with_given(given));
+    let ring_files = KeyDirectory::open(site.crypto())?;
+    let keyring = Keyring::new(ring_files, endpoint.clone(), hosts.clone(), health.clone(), host_keys)?;
     let key_files = KeyFiles::new(keys, health.clone());
     key_files.complete(&known);
     let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
@@ -182,7 +188,6 @@ async fn serve(
         .spawn(move || committer.run(requests))
         .map_err(|error| StartError::Io { what: "the thread that writes", error })?;
     let writer = Writer::new(queue);
-    let hosts = Arc::new(Hosts::with_given(given));
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let (reload_sender, mut reloads) = mpsc::channel::<Reload>(4);
 
@@ -198,14 +203,23 @@ async fn serve(
     };
     let (heartbeats, handle) = liveness::new(parts, restored);
     tokio::spawn(heartbeats.run());
-    let reception = Reception::new(writer.clone(), hosts.clone(), health.clone(), handle, stopping.clone());
-    tokio::spawn(inbox::run(reception, endpoint.clone(), incoming, own.public()));
+    let reception = Reception::new(
+        writer.clone(),
+        hosts.clone(),
+        health.clone(),
+        handle,
+        keyring.clone(),
+        stopping.clone(),
+    );
+    tokio::spawn(inbox::run(reception, endpoint.clone(), incoming));
+    tokio::spawn(keyring.clone().run(writer.clone(), readers.clone(), knowledge.clone(), stopping.clone()));
     let api = api::router(Arc::new(Site {
         writer: writer.clone(),
         readers: readers.clone(),
         knowledge: knowledge.clone(),
         hosts: hosts.clone(),
         health: health.clone(),
+        keys: keyring.clone(),
         paths: site.clone(),
         hostname: hostname.clone(),
         bind,
@@ -273,7 +287,12 @@ async fn serve(
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Terminate => break,
-                Signal::Hangup => drop(reload(arguments, &site, &knowledge, &hosts)),
+                Signal::Hangup => {
+                    drop(reload(arguments, &site, &knowledge, &hosts));
+                    if let Err(error) = keyring.reload() {
+                        tracing::error!(%error, "the keys were not read again; the old ones stay");
+                    }
+                }
             },
             Some(answer) = reloads.recv() => drop(answer.send(reload(arguments, &site, &knowledge, &hosts))),
             // Interfaces that appeared since are not members of the multicast group yet.
@@ -347,22 +366,6 @@ fn reload(
     knowledge.set(new);
     tracing::info!(changed, configured_hosts = configured, "configuration and rules were read again");
     Ok(answer)
-}
-
-/// What is not as it should be with the CMA's own keys.
-fn key_problem(keys: &KeyDirectory) -> Option<String> {
-    let publics = keys.cma_publics().map(|keys| keys.len()).unwrap_or(0);
-    let secrets = keys.cma_secrets().map(|keys| keys.len()).unwrap_or(0);
-    if (publics, secrets) == (2, 1) {
-        return None;
-    }
-    let problem = if secrets > 1 {
-        "all CMA secrets are on this machine: move the one with the highest number off-line, so that a stolen one can be replaced"
-    } else {
-        "there should be exactly two CMA public keys and one secret; `assimcli genkeys` makes a further pair"
-    };
-    tracing::warn!(publics, secrets, "{problem}");
-    Some(format!("{problem} ({})", keys.path().display()))
 }
 
 async fn web_listener(settings: &Settings, health: &Health) -> Result<Option<TcpListener>, StartError> {

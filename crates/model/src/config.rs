@@ -302,6 +302,7 @@ pub struct CmaConfig {
     /// Start of a MAC address (`56-84-7a`) → vendor, before what the system's list says.
     pub oui: BTreeMap<String, String>,
     pub notify: NotifyConfig,
+    pub keys: KeysConfig,
 }
 
 impl CmaConfig {
@@ -372,6 +373,21 @@ pub struct NotifyConfig {
 impl Default for NotifyConfig {
     fn default() -> Self {
         Self { scripts: true, script_timeout_seconds: 60, attempts: 10, syslog: true }
+    }
+}
+
+/// `[keys]` of cma.toml.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeysConfig {
+    /// Days that a key of the CMA may be in use before `doctor` and an event ask for `assimcli keys rotate`; 0 = for ever.
+    pub rotate_after_days: u32,
+}
+
+impl Default for KeysConfig {
+    /// Two years, the middle of what NIST SP 800-57 part 1 (5.3.6) suggests for a private signature key.
+    fn default() -> Self {
+        Self { rotate_after_days: 730 }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod events;
 mod hosts;
+mod keys;
 mod listener;
 mod notify;
 mod queries;
@@ -17,6 +18,7 @@ pub use listener::Bounded;
 use crate::commit::{Done, Work, Writer};
 use crate::health::Health;
 use crate::hosts::Hosts;
+use crate::keys::Keyring;
 use crate::knowledge::SharedKnowledge;
 use crate::readers::Readers;
 use axum::extract::DefaultBodyLimit;
@@ -48,6 +50,7 @@ pub struct Site {
     pub knowledge: SharedKnowledge,
     pub hosts: Arc<Hosts>,
     pub health: Arc<Health>,
+    pub keys: Arc<Keyring>,
     pub paths: SitePaths,
     pub hostname: String,
     pub bind: SocketAddr,
@@ -74,6 +77,9 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/hosts", get(hosts::list))
         .route("/v1/hosts/{name}", axum::routing::delete(hosts::remove))
         .route("/v1/hosts/{name}/accept-key", post(hosts::accept_key))
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/hosts", get(keys::hosts))
+        .route("/v1/keys/reload", post(keys::reload))
         .route("/v1/queries", get(queries::list))
         .route("/v1/query/{name}", post(queries::run))
         .route("/v1/sql", post(queries::sql))

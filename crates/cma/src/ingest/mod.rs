@@ -14,6 +14,7 @@ mod duplicates;
 pub mod evaluation;
 pub mod events;
 mod flapping;
+pub mod keys;
 mod links;
 mod monitors;
 mod neighbours;
