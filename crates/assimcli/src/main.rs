@@ -6,8 +6,8 @@ mod commands;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::{
-    changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, notify, path, query, rules,
-    score, sql,
+    changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, keys, notify, path, query,
+    rules, score, sql,
 };
 use model::paths::SitePaths;
 use output::{Format, note};
@@ -80,6 +80,8 @@ enum Command {
     Sql(sql::Options),
     /// Make the CMA's keys: two pairs at first, afterwards one further pair
     Genkeys,
+    /// The CMA's keys: which is in use, who trusts which, and bringing the next into use
+    Keys(keys::Options),
     /// Show, check, load and try rules
     Rules(rules::Options),
     /// What happened
@@ -187,6 +189,7 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Query(options) => query::run(context, &options),
         Command::Sql(options) => sql::run(context, &options),
         Command::Genkeys => genkeys::run(context),
+        Command::Keys(options) => keys::run(context, &options),
         Command::Rules(options) => rules::run(context, &options),
         Command::Events(options) => events::run(context, &options),
         Command::Score(options) => score::run(context, &options),

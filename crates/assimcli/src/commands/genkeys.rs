@@ -51,7 +51,7 @@ fn explain(place: &Path, made: &[KeyId], secrets: &[KeyId]) {
 }
 
 /// As root, hands the directory and what is in it to the user that the CMA will run as, if there is one.
-fn give_to_cma_user(place: &Path) -> Result<(), Failure> {
+pub(super) fn give_to_cma_user(place: &Path) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }

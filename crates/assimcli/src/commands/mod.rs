@@ -9,6 +9,7 @@ pub mod genkeys;
 pub mod history;
 pub mod hosts;
 pub mod impact;
+pub mod keys;
 pub mod moment;
 pub mod notify;
 pub mod path;

@@ -3,6 +3,7 @@
 
 mod disk;
 mod first_runs;
+mod keys;
 mod monitor;
 mod neighbours;
 pub mod network;
@@ -26,10 +27,10 @@ use crate::triggers::netlink::NetworkChanges;
 use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
 use first_runs::FirstRuns;
+use model::Timestamp;
 use model::config::AgentConfig;
 use model::message::Incarnation;
 use model::paths::SitePaths;
-use model::{PublicKey, Timestamp};
 use network::{Links, NetworkEvent};
 use partners::{Partners, Trial};
 use report::Counters;
@@ -45,6 +46,7 @@ use tokio::time::Instant;
 use wire::delivery::{Route, Sender, SenderConfig, Standing};
 use wire::endpoint::{Endpoint, Inbox};
 use wire::hello::Hello;
+use wire::keys::CmaTrust;
 
 /// How long a stop may take, to deliver what is queued and to say goodbye.
 const STOP: Duration = Duration::from_secs(5);
@@ -75,7 +77,8 @@ pub struct Parts {
     pub settings: Settings,
     pub site: SitePaths,
     pub host_root: PathBuf,
-    pub pinned: Vec<PublicKey>,
+    /// CMA keys that are trusted.
+    pub trust: CmaTrust,
     pub endpoint: Endpoint,
     pub inbox: Inbox,
     pub queue: Queue,
@@ -86,7 +89,7 @@ pub struct Parts {
 pub struct Agent {
     settings: Settings,
     site: SitePaths,
-    pinned: Vec<PublicKey>,
+    keys: keys::CmaKeyring,
     endpoint: Endpoint,
     inbox: Inbox,
     signals: Signals,
@@ -130,7 +133,7 @@ pub struct Agent {
 impl Agent {
     /// Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals } = parts;
+        let Parts { settings, site, host_root, trust, endpoint, inbox, queue, signals } = parts;
         let zero = Instant::now();
         let seed = random_seed();
         let (result_sender, results) = unbounded_channel();
@@ -149,7 +152,7 @@ impl Agent {
             links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,
-            pinned,
+            keys: keys::CmaKeyring::new(trust),
             endpoint,
             inbox,
             signals,

@@ -1,5 +1,6 @@
 //! One task per connection: dials, then carries messages both ways between the event loop and the CMA.
 
+use model::PublicKey;
 use model::message::{FromCma, ToCma};
 use std::net::SocketAddr;
 use tokio::sync::mpsc;
@@ -19,7 +20,8 @@ pub struct NetworkEvent {
 
 #[derive(Debug)]
 pub enum Happening {
-    Connected(SocketAddr),
+    /// To this address, whose other side proved to hold this key.
+    Connected(SocketAddr, PublicKey),
     DialFailed(String),
     Message(FromCma),
     Lost(String),
@@ -124,7 +126,7 @@ async fn run(endpoint: Endpoint, target: Target, mut commands: mpsc::UnboundedRe
         Ok(stream) => stream,
         Err(error) => return sink.tell(Happening::DialFailed(error.to_string())),
     };
-    sink.tell(Happening::Connected(connection.remote()));
+    sink.tell(Happening::Connected(connection.remote(), connection.peer));
     // Reading goes on while a write waits for the other side to take more.
     let end = tokio::select! {
         end = read(reader, &sink) => Err(end),

@@ -209,7 +209,8 @@ impl Agent {
         let now = self.now();
         let connection = event.connection;
         match event.what {
-            Happening::Connected(address) => {
+            Happening::Connected(address, key) => {
+                self.keys.cma = Some((connection, key));
                 tracing::debug!(%address, "connected to a CMA");
                 self.counters.connections += 1;
                 self.partners.handle_cma(address);
@@ -217,7 +218,10 @@ impl Agent {
             }
             Happening::DialFailed(error) => {
                 self.counters.failed_dials += 1;
-                tracing::warn!(error, "no CMA reached");
+                match self.keys.explanation(&error) {
+                    Some(explanation) => tracing::error!(error, explanation, "no CMA reached"),
+                    None => tracing::warn!(error, "no CMA reached"),
+                }
                 self.sender.handle_dial_failed(now, connection);
             }
             Happening::Lost(error) => {
@@ -237,7 +241,7 @@ impl Agent {
                 FromCma::Watch(watch) => self.partners.handle_watch(now, watch),
                 FromCma::Ask(ask) => self.partners.handle_ask(now, ask),
                 FromCma::Listen(listen) => self.neighbours.listen(listen),
-                FromCma::Keys(_) => {}
+                FromCma::Keys(keys) => self.take_keys(connection, &keys),
             },
         }
     }
@@ -250,7 +254,7 @@ impl Agent {
         }
         if let Some(reply) = Reply::decode(&datagram.bytes)
             && let Some(hello) = &self.hello
-            && let Some(target) = reply.target(hello, &self.pinned, datagram.source)
+            && let Some(target) = reply.target(hello, &self.keys.pinned, datagram.source)
         {
             self.hello = None;
             self.answered = Some(target);
@@ -369,7 +373,7 @@ impl Agent {
             listen: self.neighbours.standing(),
             token: None,
             machine: None,
-            cma_keys: None,
+            cma_keys: self.keys.trusted(),
         }
     }
 
@@ -381,7 +385,7 @@ impl Agent {
         if getrandom::fill(&mut nonce).is_err() {
             return tracing::error!("the system gives no random numbers");
         }
-        let hello = Hello::new(nonce, &self.pinned, attempt);
+        let hello = Hello::new(nonce, &self.keys.pinned, attempt);
         if let Err(error) = self.endpoint.send_datagram(*group, &hello.encode()) {
             tracing::debug!(%group, %error, "a hello was not sent");
         }

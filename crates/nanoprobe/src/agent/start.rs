@@ -16,7 +16,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wire::endpoint::{Endpoint, EndpointConfig, EndpointError};
-use wire::keys::{KeyDirectory, KeyError};
+use wire::keys::{CmaTrust, KeyDirectory, KeyError};
 
 /// Name of the program, as pid files and logs know it.
 pub const PROGRAM: &str = "nanoprobe";
@@ -106,20 +106,21 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         Err(KeyError::NoDirectory { .. }) => return Err(no_key()),
         Err(error) => return Err(StartError::Keys(error)),
     };
-    let pinned: Vec<_> = match keys.cma_publics() {
-        Ok(found) => found.into_iter().map(|(_, key)| key).collect(),
+    let opened = KeyDirectory::open(site.crypto()).and_then(CmaTrust::open);
+    let (trust, notes) = match opened {
+        Ok(opened) => opened,
         Err(KeyError::NoCmaKey { .. }) => return Err(no_key()),
         Err(error) => return Err(StartError::Keys(error)),
     };
-    if pinned.is_empty() {
-        return Err(no_key());
+    for note in notes {
+        tracing::warn!(note, "the CMA keys that are trusted");
     }
     let (key_id, own) = keys.own_pair(&settings.designation).map_err(StartError::Keys)?;
 
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     runtime.block_on(async {
-        let defaults = EndpointConfig::nanoprobe(own, pinned.clone());
+        let defaults = EndpointConfig::nanoprobe(own, trust.succession().publics());
         let (endpoint, inbox) = Endpoint::bind(EndpointConfig {
             bind: settings.bind.unwrap_or(defaults.bind),
             fallback_ephemeral: settings.bind.is_none(),
@@ -144,7 +145,7 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
             "nanoprobe started"
         );
         let host_root = cli.host_root.clone();
-        let parts = Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals };
+        let parts = Parts { settings, site, host_root, trust, endpoint, inbox, queue, signals };
         Agent::new(parts).run().await;
         Ok::<(), StartError>(())
     })?;

@@ -94,10 +94,9 @@ impl CmaTrust {
         Ok(outcome)
     }
 
-    /// The number of a key that was retired here, if it is one.
-    pub fn retired(&self, key: &PublicKey) -> Option<KeyId> {
-        let retired = self.directory.cma_retired().unwrap_or_default();
-        retired.into_iter().find(|(_, known)| known == key).map(|(id, _)| id)
+    /// Keys that were retired here; none where that cannot be read.
+    pub fn retired(&self) -> Vec<(KeyId, PublicKey)> {
+        self.directory.cma_retired().unwrap_or_default()
     }
 
     /// Record, files, record: see the head of this file.
@@ -236,8 +235,7 @@ mod tests {
         assert!(trust.take(&rig.key(1), &rig.set(&[1, 2])).unwrap().took_over);
         assert_eq!(names(&rig.path()), ["#CMA#00000.retired", "#CMA#00001.pub", "#CMA#00002.pub"]);
         assert_eq!(rig.open().succession(), trust.succession());
-        assert_eq!(trust.retired(&rig.key(0)), KeyId::cma(0));
-        assert_eq!(trust.retired(&rig.key(1)), None);
+        assert_eq!(trust.retired(), [(KeyId::cma(0).unwrap(), rig.key(0))]);
         let refused = trust.take(&rig.key(0), &rig.set(&[0, 1]));
         assert!(matches!(refused, Err(TakeError::Refused(Refusal::NotEntitled))), "{refused:?}");
     }
