@@ -152,7 +152,14 @@ impl KeyDirectory {
             KeyId::cma(number).ok_or_else(|| KeyError::NumbersUsedUp { path: self.path().to_owned() })
         };
         match step {
-            Step::MakeSpare => return Ok(self.generate_cma()?.into_iter().next_back()),
+            Step::MakeSpare => {
+                // A pair of which only the secret was written is the spare already.
+                let mut made = self.mend()?;
+                if made.is_empty() {
+                    made = self.generate_cma()?;
+                }
+                return Ok(made.into_iter().rfind(|id| id.cma_number().is_some()));
+            }
             Step::SetSecretAside(number) => {
                 let id = id(number)?;
                 self.files.set_aside(&id.secret_file(), &id.aside_file())?;
@@ -287,6 +294,17 @@ mod tests {
             assert_eq!(names(&cut), ROTATED[..5], "after {step:?}");
         }
         assert_eq!(number, 6);
+    }
+
+    #[test]
+    fn a_spare_of_which_only_the_secret_was_written_is_not_made_twice() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = fresh(home.path());
+        keys.begin_rotation(Rotation { from: 0, to: 1 }).unwrap();
+        keys.take_step(Step::MakeSpare).unwrap();
+        fs::remove_file(keys.path().join("#CMA#00002.pub")).unwrap();
+        complete(&keys);
+        assert_eq!(names(&keys), ROTATED[..5]);
     }
 
     #[test]

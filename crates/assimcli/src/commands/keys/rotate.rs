@@ -4,6 +4,7 @@
 use super::{HostKeys, failure, name, take_off_line};
 use crate::client::{get, get_within, post};
 use crate::{Context, Failure, Finding};
+use model::Timestamp;
 use output::{note, text};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ use wire::keys::{KeyDirectory, KeyError, KeyId, Rotation, Standing, Step, next_s
 const SEEN_WITHIN_DAYS: u64 = 30;
 /// Hosts that are named one by one.
 const MAX_NAMED: usize = 20;
+/// A rotation so soon after another is taken for a mistake.
+const AGAIN_AFTER: Duration = Duration::from_secs(3600);
 /// How long the hosts are waited for before the command ends; they go on without it.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
@@ -25,7 +28,9 @@ pub fn run(context: &Context, force: bool) -> Result<Finding, Failure> {
     let directory = KeyDirectory::open(&place).map_err(failure)?;
     let _alone = lock(&place)?;
     super::super::genkeys::give_to_cma_user(&place)?;
-    let is_running = match get_within(context, "/v1/keys", Duration::from_secs(20)) {
+    let told = get_within(context, "/v1/keys", Duration::from_secs(20));
+    let in_use_for = told.as_ref().ok().and_then(in_use_for);
+    let is_running = match told {
         Ok(_) => true,
         Err(failure) if force => {
             note!("No CMA was asked, its next start uses the new key: {}", failure.message);
@@ -46,7 +51,8 @@ pub fn run(context: &Context, force: bool) -> Result<Finding, Failure> {
         }
         None => {
             let rotation = plan(&directory, &standing, &place)?;
-            if is_running && !force {
+            if !force {
+                check_age(&standing, rotation, in_use_for)?;
                 check_hosts(context, &standing)?;
             }
             directory.begin_rotation(rotation).map_err(failure)?;
@@ -100,6 +106,27 @@ fn plan(directory: &KeyDirectory, standing: &Standing, place: &Path) -> Result<R
         )));
     }
     Ok(Rotation { from, to })
+}
+
+/// How long the key in use is in use, as the CMA says.
+fn in_use_for(told: &Value) -> Option<Duration> {
+    let keys = told["keys"].as_array()?;
+    let since = keys.iter().find_map(|key| key["in_use_since"].as_str())?;
+    Some(Timestamp::now().since(Timestamp::parse(since)?))
+}
+
+/// Who was interrupted just after the end, and runs this again, does not want another rotation.
+fn check_age(standing: &Standing, rotation: Rotation, in_use_for: Option<Duration>) -> Result<(), Failure> {
+    let Some(in_use_for) = in_use_for.filter(|time| *time < AGAIN_AFTER && !standing.retired.is_empty())
+    else {
+        return Ok(());
+    };
+    Err(Failure::new(format!(
+        "{} is in use for {} minutes only: the last rotation is complete",
+        name(rotation.from),
+        in_use_for.as_secs() / 60
+    ))
+    .hint("--force begins another all the same, without asking whether hosts would be lost."))
 }
 
 /// Hosts that do not trust the successor would not let the CMA in any more.
