@@ -409,11 +409,18 @@ impl KeyFiles {
 
     /// A crash may have come between a commit and its files.
     fn complete(&self, hosts: &[HostRow]) {
+        // Listed once: pinning lists the directory each time, which thousands of hosts without files would take minutes for.
+        let listed = self.keys.hosts_with_keys();
         for host in hosts {
-            // Pinning lists the directory; with thousands of hosts that is only for those that need it.
             let file = KeyId::host(&host.designation, &host.key).public_file();
-            if !self.keys.path().join(file).exists() {
+            if self.keys.path().join(file).exists() {
+                continue;
+            }
+            let is_first = listed.as_ref().is_ok_and(|listed| !listed.contains(&host.designation));
+            if !is_first {
                 self.pin(&host.designation, &host.key);
+            } else if let Err(error) = self.keys.pin_first(&host.designation, &host.key) {
+                self.report(&host.designation, &error);
             }
         }
     }

@@ -6,6 +6,7 @@ mod checksums;
 mod heartbeats;
 mod hostile;
 mod ingest;
+mod keys;
 mod listening;
 mod monitors;
 mod names;

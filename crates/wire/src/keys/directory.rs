@@ -4,6 +4,7 @@ use super::id::{KeyId, PUBLIC_SUFFIX, SECRET_SUFFIX};
 use super::pair::KeyPair;
 use super::store::{Access, FileStore};
 use model::{Designation, PublicKey};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,16 @@ pub enum Pinned {
     Known(KeyId),
     /// Another key is pinned; nothing was changed.
     Conflict { pinned: PublicKey },
+}
+
+/// Hosts of which there was a key when the directory was listed.
+#[derive(Debug, Clone)]
+pub struct HostsWithKeys(HashSet<String>);
+
+impl HostsWithKeys {
+    pub fn contains(&self, designation: &Designation) -> bool {
+        self.0.contains(&super::id::host_prefix(designation))
+    }
 }
 
 /// An open key directory.
@@ -171,6 +182,18 @@ impl KeyDirectory {
         if let Some((_, pinned)) = pinned.into_iter().next() {
             return Ok(Pinned::Conflict { pinned });
         }
+        self.pin_first(designation, key)
+    }
+
+    /// Of which hosts there are keys here, for those who pin many: [`Self::pin`] lists the directory each time.
+    pub fn hosts_with_keys(&self) -> Result<HostsWithKeys, KeyError> {
+        let ids = self.ids(PUBLIC_SUFFIX)?;
+        let prefix = |id: &KeyId| Some(id.as_str().strip_suffix(id.fingerprint()?)?.to_owned());
+        Ok(HostsWithKeys(ids.iter().filter_map(prefix).collect()))
+    }
+
+    /// Pins the key of a host that has none here, as [`Self::hosts_with_keys`] says.
+    pub fn pin_first(&self, designation: &Designation, key: &PublicKey) -> Result<Pinned, KeyError> {
         let id = KeyId::host(designation, key);
         match self.files.create(&id.public_file(), Access::Public, &key.0) {
             Ok(()) | Err(KeyError::Exists { .. }) => Ok(Pinned::New(id)),

@@ -106,7 +106,7 @@ pub const RETIRED_SUFFIX: &str = ".retired";
 /// End of the name of a secret that is to be wiped.
 pub(super) const ASIDE_SUFFIX: &str = ".aside";
 
-fn host_prefix(designation: &Designation) -> String {
+pub(super) fn host_prefix(designation: &Designation) -> String {
     let name = designation.as_str();
     if name.len() <= MAX_HOST_BYTES {
         return format!("{name}{SEPARATOR}");

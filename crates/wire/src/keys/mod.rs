@@ -11,7 +11,7 @@ pub(crate) mod store;
 pub mod succession;
 pub mod trust;
 
-pub use directory::{KeyDirectory, KeyError, Pinned};
+pub use directory::{HostsWithKeys, KeyDirectory, KeyError, Pinned};
 pub use id::{KeyId, KeyIdError};
 pub use pair::KeyPair;
 pub use rotation::{Rotation, Standing, Step, next_step};
