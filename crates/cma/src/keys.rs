@@ -26,7 +26,9 @@ use wire::endpoint::{Endpoint, EndpointError};
 use wire::keys::{KeyDirectory, KeyError, KeyId, Standing};
 
 /// How often the age of the key and the state of the hosts are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(600);
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// Handshakes that others broke off, from which on hosts may no longer trust our key.
+const SHUNNED_AFTER: u64 = 3;
 /// How long a look may wait for its commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -73,6 +75,8 @@ struct State {
     now: Now,
     hash: DocumentHash,
     hosts: HashMap<Designation, Known>,
+    /// A host registered since the start.
+    is_anybody_here: bool,
 }
 
 /// The one place that knows all of this.
@@ -98,7 +102,7 @@ impl Keyring {
         let known =
             |row: HostKeysRow| (row.designation, Known { trusted: row.trusted, answered: row.answered });
         let hosts_known = rows.into_iter().map(known).collect();
-        let state = State { hash: hash_of(&now.wanted), now, hosts: hosts_known };
+        let state = State { hash: hash_of(&now.wanted), now, hosts: hosts_known, is_anybody_here: false };
         let changed = watch::Sender::new(());
         Ok(Arc::new(Self { directory, endpoint, hosts, health, state: Mutex::new(state), changed }))
     }
@@ -139,6 +143,7 @@ impl Keyring {
     pub fn heard(&self, sender: &Sender, trusted: Option<CmaKeys>, is_answer: bool) -> Option<Work> {
         let trusted = trusted.map(in_order);
         let mut state = self.lock();
+        state.is_anybody_here = true;
         let known = state.hosts.get(&sender.designation);
         let answered = match known {
             _ if is_answer => Some(state.hash),
@@ -281,6 +286,17 @@ impl Keyring {
     async fn look_at_hosts(&self, readers: &Arc<Readers>) {
         let Ok(rows) = readers.read(|reader| reader.hosts()).await else { return };
         let now = self.now();
+        let refused = self.endpoint.stats().failed_handshakes;
+        let is_shunned = !self.lock().is_anybody_here && !rows.is_empty() && refused >= SHUNNED_AFTER;
+        let problem = is_shunned.then(|| {
+            format!(
+                "{refused} handshakes were broken off, and no host has registered since the start: if this CMA was restored from a \
+                 backup that is older than the last rotation, hosts do not trust #CMA#{:05} any more; bring the secret of its \
+                 successor back (docs/keys.md)",
+                now.in_use
+            )
+        });
+        self.health.set("retired key", problem);
         let Some(spare) = now.wanted.keys.get(1) else {
             return self.health.set("keys of hosts", None);
         };

@@ -186,6 +186,100 @@ fn crypto_of_without_new_keys(site: &Site) -> SitePaths {
     paths
 }
 
+/// CMA and nanoprobe of one machine have one key directory, as after `installme`.
+#[test]
+fn a_machine_that_is_cma_and_host_at_once_rotates_in_one_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::create(&folder.path().join("site"), Programs::built().unwrap()).unwrap();
+    let mut cma = site.start_cma(&["--web", "none"]).unwrap();
+    let start = || {
+        let mut command = Command::new(site.programs.path("nanoprobe"));
+        command.arg("--root").arg(site.paths.root());
+        command.args(["--cmaaddr", &site.address, "--name", "picard", "--bind", "127.0.0.1:0"]);
+        Running::start("nanoprobe", &mut command, &site.log("nanoprobe-picard")).unwrap()
+    };
+    let mut picard = start();
+    wait_for_keys(&site, "picard", "ok");
+    // A further spare, by the old command and by the new one.
+    for (arguments, secret) in
+        [(&["genkeys"][..], "#CMA#00002.secret"), (&["keys", "spare"], "#CMA#00003.secret")]
+    {
+        let (code, text) = assimcli(&site, arguments);
+        assert!(code == 0 && text.contains(secret), "{text}");
+        wait_for_keys(&site, "picard", "ok");
+        take_off_line(&site, secret);
+    }
+    let (code, text) = assimcli(&site, &["keys", "rotate"]);
+    assert_eq!(code, 0, "{text}");
+    wait_for_keys(&site, "picard", "ok");
+    let left =
+        ["#CMA#00000.retired", "#CMA#00001.pub", "#CMA#00001.secret", "#CMA#00002.pub", "#CMA#00003.pub"];
+    assert_eq!(cma_files(&site.paths.crypto()), left);
+    cma.still_running().unwrap();
+    picard.still_running().unwrap();
+    // Both start again on it.
+    drop(picard);
+    drop(cma);
+    let _cma = site.start_cma(&["--web", "none"]).unwrap();
+    let _picard = start();
+    wait(&site, "picard to be up again", || {
+        (site.count("SELECT 1 FROM hosts WHERE host = 'picard' AND status = 'up'") == 1).then_some(())
+    });
+    wait_for_keys(&site, "picard", "ok");
+    assert_eq!(cma_files(&site.paths.crypto()), left);
+    let events = "SELECT 1 FROM events WHERE reason = 'keys refused'";
+    assert_eq!(site.count(events), 0, "nobody was blamed");
+}
+
+/// What the messages say is typed into a shell, and mends what they are about.
+#[test]
+fn the_commands_that_messages_name_mend_what_they_are_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::create(&folder.path().join("site"), Programs::built().unwrap()).unwrap();
+    let crypto = site.paths.crypto();
+    let set_mode =
+        |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let public = crypto.join("#CMA#00001.pub");
+    let whole = fs::read(&public).unwrap();
+    let damage: [(&str, &dyn Fn()); 7] = [
+        ("directory", &|| set_mode(&crypto, 0o755)),
+        ("open secret", &|| set_mode(&crypto.join("#CMA#00000.secret"), 0o644)),
+        ("open public key", &|| set_mode(&public, 0o666)),
+        ("cut off", &|| fs::write(&public, &whole[..7]).unwrap()),
+        ("wrong name", &|| fs::write(crypto.join("#CMA#0001.pub"), &whole).unwrap()),
+        ("a link", &|| {
+            fs::rename(&public, folder.path().join("elsewhere")).unwrap();
+            std::os::unix::fs::symlink(folder.path().join("elsewhere"), &public).unwrap();
+        }),
+        ("no rotation", &|| fs::write(crypto.join("rotation"), "x").unwrap()),
+    ];
+    for (what, damage) in damage {
+        damage();
+        let (_, text) = assimcli(&site, &["-o", "json", "keys"]);
+        let (_, doctor) = assimcli(&site, &["-o", "json", "doctor"]);
+        let commands: Vec<String> = [&text, &doctor]
+            .iter()
+            .flat_map(|text| text.split('`').skip(1).step_by(2))
+            .map(|command| command.replace("\\\"", "\""))
+            .filter(|command| ["chmod", "cp ", "rm "].iter().any(|word| command.starts_with(word)))
+            .collect();
+        assert!(!commands.is_empty(), "{what}: {text} {doctor}");
+        for command in commands {
+            let status = Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status().unwrap();
+            // The same command may be named twice; the second `rm` finds nothing.
+            assert!(status.success() || command.starts_with("rm"), "{what}: {command}");
+        }
+        if !public.exists() {
+            // What was removed is written again from its secret.
+            assert_eq!(assimcli(&site, &["genkeys"]).0, 0, "{what}");
+        }
+        let (code, text) = assimcli(&site, &["-o", "json", "keys"]);
+        assert_eq!(code, 0, "{what}: {text}");
+        assert_eq!(fs::read(&public).unwrap(), whole, "{what}");
+        assert_eq!(fs::metadata(&public).unwrap().permissions().mode() & 0o777, 0o644, "{what}");
+    }
+}
+
 #[test]
 fn a_rotation_that_is_killed_again_and_again_ends_well() {
     let folder = tempfile::tempdir().unwrap();
