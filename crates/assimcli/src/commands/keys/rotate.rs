@@ -198,7 +198,7 @@ fn switch(context: &Context, to: u32) -> Result<(), Failure> {
         failure.hint = format!("{} {goes_on}", failure.hint);
         failure
     })?;
-    if answer["in_use"] == Value::from(to) {
+    if answer["in_use"] == to {
         return Ok(());
     }
     Err(Failure::new(format!("the CMA uses key number {} and not {to}", text(&answer["in_use"])))
