@@ -21,12 +21,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use store::{HostKeysRow, HostRow};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use wire::endpoint::{Endpoint, EndpointError};
 use wire::keys::{KeyDirectory, KeyError, KeyId, Standing};
 
 /// How often the age of the key and the state of the hosts are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// From the first news of hosts to a look at all of them.
+const NEWS_PAUSE: Duration = Duration::from_secs(1);
 /// Handshakes that others broke off, from which on hosts may no longer trust our key.
 const SHUNNED_AFTER: u64 = 3;
 /// How long a look may wait for its commit.
@@ -87,6 +89,8 @@ pub struct Keyring {
     health: Arc<Health>,
     state: Mutex<State>,
     changed: watch::Sender<()>,
+    /// A host said something new.
+    news: Notify,
 }
 
 impl Keyring {
@@ -104,7 +108,15 @@ impl Keyring {
         let hosts_known = rows.into_iter().map(known).collect();
         let state = State { hash: hash_of(&now.wanted), now, hosts: hosts_known, is_anybody_here: false };
         let changed = watch::Sender::new(());
-        Ok(Arc::new(Self { directory, endpoint, hosts, health, state: Mutex::new(state), changed }))
+        Ok(Arc::new(Self {
+            directory,
+            endpoint,
+            hosts,
+            health,
+            state: Mutex::new(state),
+            changed,
+            news: Notify::new(),
+        }))
     }
 
     /// What is in use and wanted.
@@ -155,6 +167,7 @@ impl Keyring {
             return None;
         }
         state.hosts.insert(sender.designation.clone(), new);
+        self.news.notify_one();
         let told = Told { trusted, wanted: state.now.wanted.clone(), is_answer };
         Some(Work::HostKeys { sender: sender.clone(), told })
     }
@@ -246,6 +259,8 @@ impl Keyring {
             self.look_at_hosts(readers).await;
             tokio::select! {
                 _ = changed.changed() => {}
+                // Many hosts say it at once.
+                () = self.news.notified() => tokio::time::sleep(NEWS_PAUSE).await,
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }

@@ -187,6 +187,57 @@ fn crypto_of_without_new_keys(site: &Site) -> SitePaths {
     paths
 }
 
+/// The key directory of before a rotation comes back, and with it a secret that no host trusts any more.
+#[test]
+fn a_cma_that_comes_back_from_an_old_backup_is_told_apart_and_mended_as_the_page_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::create(&folder.path().join("site"), Programs::built().unwrap()).unwrap();
+    let crypto = site.paths.crypto();
+    let backup = folder.path().join("backup");
+    let copy_all = |from: &Path, to: &Path| {
+        let _ = fs::remove_dir_all(to);
+        fs::create_dir(to).unwrap();
+        fs::set_permissions(to, fs::Permissions::from_mode(0o700)).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    copy_all(&crypto, &backup);
+    fs::remove_file(backup.join("#CMA#00001.secret")).unwrap();
+    let cma = site.start_cma(&["--web", "none"]).unwrap();
+    let picard = site.start_nanoprobe("picard", None, &[]).unwrap();
+    wait_for_keys(&site, "picard", "ok");
+    let (code, text) = assimcli(&site, &["keys", "rotate"]);
+    assert_eq!(code, 0, "{text}");
+    wait_for_keys(&site, "picard", "ok");
+    take_off_line(&site, "#CMA#00002.secret");
+    let in_use = folder.path().join("copy in the drawer");
+    copy_private(&crypto.join("#CMA#00001.secret"), &in_use);
+    drop((cma, picard));
+
+    copy_all(&backup, &crypto);
+    let cma = site.start_cma(&["--web", "none"]).unwrap();
+    let picard = site.start_nanoprobe("picard", None, &[]).unwrap();
+    wait(&site, "the nanoprobe to know the retired key", || {
+        log(&site, "nanoprobe-picard").contains("that is #CMA#00000, which was retired").then_some(())
+    });
+    wait(&site, "doctor to know what may be wrong", || {
+        assimcli(&site, &["doctor"]).1.contains("restored from a backup").then_some(())
+    });
+    drop((cma, picard));
+
+    let host = crypto_of(&site, "picard");
+    for name in cma_files(&host).iter().filter(|name| name.ends_with(".pub")) {
+        fs::copy(host.join(name), crypto.join(name)).unwrap();
+    }
+    copy_private(&in_use, &crypto.join("#CMA#00001.secret"));
+    fs::remove_file(crypto.join("#CMA#00000.secret")).unwrap();
+    let _cma = site.start_cma(&["--web", "none"]).unwrap();
+    let _picard = site.start_nanoprobe("picard", None, &[]).unwrap();
+    wait_for_keys(&site, "picard", "ok");
+    assert_eq!(site.count("SELECT 1 FROM hosts WHERE host = 'picard' AND status = 'up'"), 1);
+}
+
 /// CMA and nanoprobe of one machine have one key directory, as after `installme`.
 #[test]
 fn a_machine_that_is_cma_and_host_at_once_rotates_in_one_directory() {

@@ -64,7 +64,24 @@ impl CmaTrust {
                 Ok((trust, notes))
             }
             kept => {
-                let found = publics(&directory)?;
+                let mut found = publics(&directory)?;
+                let retired = directory.cma_retired()?;
+                found.retain(|(number, key)| {
+                    let Some((id, _)) = retired.iter().find(|(id, known)| id.cma_number() == Some(*number) && known == key)
+                    else {
+                        return true;
+                    };
+                    notes.push(format!(
+                        "{id} was retired and is not trusted though somebody put it here again: `rm '{0}'`, or `rm '{1}'` if \
+                         it is to be trusted all the same",
+                        directory.files.file(&id.public_file()).display(),
+                        directory.files.file(&id.retired_file()).display()
+                    ));
+                    false
+                });
+                if found.is_empty() {
+                    return Err(KeyError::NoCmaKey { path: directory.path().to_owned() });
+                }
                 let succession = match kept {
                     Some((kept, _)) => reconciled(&kept, &found),
                     None => Succession::by_hand(found),
@@ -293,6 +310,22 @@ mod tests {
         let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap()).unwrap();
         assert!(notes[0].contains("damaged"), "{notes:?}");
         assert!(trust.succession().keys().iter().all(|trusted| trusted.origin == Origin::ByHand));
+    }
+
+    #[test]
+    fn a_retired_key_that_is_copied_again_is_not_trusted_until_its_record_is_removed() {
+        let rig = Rig::new();
+        rig.open().take(&rig.key(1), &rig.set(&[1, 2])).unwrap();
+        rig.put(0);
+        let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap()).unwrap();
+        assert_eq!(trust.succession().to_message(), rig.set(&[1, 2]));
+        assert!(notes[0].starts_with("#CMA#00000 was retired"), "{notes:?}");
+        fs::remove_file(rig.path().join("#CMA#00000.retired")).unwrap();
+        assert_eq!(rig.open().succession().to_message(), rig.set(&[0, 1, 2]));
+        // Another key of that number is no old acquaintance.
+        rig.open().take(&rig.key(1), &rig.set(&[1, 2])).unwrap();
+        fs::write(rig.path().join("#CMA#00000.pub"), rig.key(3).0).unwrap();
+        assert_eq!(rig.open().succession().keys()[0].key, rig.key(3));
     }
 
     #[test]
