@@ -26,7 +26,9 @@ use wire::endpoint::{Endpoint, EndpointError};
 use wire::keys::{KeyDirectory, KeyError, KeyId, Standing};
 
 /// How often the age of the key and the state of the hosts are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+const LOOK_INTERVAL: Duration = Duration::from_secs(600);
+/// The same while no host has registered since the start.
+const ALONE_INTERVAL: Duration = Duration::from_secs(15);
 /// From the first news of hosts to a look at all of them.
 const NEWS_PAUSE: Duration = Duration::from_secs(1);
 /// Handshakes that others broke off, from which on hosts may no longer trust our key.
@@ -257,11 +259,12 @@ impl Keyring {
             self.look_at_age(writer, rotate_after_days).await;
             self.look();
             self.look_at_hosts(readers).await;
+            let pause = if self.lock().is_anybody_here { LOOK_INTERVAL } else { ALONE_INTERVAL };
             tokio::select! {
                 _ = changed.changed() => {}
                 // Many hosts say it at once.
                 () = self.news.notified() => tokio::time::sleep(NEWS_PAUSE).await,
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

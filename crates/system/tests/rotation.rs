@@ -234,8 +234,10 @@ fn a_cma_that_comes_back_from_an_old_backup_is_told_apart_and_mended_as_the_page
     fs::remove_file(crypto.join("#CMA#00000.secret")).unwrap();
     let _cma = site.start_cma(&["--web", "none"]).unwrap();
     let _picard = site.start_nanoprobe("picard", None, &[]).unwrap();
+    wait(&site, "picard to be up", || {
+        (site.count("SELECT 1 FROM hosts WHERE host = 'picard' AND status = 'up'") == 1).then_some(())
+    });
     wait_for_keys(&site, "picard", "ok");
-    assert_eq!(site.count("SELECT 1 FROM hosts WHERE host = 'picard' AND status = 'up'"), 1);
 }
 
 /// CMA and nanoprobe of one machine have one key directory, as after `installme`.
