@@ -9,7 +9,7 @@ mod commands;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use commands::{
-    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, groups, history, hosts, impact,
+    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, groups, history, hosts, impact, keys,
     notify, path, query, restore, rules, score, sql, tokens,
 };
 use model::paths::SitePaths;
@@ -83,6 +83,8 @@ enum Command {
     Sql(sql::Options),
     /// Make the CMA's keys: two pairs at first, afterwards one further pair
     Genkeys,
+    /// The CMA's keys: which is in use, who trusts which, and bringing the next into use
+    Keys(keys::Options),
     /// Show, check, load and try rules
     Rules(rules::Options),
     /// What happened
@@ -204,6 +206,7 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Query(options) => query::run(context, &options),
         Command::Sql(options) => sql::run(context, &options),
         Command::Genkeys => genkeys::run(context),
+        Command::Keys(options) => keys::run(context, &options),
         Command::Rules(options) => rules::run(context, &options),
         Command::Events(options) => events::run(context, &options),
         Command::Score(options) => score::run(context, &options),

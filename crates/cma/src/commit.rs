@@ -7,6 +7,7 @@ use crate::groups::Moved;
 use crate::health::Health;
 use crate::ingest::document::{Content, Incoming};
 use crate::ingest::enrolment::actions;
+use crate::ingest::keys::{self, InUse, Told};
 use crate::ingest::register::{self, Applicant, Registration};
 use crate::ingest::report::{self, Outcome};
 use crate::ingest::verdict::{self, Decision};
@@ -90,6 +91,16 @@ pub enum Work {
     },
     /// Whether the settings file was taken, or why not.
     Configuration(Option<String>),
+    /// A host said which keys of the CMA it trusts.
+    HostKeys {
+        sender: Sender,
+        told: Told,
+    },
+    /// The age of the key in use is looked at.
+    KeyAge {
+        in_use: InUse,
+        rotate_after_days: u32,
+    },
     /// What ingestion put off is due: see [`Produced::look_at`].
     Look,
     /// Answered after a commit: tells that the writer works.
@@ -119,6 +130,8 @@ pub enum Done {
     Report(Outcome),
     Enrolment(actions::Outcome),
     Removed(bool),
+    /// Since when the key in use is.
+    KeyAge(Timestamp),
     Written,
     /// Hosts that verdicts do not concern because they were heard of meanwhile.
     Judged(Vec<Designation>),
@@ -523,6 +536,13 @@ fn perform(
         Work::Configuration(refused) => {
             ingest::configuration::read(tx, context, refused.as_deref())?;
             Done::Written
+        }
+        Work::HostKeys { sender, told } => {
+            keys::told(tx, context, sender, told)?;
+            Done::Written
+        }
+        Work::KeyAge { in_use, rotate_after_days } => {
+            Done::KeyAge(keys::age(tx, context, in_use, *rotate_after_days)?)
         }
         Work::Look => {
             surroundings::look(tx, context)?;

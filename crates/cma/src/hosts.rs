@@ -86,6 +86,11 @@ impl Hosts {
         self.lock().by_name.remove(designation);
     }
 
+    /// Ends all connections.
+    pub fn disconnect_all(&self) {
+        self.lock().by_name.clear();
+    }
+
     /// Sends every connected host its configuration where that is another than it has; returns to how many.
     pub fn configure(&self, knowledge: &Knowledge) -> usize {
         let mut sent = 0;

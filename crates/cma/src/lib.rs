@@ -19,6 +19,7 @@ pub mod health;
 pub mod hosts;
 pub mod inbox;
 pub mod ingest;
+pub mod keys;
 pub mod knowledge;
 pub mod listeners;
 pub mod liveness;

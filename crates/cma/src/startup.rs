@@ -6,6 +6,7 @@ use crate::health::{Health, Phase};
 use crate::hosts::Hosts;
 use crate::inbox::{self, Reception};
 use crate::ingest::Produced;
+use crate::keys::{Keyring, ReloadError};
 use crate::knowledge::{Knowledge, SharedKnowledge};
 use crate::liveness::{self, Restored};
 use crate::metrics::{Gauges, Metrics, Sources};
@@ -64,6 +65,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Keyring(#[from] ReloadError),
     #[error("the API socket: {0}")]
     Socket(io::Error),
     #[error("the web port {address}: {error}; choose another with --web, or none with `--web none`")]
@@ -143,7 +146,6 @@ async fn serve(
     let site = settings.site.clone();
     let started = Timestamp::now();
     let replaced = restore::tell(&store, &health)?;
-    health.set("keys", key_problem(&keys));
     let committed = groups::committed(store.reader()?.as_mut())?;
     let known = Knowledge::load(settings.config.clone(), &site).with_membership(committed);
     let knowledge = SharedKnowledge::new(known);
@@ -156,6 +158,7 @@ async fn serve(
     let known = reader.hosts()?;
     let last_event = newest_event(reader.as_mut())?;
     let members = reader.members()?;
+    let host_keys = reader.all_host_keys()?;
     drop(reader);
     let given = calls::given(store.begin()?.as_mut(), &known)?;
     let restored = Restored::read(store.begin()?.as_mut(), &known, members, &knowledge.get())?;
@@ -215,6 +218,8 @@ async fn serve(
     let socket = patiently(listen, taken).await.map_err(StartError::Socket)?;
     socket.set_nonblocking(true).map_err(StartError::Socket)?;
     let socket = UnixListener::from_std(socket).map_err(StartError::Socket)?;
+    let ring_files = KeyDirectory::open(site.crypto())?;
+    let keyring = Keyring::new(ring_files, endpoint.clone(), hosts.clone(), health.clone(), host_keys)?;
     let key_files = KeyFiles::new(keys, health.clone());
     key_files.complete(&known);
     let committer = Committer {
@@ -258,14 +263,23 @@ async fn serve(
     };
     let (heartbeats, handle) = liveness::new(parts, restored);
     tokio::spawn(heartbeats.run());
-    let reception = Reception::new(writer.clone(), hosts.clone(), health.clone(), handle, stopping.clone());
-    tokio::spawn(inbox::run(reception, endpoint.clone(), incoming, own.public()));
+    let reception = Reception::new(
+        writer.clone(),
+        hosts.clone(),
+        health.clone(),
+        handle,
+        keyring.clone(),
+        stopping.clone(),
+    );
+    tokio::spawn(inbox::run(reception, endpoint.clone(), incoming));
+    tokio::spawn(keyring.clone().run(writer.clone(), readers.clone(), knowledge.clone(), stopping.clone()));
     let api = api::router(Arc::new(Site {
         writer: writer.clone(),
         readers: readers.clone(),
         knowledge: knowledge.clone(),
         hosts: hosts.clone(),
         health: health.clone(),
+        keys: keyring.clone(),
         paths: site.clone(),
         hostname: hostname.clone(),
         bind,
@@ -357,7 +371,12 @@ async fn serve(
             signal = signals.next() => match signal {
                 Signal::Terminate => break,
                 // Nobody waits for the answer; where others wait already, they will read what this one would.
-                Signal::Hangup => drop(on_signal.try_send(oneshot::channel().0)),
+                Signal::Hangup => {
+                    drop(on_signal.try_send(oneshot::channel().0));
+                    if let Err(error) = keyring.reload() {
+                        tracing::error!(%error, "the keys were not read again; the old ones stay");
+                    }
+                }
             },
             Some(()) = restores.recv() => {
                 ended = Ended::Restore;
@@ -410,22 +429,6 @@ async fn serve_api(socket: UnixListener, router: axum::Router, mut stop: watch::
     }
 }
 
-/// What is not as it should be with the CMA's own keys.
-fn key_problem(keys: &KeyDirectory) -> Option<String> {
-    let publics = keys.cma_publics().map(|keys| keys.len()).unwrap_or(0);
-    let secrets = keys.cma_secrets().map(|keys| keys.len()).unwrap_or(0);
-    if (publics, secrets) == (2, 1) {
-        return None;
-    }
-    let problem = if secrets > 1 {
-        "all CMA secrets are on this machine: move the one with the highest number off-line, so that a stolen one can be replaced"
-    } else {
-        "there should be exactly two CMA public keys and one secret; `assimcli genkeys` makes a further pair"
-    };
-    tracing::warn!(publics, secrets, "{problem}");
-    Some(format!("{problem} ({})", keys.path().display()))
-}
-
 async fn web_listener(settings: &Settings, health: &Health) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = settings.web else { return Ok(None) };
     match TcpListener::bind(address).await {
@@ -467,11 +470,18 @@ impl KeyFiles {
 
     /// A crash may have come between a commit and its files.
     fn complete(&self, hosts: &[HostRow]) {
+        // Listed once: pinning lists the directory each time, which thousands of hosts without files would take minutes for.
+        let listed = self.keys.hosts_with_keys();
         for host in hosts {
-            // Pinning lists the directory; with thousands of hosts that is only for those that need it.
             let file = KeyId::host(&host.designation, &host.key).public_file();
-            if !self.keys.path().join(file).exists() {
+            if self.keys.path().join(file).exists() {
+                continue;
+            }
+            let is_first = listed.as_ref().is_ok_and(|listed| !listed.contains(&host.designation));
+            if !is_first {
                 self.pin(&host.designation, &host.key);
+            } else if let Err(error) = self.keys.pin_first(&host.designation, &host.key) {
+                self.report(&host.designation, &error);
             }
         }
     }

@@ -13,7 +13,7 @@ pub mod query;
 pub mod sqlite;
 
 use model::graph::{EdgeKind, NodeKind};
-use model::message::Incarnation;
+use model::message::{CmaKeys, Incarnation};
 use model::{Designation, DocumentHash, Event, GraphFacts, PublicKey, Timestamp};
 use serde_json::Value;
 use std::net::IpAddr;
@@ -95,6 +95,20 @@ pub struct MemberRow {
     pub address: String,
     /// In a ring now.
     pub present: bool,
+}
+
+/// Which keys of the CMA a host trusts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKeysRow {
+    pub designation: Designation,
+    /// As it said last; `None`: its nanoprobe cannot tell, and cannot be told of others.
+    pub trusted: Option<CmaKeys>,
+    /// Hash of the list that it was told last, when it answered with `trusted`.
+    pub answered: Option<DocumentHash>,
+    /// People were told that it did not take that list.
+    pub is_warned: bool,
+    /// When it said so, by the CMA's clock.
+    pub since: Timestamp,
 }
 
 /// Somebody uses a service of a host, or nobody is known to.
@@ -257,6 +271,11 @@ pub trait Transaction: enrolment::EnrolmentTransaction + groups::GroupTransactio
     /// Forgets a host, what it owned and its current documents; history stays.
     fn remove_host(&mut self, designation: &Designation, now: Timestamp) -> Result<()>;
 
+    /// Keeps which keys of the CMA a host trusts; forgotten with the host.
+    fn put_host_keys(&mut self, row: &HostKeysRow) -> Result<()>;
+    /// The same of one host, `None` when it never said.
+    fn host_keys(&mut self, host: &Designation) -> Result<Option<HostKeysRow>>;
+
     /// Keeps what the rings have to know of a host.
     fn put_member(&mut self, member: &MemberRow) -> Result<()>;
 
@@ -335,6 +354,8 @@ pub trait Reader: enrolment::EnrolmentReader + groups::GroupReader + Send {
     fn hosts(&mut self) -> Result<Vec<HostRow>>;
     /// Everybody ever kept with [`Transaction::put_member`], by number.
     fn members(&mut self) -> Result<Vec<MemberRow>>;
+    /// Which keys of the CMA the hosts trust, by host.
+    fn all_host_keys(&mut self) -> Result<Vec<HostKeysRow>>;
     /// Outbox rows not yet finished, in order, at most `limit`, after position `(sequence, channel)`.
     fn outbox(&mut self, limit: usize) -> Result<Vec<OutboxRow>>;
     /// Deliveries given up since `since`: event, channel, reason.

@@ -52,6 +52,30 @@ async fn a_cma_with_an_unknown_key_is_refused_and_named() {
 }
 
 #[tokio::test]
+async fn a_key_that_changes_counts_for_new_connections_in_both_directions() {
+    let (first, second) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let (cma, mut inbox, address) = cma(&first);
+    let config = EndpointConfig { listen: true, ..nanoprobe_config(&[first.public(), second.public()]) };
+    let host = config.key.public();
+    let (nanoprobe, mut calls) = Endpoint::bind(config).unwrap();
+    let old = nanoprobe.connect(address).await.unwrap();
+    let served = inbox.connections.recv().await.unwrap();
+    assert_eq!((old.peer, served.own, served.peer), (first.public(), first.public(), host));
+    cma.identify(&second).unwrap();
+    assert_eq!(cma.own_key(), second.public());
+    assert_eq!(old.lost(), None, "open connections stay");
+    let new = nanoprobe.connect(address).await.unwrap();
+    let served = inbox.connections.recv().await.unwrap();
+    assert_eq!((new.peer, served.own), (second.public(), second.public()));
+    let call = cma.connect_to(nanoprobe.local_address().unwrap(), &[host]).await.unwrap();
+    let called = calls.connections.recv().await.unwrap();
+    assert_eq!((call.own, called.peer), (second.public(), second.public()));
+    // Whoever trusts the old key only is not fooled.
+    let (behind, _) = common::nanoprobe(&[first.public()]);
+    assert!(matches!(behind.connect(address).await, Err(ConnectError::NotTrusted { .. })));
+}
+
+#[tokio::test]
 async fn the_second_pinned_key_is_as_good_as_the_first() {
     let (first, second) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let (_cma, _inbox, address) = cma(&second);

@@ -79,6 +79,22 @@ fn a_nanoprobe_makes_its_pair_once() {
 }
 
 #[test]
+fn one_list_says_which_hosts_have_a_key() {
+    let (_home, _, keys) = fresh();
+    let long = Designation::new(&"x".repeat(150)).unwrap();
+    let other = Designation::new("pic").unwrap();
+    let key = KeyPair::generate().unwrap().public();
+    keys.generate_cma().unwrap();
+    assert!(!keys.hosts_with_keys().unwrap().contains(&picard()));
+    for name in [&picard(), &long] {
+        keys.pin_first(name, &key).unwrap();
+    }
+    let listed = keys.hosts_with_keys().unwrap();
+    assert!(listed.contains(&picard()) && listed.contains(&long) && !listed.contains(&other));
+    assert_eq!(keys.pin(&picard(), &key).unwrap(), Pinned::Known(KeyId::host(&picard(), &key)));
+}
+
+#[test]
 fn keys_are_pinned_at_first_use_and_conflicts_change_nothing() {
     let (_home, path, keys) = fresh();
     let (one, two) = (KeyPair::generate().unwrap().public(), KeyPair::generate().unwrap().public());

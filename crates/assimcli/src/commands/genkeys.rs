@@ -1,5 +1,6 @@
 //! `genkeys`: the CMA's keys. Works without a running CMA.
 
+use crate::client::post;
 use crate::{Context, Failure, Finding};
 use daemon::privileges::find_user;
 use output::{Rows, note};
@@ -25,6 +26,8 @@ pub fn run(context: &Context) -> Result<Finding, Failure> {
     rows.print(context.format)?;
     let secrets = directory.cma_secrets().map_err(|e| Failure::new(e.to_string()))?;
     explain(&place, &made, &secrets);
+    // A CMA that runs hands a further key to its hosts; without one its next start does.
+    let _ = post(context, "/v1/keys/reload", &json!({}));
     Ok(Finding::Nothing)
 }
 
@@ -45,13 +48,13 @@ fn explain(place: &Path, made: &[KeyId], secrets: &[KeyId]) {
             note!("  {}", place.join(spare.secret_file()).display());
         }
         note!(
-            "If {used} is ever compromised, bring one back and remove {used}: no nanoprobe has to be touched."
+            "If {used} is ever compromised, bring one back and run `assimcli keys rotate`: no nanoprobe has to be touched."
         );
     }
 }
 
 /// As root, hands the directory and what is in it to the user that the CMA will run as, if there is one.
-fn give_to_cma_user(place: &Path) -> Result<(), Failure> {
+pub(super) fn give_to_cma_user(place: &Path) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }

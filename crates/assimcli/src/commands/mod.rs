@@ -11,6 +11,7 @@ pub mod groups;
 pub mod history;
 pub mod hosts;
 pub mod impact;
+pub mod keys;
 pub mod moment;
 pub mod notify;
 pub mod path;

@@ -6,6 +6,7 @@ mod enrolment;
 mod events;
 mod groups;
 mod hosts;
+mod keys;
 mod listener;
 mod notify;
 mod queries;
@@ -20,6 +21,7 @@ pub use listener::Bounded;
 use crate::commit::{Done, Work, Writer};
 use crate::health::Health;
 use crate::hosts::Hosts;
+use crate::keys::Keyring;
 use crate::knowledge::SharedKnowledge;
 use crate::readers::Readers;
 use axum::extract::DefaultBodyLimit;
@@ -51,6 +53,7 @@ pub struct Site {
     pub knowledge: SharedKnowledge,
     pub hosts: Arc<Hosts>,
     pub health: Arc<Health>,
+    pub keys: Arc<Keyring>,
     pub paths: SitePaths,
     pub hostname: String,
     pub bind: SocketAddr,
@@ -92,6 +95,9 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/v1/revoked", get(enrolment::revocations))
         .route("/v1/tokens", get(enrolment::tokens).post(enrolment::create_token))
         .route("/v1/tokens/{id}", axum::routing::delete(enrolment::revoke_token))
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/hosts", get(keys::hosts))
+        .route("/v1/keys/reload", post(keys::reload))
         .route("/v1/queries", get(queries::list))
         .route("/v1/query/{name}", post(queries::run))
         .route("/v1/sql", post(queries::sql))

@@ -8,7 +8,9 @@ use crate::ingest::document::{self, Incoming};
 use crate::ingest::register::Registration;
 use crate::ingest::report::Outcome;
 use model::envelope::MAX_DOCUMENT_BYTES;
-use model::message::{Ack, FromCma, Refused, RefusedReason, Register, Rejection, Report, ToCma};
+use model::message::{
+    Ack, CmaKeys, FromCma, Refused, RefusedReason, Register, Rejection, Report, ToCma, Welcome,
+};
 use model::{Designation, DocumentHash};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -58,6 +60,7 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
             return connection.close(CloseReason::TimedOut);
         }
     };
+    let trusted = message.cma_keys.clone();
     match register(&reception, &connection, message).await {
         Registration::Refused(refused) => {
             tracing::debug!(%remote, reason = ?refused.reason, "registration refused");
@@ -66,7 +69,10 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
         Registration::Welcome { sender, welcome, config } => {
             let mut ticket = reception.hosts.enter(&sender.designation, config);
             reception.liveness.entered(sender.designation.clone());
-            if send(&mut writer, &FromCma::Welcome(welcome)).await.is_ok() {
+            // Made while another key was in use: what is said on it would count as said by that one.
+            if !reception.keys.is_in_use(&connection.own) {
+                connection.close(CloseReason::Superseded);
+            } else if welcomed(&reception, &sender, &mut writer, welcome, trusted).await.is_ok() {
                 remember(&reception, &sender.designation, config).await;
                 let mut conversation = Conversation {
                     reception: &reception,
@@ -82,6 +88,30 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
             }
             reception.hosts.leave(&sender.designation, &ticket);
         }
+    }
+}
+
+/// Says welcome, and which keys to trust where the host says that it trusts others.
+async fn welcomed(
+    reception: &Reception,
+    sender: &Sender,
+    writer: &mut Writer,
+    welcome: Welcome,
+    trusted: Option<CmaKeys>,
+) -> Result<(), FrameError> {
+    send(writer, &FromCma::Welcome(welcome)).await?;
+    let offer = reception.keys.offer(trusted.as_ref());
+    keep_trusted(reception, sender, trusted, false).await;
+    match offer {
+        Some(keys) => send(writer, &keys).await,
+        None => Ok(()),
+    }
+}
+
+/// Has kept which keys a host trusts. Lost, it is said again at the next registration.
+async fn keep_trusted(reception: &Reception, sender: &Sender, trusted: Option<CmaKeys>, is_answer: bool) {
+    if let Some(work) = reception.keys.heard(sender, trusted, is_answer) {
+        drop(reception.writer.submit(work, None).await);
     }
 }
 
@@ -193,7 +223,10 @@ impl Conversation<'_> {
         let sender = self.sender.clone();
         match message {
             ToCma::Register(_) => Err(CloseReason::Protocol),
-            ToCma::Trusts(_) => Ok(()),
+            ToCma::Trusts(keys) => {
+                keep_trusted(self.reception, &sender, Some(keys), true).await;
+                Ok(())
+            }
             ToCma::Heard(heard) => self.reception.liveness.heard(sender.designation, heard).await,
             ToCma::Goodbye(goodbye) => {
                 let done = self.submit(Work::Goodbye { sender, reason: goodbye.reason }, None).await?;

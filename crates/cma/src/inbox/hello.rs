@@ -2,19 +2,13 @@
 //! same way and are handed on.
 
 use crate::liveness::Handle;
-use model::PublicKey;
 use std::time::Instant;
 use tokio::sync::mpsc;
 use wire::endpoint::{Datagram, Endpoint};
 use wire::hello::{self, ReplyLimiter};
 
-/// Answers until the endpoint is closed. `own` is the key that the CMA signs with.
-pub async fn answer(
-    endpoint: Endpoint,
-    mut datagrams: mpsc::Receiver<Datagram>,
-    own: PublicKey,
-    liveness: Handle,
-) {
+/// Answers until the endpoint is closed, for the key that the CMA signs with at the moment.
+pub async fn answer(endpoint: Endpoint, mut datagrams: mpsc::Receiver<Datagram>, liveness: Handle) {
     let port = match endpoint.local_address() {
         Ok(address) => address.port(),
         Err(error) => {
@@ -30,6 +24,7 @@ pub async fn answer(
             Some(datagram) => datagram,
             None => continue,
         };
+        let own = endpoint.own_key();
         let reply =
             hello::answer(&datagram.bytes, datagram.source, &own, port, &mut limiter, start.elapsed());
         if let Some(reply) = reply

@@ -9,8 +9,8 @@ mod hello;
 use crate::commit::Writer;
 use crate::health::Health;
 use crate::hosts::Hosts;
+use crate::keys::Keyring;
 use crate::liveness::Handle;
-use model::PublicKey;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use wire::endpoint::{Endpoint, Inbox};
@@ -25,6 +25,7 @@ pub struct Reception {
     pub health: Arc<Health>,
     /// Those who watch over who is alive.
     pub liveness: Handle,
+    pub keys: Arc<Keyring>,
     memory: Arc<Semaphore>,
     /// Becomes true when the CMA stops.
     stop: watch::Receiver<bool>,
@@ -36,6 +37,7 @@ impl Reception {
         hosts: Arc<Hosts>,
         health: Arc<Health>,
         liveness: Handle,
+        keys: Arc<Keyring>,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -43,16 +45,17 @@ impl Reception {
             hosts,
             health,
             liveness,
+            keys,
             memory: Arc::new(Semaphore::new(DOCUMENT_MEMORY_KIB)),
             stop,
         })
     }
 }
 
-/// Serves connections and hello packets until the endpoint is closed. `own` is the key that the CMA signs with.
-pub async fn run(reception: Arc<Reception>, endpoint: Endpoint, inbox: Inbox, own: PublicKey) {
+/// Serves connections and hello packets until the endpoint is closed.
+pub async fn run(reception: Arc<Reception>, endpoint: Endpoint, inbox: Inbox) {
     let Inbox { mut connections, datagrams } = inbox;
-    let hellos = tokio::spawn(hello::answer(endpoint, datagrams, own, reception.liveness.clone()));
+    let hellos = tokio::spawn(hello::answer(endpoint, datagrams, reception.liveness.clone()));
     while let Some(connection) = connections.recv().await {
         tokio::spawn(connection::serve(reception.clone(), connection));
     }

@@ -17,6 +17,7 @@ pub mod evaluation;
 pub mod events;
 mod flapping;
 pub mod groups;
+pub mod keys;
 mod links;
 pub mod machines;
 mod monitors;

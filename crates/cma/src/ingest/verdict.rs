@@ -346,7 +346,7 @@ fn place_name(place: &Place) -> String {
     }
 }
 
-fn system(designation: &str, status: &str, reason: &str, domain: &str) -> Value {
+pub(super) fn system(designation: &str, status: &str, reason: &str, domain: &str) -> Value {
     json!({
         "nodetype": "SystemNode",
         "designation": designation,

@@ -8,6 +8,7 @@ mod groups;
 mod heartbeats;
 mod hostile;
 mod ingest;
+mod keys;
 mod listening;
 mod monitors;
 mod names;

@@ -2,7 +2,7 @@
 
 use super::shape::settings;
 use super::{
-    DiscoveryConfig, EnrolmentConfig, HeartbeatConfig, MonitoringConfig, NeighboursConfig, Selection,
+    DiscoveryConfig, EnrolmentConfig, HeartbeatConfig, KeysConfig, MonitoringConfig, NeighboursConfig, Selection,
     matches_pattern,
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ settings! {
         pub monitoring: MonitoringConfig,
         /// What hosts hear of switches (LLDP, CDP) and of addresses around them (ARP, IPv6). Nothing is sent.
         pub neighbours: NeighboursConfig,
+        /// The CMA's own keys (keys.md).
+        pub keys: KeysConfig,
         /// Which rules hosts are judged by.
         pub rules: RulesConfig,
         /// Groups of hosts, by name: a list of host name patterns, or a table. A host may be in any number of them (groups.md).

@@ -3,6 +3,7 @@
 
 pub mod enrolment;
 mod first_runs;
+mod keys;
 mod machine;
 mod monitor;
 mod neighbours;
@@ -47,6 +48,7 @@ use tasks::Task;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 use wire::delivery::{Route, Sender, SenderConfig, Standing};
+use wire::keys::CmaTrust;
 
 /// How long a stop may take, to deliver what is queued and to say goodbye.
 const STOP: Duration = Duration::from_secs(5);
@@ -74,6 +76,8 @@ pub struct Parts {
     pub settings: Settings,
     pub site: SitePaths,
     pub host_root: PathBuf,
+    /// CMA keys that are trusted.
+    pub trust: CmaTrust,
     /// Started, with its port open.
     pub network: Network,
     pub queue: Queue,
@@ -88,6 +92,7 @@ pub struct Parts {
 pub struct Agent {
     settings: Settings,
     site: SitePaths,
+    keys: keys::CmaKeyring,
     signals: Signals,
     level: LogLevel,
     reload: Reload,
@@ -130,7 +135,7 @@ pub struct Agent {
 impl Agent {
     /// Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, site, host_root, network, queue, signals, level, reload, enrolment } = parts;
+        let Parts { settings, site, host_root, trust, network, queue, signals, level, reload, enrolment } = parts;
         let zero = Instant::now();
         let seed = random_seed();
         let (result_sender, results) = unbounded_channel();
@@ -145,6 +150,7 @@ impl Agent {
             neighbours: Neighbours::new(settings.designation.as_str()),
             settings,
             site,
+            keys: keys::CmaKeyring::new(trust),
             signals,
             level,
             reload,

@@ -221,8 +221,9 @@ impl Agent {
             News::Failed { error } => {
                 tracing::error!(error = text(error), "the network process cannot work");
             }
-            News::Connected { epoch, connection, address } if self.is_current(epoch) => {
+            News::Connected { epoch, connection, address, key } if self.is_current(epoch) => {
                 let address = text(address);
+                self.keys.cma = key.get().first().map(|key| (ConnectionId(connection), *key));
                 tracing::debug!(address, "connected to a CMA");
                 self.counters.connections += 1;
                 self.standing = StandingWithCma::Connected(address);
@@ -231,7 +232,10 @@ impl Agent {
             News::DialFailed { epoch, connection, error } if self.is_current(epoch) => {
                 self.counters.failed_dials += 1;
                 let error = text(error);
-                tracing::warn!(error, "no CMA reached");
+                match self.keys.explanation(&error) {
+                    Some(explanation) => tracing::error!(error, explanation, "no CMA reached"),
+                    None => tracing::warn!(error, "no CMA reached"),
+                }
                 self.standing = StandingWithCma::Unreached(error);
                 self.sender.handle_dial_failed(now, ConnectionId(connection));
             }
@@ -272,7 +276,7 @@ impl Agent {
             FromCma::Farewell => self.sender.handle_farewell(now, connection),
             FromCma::Configure(configure) => self.configure(now, configure),
             FromCma::Listen(listen) => self.neighbours.listen(listen),
-            FromCma::Keys(_) => {}
+            FromCma::Keys(keys) => self.take_keys(connection, &keys),
             // The network process keeps what is about partners.
             FromCma::Watch(_) | FromCma::Ask(_) => {}
         }
@@ -400,7 +404,7 @@ impl Agent {
             listen: self.neighbours.standing(),
             token: self.enrolment.token(),
             machine: Some(self.enrolment.machine()),
-            cma_keys: None,
+            cma_keys: self.keys.trusted(),
         }
     }
 

@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wire::keys::{KeyDirectory, KeyError};
+use wire::keys::{CmaTrust, KeyDirectory, KeyError};
 
 /// Name of the program, as pid files and logs know it.
 pub const PROGRAM: &str = "nanoprobe";
@@ -123,13 +123,14 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         Err(KeyError::NoDirectory { .. }) => return Err(no_key()),
         Err(error) => return Err(StartError::Keys(error)),
     };
-    let pinned: Vec<_> = match keys.cma_publics() {
-        Ok(found) => found.into_iter().map(|(_, key)| key).collect(),
+    let opened = KeyDirectory::open(site.crypto()).and_then(CmaTrust::open);
+    let (trust, notes) = match opened {
+        Ok(opened) => opened,
         Err(KeyError::NoCmaKey { .. }) => return Err(no_key()),
         Err(error) => return Err(StartError::Keys(error)),
     };
-    if pinned.is_empty() {
-        return Err(no_key());
+    for note in notes {
+        tracing::warn!(note, "the CMA keys that are trusted");
     }
     let (key_id, own) = keys.own_pair(&settings.designation).map_err(StartError::Keys)?;
 
@@ -150,7 +151,7 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         let signals = Signals::new(level.clone())?;
         let network = NetworkSettings {
             seed: Seed(*own.seed()),
-            pinned,
+            pinned: trust.succession().publics(),
             bind: settings.local_addresses(),
             multicast_ttl: settings.multicast_ttl,
             keepalive: settings.keepalive,
@@ -175,7 +176,7 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         };
         let token_file = settings.token_file.clone().unwrap_or_else(|| site.token_file());
         let enrolment = Enrolment::read(token_file, &host_root);
-        let parts = Parts { settings, site, host_root, network, queue, signals, level, reload, enrolment };
+        let parts = Parts { settings, site, host_root, trust, network, queue, signals, level, reload, enrolment };
         Agent::new(parts).run().await;
         Ok::<(), StartError>(())
     })?;

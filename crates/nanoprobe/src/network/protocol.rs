@@ -205,6 +205,9 @@ pub enum News {
         connection: u64,
         #[n(2)]
         address: String,
+        /// The one key that the CMA proved to hold.
+        #[n(3)]
+        key: Keys,
     },
     #[n(4)]
     DialFailed {

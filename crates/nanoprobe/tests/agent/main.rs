@@ -1,6 +1,7 @@
 //! The whole agent as a process, against a small CMA on the loopback interface.
 
 mod heartbeats;
+mod keys;
 mod monitoring;
 mod rig;
 

@@ -1,7 +1,7 @@
 //! A site in a temporary directory: keys, a host's file tree, a nanoprobe process, and a small CMA that remembers.
 
 use model::liveness::{Heard, Session, Watch};
-use model::message::{Ack, Configure, FromCma, Incarnation, ToCma, Welcome};
+use model::message::{Ack, CmaKey, CmaKeys, Configure, FromCma, Incarnation, ToCma, Welcome};
 use model::{DocumentHash, PublicKey, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
@@ -40,12 +40,25 @@ pub struct Store {
     /// Given to whoever registers without it.
     pub watch: Option<Watch>,
     pub heard: Vec<Heard>,
+    /// CMA keys that the nanoprobe trusts, as it said at each registration and in each answer.
+    pub trusted: Vec<(Vec<u32>, Said)>,
     /// Into the newest connection.
     pub say: Option<UnboundedSender<FromCma>>,
     datagrams: Option<UnboundedSender<Datagram>>,
 }
 
+/// When a nanoprobe said what it trusts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Said {
+    Registering,
+    Answering,
+}
+
 impl Store {
+    fn trusts(&mut self, keys: CmaKeys, said: Said) {
+        self.trusted.push((keys.keys.into_iter().map(|key| key.number).collect(), said));
+    }
+
     pub fn last(&self, instance: &str) -> Option<&serde_json::Value> {
         self.reports.iter().rev().find(|(name, _)| name == instance)?.1.as_ref()
     }
@@ -131,6 +144,32 @@ impl Site {
         fs::create_dir_all(site.host().join("etc")).unwrap();
         site.write_login_defs(1);
         site
+    }
+
+    /// The key directory of the nanoprobe.
+    pub fn crypto(&self) -> PathBuf {
+        self.root().join("usr/share/assimilation/crypto.d")
+    }
+
+    /// The CMA's own key directory.
+    pub fn cma_keys(&self) -> KeyDirectory {
+        KeyDirectory::open(self.directory.path().join("cma-keys")).unwrap()
+    }
+
+    /// These keys of the CMA, as it tells them.
+    pub fn set(&self, numbers: &[u32]) -> CmaKeys {
+        let publics = self.cma_keys().cma_publics().unwrap();
+        let keys =
+            publics.into_iter().map(|(id, key)| CmaKey { number: id.cma_number().unwrap(), key: key.0 });
+        CmaKeys { keys: keys.filter(|key| numbers.contains(&key.number)).collect() }
+    }
+
+    /// From now on the CMA signs with the next of its secrets.
+    pub fn use_next_key(&mut self) {
+        let keys = self.cma_keys();
+        let (id, _) = keys.cma_pair().unwrap();
+        fs::remove_file(keys.path().join(id.secret_file())).unwrap();
+        self.cma_key = keys.cma_pair().unwrap().1;
     }
 
     pub fn root(&self) -> PathBuf {
@@ -276,6 +315,7 @@ async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
                     assert_eq!(register.designation, "web1");
                     incarnation = register.incarnation;
                     store.registrations += 1;
+                    store.trusts(register.cma_keys.unwrap(), Said::Registering);
                     store.standings.push((register.session, register.watch));
                     let watch = store.watch.clone().filter(|watch| register.watch != Some(watch.generation));
                     assert_eq!(register.port, connection.remote().port());
@@ -313,7 +353,10 @@ async fn converse(connection: Connection, store: Arc<Mutex<Store>>) {
                     let sequence = store.cursors.get(&incarnation).copied().unwrap_or(0);
                     Some(FromCma::Ack(Ack { sequence, rejected: vec![] }))
                 }
-                ToCma::Trusts(_) => None,
+                ToCma::Trusts(keys) => {
+                    store.trusts(keys, Said::Answering);
+                    None
+                }
                 ToCma::Heard(heard) => {
                     store.heard.push(heard);
                     None

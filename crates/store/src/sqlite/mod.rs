@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`open`](SqliteStore::open) and its refusals, `schema` (tables and migrations), `views` (what
 //! people query), `transaction` (documents, results, events), `graph` (nodes and edges), `claims` (who says what of a node),
-//! `migration` (from one version of the tables to the next, after a copy), `copy` (backups, restoring), `names` (reverse DNS), `enrolment` (tags, tokens, keys that wait), `groups`, `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
+//! `migration` (from one version of the tables to the next, after a copy), `copy` (backups, restoring), `names` (reverse DNS), `enrolment` (tags, tokens, keys that wait), `groups`, `host_keys` (which CMA keys hosts trust), `reader`, `walk` (the graph step by step), `sql` (queries typed by people, bounded), `functions`
 //! and `address` (what SQL can call).
 
 mod address;
@@ -13,6 +13,7 @@ mod enrolment;
 pub(crate) mod functions;
 mod graph;
 mod groups;
+mod host_keys;
 mod migration;
 mod names;
 mod open;

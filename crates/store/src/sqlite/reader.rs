@@ -3,9 +3,9 @@
 use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, MEMBER_COLUMNS, RULE_COLUMNS};
 use super::sql::BoundedConnection;
-use super::{failure, names, open, walk};
+use super::{failure, host_keys, names, open, walk};
 use crate::{
-    Direction, DocumentRow, GraphEdge, GraphLink, GraphNode, HostRow, MemberRow, OutboxRow, Reader, Result,
+    Direction, DocumentRow, GraphEdge, GraphLink, GraphNode, HostKeysRow, HostRow, MemberRow, OutboxRow, Reader, Result,
     RuleResultRow, SqlLimits, StoreError, Table,
 };
 use model::{Designation, Event, Timestamp};
@@ -67,6 +67,10 @@ impl Reader for SqliteReader {
 
     fn members(&mut self) -> Result<Vec<MemberRow>> {
         self.all(&format!("SELECT {MEMBER_COLUMNS} ORDER BY m.number"), [], rows::member)
+    }
+
+    fn all_host_keys(&mut self) -> Result<Vec<HostKeysRow>> {
+        host_keys::all(&self.connection)
     }
 
     fn outbox(&mut self, limit: usize) -> Result<Vec<OutboxRow>> {

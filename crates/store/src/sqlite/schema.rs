@@ -159,6 +159,11 @@ CREATE TABLE host_machine(host INTEGER PRIMARY KEY REFERENCES host_name, machine
 ";
 
 const V5_KEYS: &str = "
+-- Which keys of the CMA a host trusts, as it said last; null: its nanoprobe cannot tell. answered: hash of the list that it was
+-- told when it said so. is_warned: people were told that it did not take that list.
+CREATE TABLE host_cma_keys(
+  host INTEGER PRIMARY KEY REFERENCES host_name, trusted BLOB, answered BLOB, is_warned INTEGER NOT NULL, since INTEGER NOT NULL
+) STRICT;
 ";
 
 const V6_GROUPS: &str = "

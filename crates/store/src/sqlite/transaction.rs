@@ -2,9 +2,9 @@
 
 use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
-use super::{enrolment, failure, graph, names};
+use super::{enrolment, failure, graph, host_keys, names};
 use crate::{
-    DocumentRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError,
+    DocumentRow, HostKeysRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError,
     Transaction,
 };
 use model::envelope::MAX_DOCUMENT_BYTES;
@@ -211,8 +211,17 @@ impl Transaction for SqliteTransaction<'_> {
         self.end("rule_period", "host = ?2", &[&now.0, &id])?;
         enrolment::forget_host(self, id)?;
         self.run("DELETE FROM host_group WHERE host = ?1", [id])?;
+        host_keys::forget(self, id)?;
         self.run("DELETE FROM host WHERE id = ?1", [id])?;
         Ok(())
+    }
+
+    fn put_host_keys(&mut self, row: &HostKeysRow) -> Result<()> {
+        host_keys::put(self, row)
+    }
+
+    fn host_keys(&mut self, host: &Designation) -> Result<Option<HostKeysRow>> {
+        host_keys::of(self, host)
     }
 
     fn put_member(&mut self, member: &MemberRow) -> Result<()> {

@@ -99,14 +99,16 @@ impl From<ConnectionError> for Lost {
 pub struct Connection {
     /// The key that the other side proved to hold.
     pub peer: PublicKey,
+    /// The key that we proved to hold: our own when the handshake began.
+    pub own: PublicKey,
     quinn: quinn::Connection,
     slot: Option<Arc<Slot>>,
 }
 
 impl Connection {
-    pub(super) fn new(quinn: quinn::Connection, slot: Option<Arc<Slot>>) -> Option<Self> {
+    pub(super) fn new(quinn: quinn::Connection, own: PublicKey, slot: Option<Arc<Slot>>) -> Option<Self> {
         let peer = tls::peer_key(&quinn)?;
-        Some(Self { peer, quinn, slot })
+        Some(Self { peer, own, quinn, slot })
     }
 
     /// Where the other side is now; changes when it moves.

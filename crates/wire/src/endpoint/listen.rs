@@ -2,6 +2,7 @@
 
 use super::{CloseReason, Connection, canonical, lock};
 use crate::hello::TokenBucket;
+use model::PublicKey;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,13 @@ use tokio::sync::mpsc;
 
 /// How long a finished connection waits for a full inbox before it is given up.
 const INBOX_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How connections are taken: the endpoint's own configuration, with the key that is ours at the moment.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    pub config: Arc<quinn::ServerConfig>,
+    pub own: PublicKey,
+}
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -35,6 +43,7 @@ pub(super) async fn run(
     inbox: mpsc::Sender<Connection>,
     limits: Limits,
     counters: Arc<Counters>,
+    served: Arc<Mutex<Served>>,
 ) {
     let addresses = Arc::<Addresses>::default();
     let start = Instant::now();
@@ -68,7 +77,8 @@ pub(super) async fn run(
             incoming.refuse();
             continue;
         };
-        tokio::spawn(handshake(incoming, limits.handshake, slot, inbox.clone(), counters.clone()));
+        let served = lock(&served).clone();
+        tokio::spawn(handshake(incoming, served, limits.handshake, slot, inbox.clone(), counters.clone()));
     }
 }
 
@@ -120,14 +130,16 @@ fn network(address: IpAddr) -> IpAddr {
 
 async fn handshake(
     incoming: quinn::Incoming,
+    served: Served,
     patience: Duration,
     slot: Arc<Slot>,
     inbox: mpsc::Sender<Connection>,
     counters: Arc<Counters>,
 ) {
     let remote = canonical(incoming.remote_address());
-    let connection = match tokio::time::timeout(patience, incoming).await {
-        Ok(Ok(connection)) => Connection::new(connection, Some(slot)),
+    let handshake = async { incoming.accept_with(served.config)?.await };
+    let connection = match tokio::time::timeout(patience, handshake).await {
+        Ok(Ok(connection)) => Connection::new(connection, served.own, Some(slot)),
         Ok(Err(error)) => {
             tracing::debug!(%remote, %error, "handshake failed");
             None

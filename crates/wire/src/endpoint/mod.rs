@@ -196,7 +196,9 @@ struct Shared {
     datagrams: mpsc::Sender<Datagram>,
     counters: Arc<Counters>,
     listen: Arc<listen::Counters>,
-    identity: Identity,
+    identity: Mutex<Identity>,
+    /// How connections are taken; `None` when none are.
+    served: Option<Arc<Mutex<listen::Served>>>,
     trust: Trust,
     transport: Arc<TransportConfig>,
     config: EndpointConfig,
@@ -214,6 +216,10 @@ impl Endpoint {
         let transport = Arc::new(transport(&config));
         let server = if config.listen { Some(server(&identity, &trust, &transport, &config)?) } else { None };
 
+        let served = server.clone().map(|config| {
+            Arc::new(Mutex::new(listen::Served { config: Arc::new(config), own: identity.public() }))
+        });
+
         let counters = Arc::<Counters>::default();
         let (datagram_sender, datagrams) = mpsc::channel(config.datagram_queue.max(1));
         let socket = bind::open(&config)?;
@@ -226,14 +232,14 @@ impl Endpoint {
         )?;
         let (sender, connections) = mpsc::channel(256);
         let listen = Arc::<listen::Counters>::default();
-        if config.listen {
+        if let Some(served) = served.clone() {
             let limits = listen::Limits {
                 connections: config.max_connections,
                 per_address: config.max_connections_per_address,
                 handshake: config.handshake_timeout,
                 handshakes_per_second: config.handshakes_per_second,
             };
-            tokio::spawn(listen::run(quinn.clone(), sender, limits, listen.clone()));
+            tokio::spawn(listen::run(quinn.clone(), sender, limits, listen.clone(), served));
         }
         let shared = Shared {
             quinn,
@@ -242,7 +248,8 @@ impl Endpoint {
             datagrams: datagram_sender,
             counters,
             listen,
-            identity,
+            identity: Mutex::new(identity),
+            served,
             trust,
             transport,
             config,
@@ -275,6 +282,30 @@ impl Endpoint {
     /// on are judged by these keys.
     pub fn trust(&self, keys: Vec<PublicKey>) {
         self.shared.trust.replace(keys);
+    }
+
+    /// Has this key in place of the one before, for connections made from now on, in both directions. Open ones stay: whoever
+    /// wants the other side to see the new key ends them.
+    ///
+    /// # Errors
+    /// The key before is kept then.
+    pub fn identify(&self, key: &KeyPair) -> Result<(), EndpointError> {
+        let shared = &self.shared;
+        let identity = Identity::new(key)?;
+        // Held until both directions have it.
+        let mut current = lock(&shared.identity);
+        if let Some(served) = &shared.served {
+            let config = server(&identity, &shared.trust, &shared.transport, &shared.config)?;
+            // Not quinn's own configuration: that proves addresses, and who is just doing so must not begin anew.
+            *lock(served) = listen::Served { config: Arc::new(config), own: identity.public() };
+        }
+        *current = identity;
+        Ok(())
+    }
+
+    /// The key that new connections are made with.
+    pub fn own_key(&self) -> PublicKey {
+        lock(&self.shared.identity).public()
     }
 
     /// Sends one datagram; its first byte must not have the QUIC bit 0x40. Nothing is queued and nothing is sent
@@ -378,7 +409,8 @@ impl Endpoint {
         }
         let target = for_family(address, local).ok_or(ConnectError::BadAddress { address, local })?;
         let refused = Arc::new(OnceLock::new());
-        let tls = shared.identity.client(trust, refused.clone()).map_err(ConnectError::Tls)?;
+        let identity = lock(&shared.identity).clone();
+        let tls = identity.client(trust, refused.clone()).map_err(ConnectError::Tls)?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         config.transport_config(shared.transport.clone());
         let connecting =
@@ -395,7 +427,7 @@ impl Endpoint {
                 Some(offered) => ConnectError::NotTrusted { address, offered: *offered },
                 None => ConnectError::Refused { address, reason: Lost::from(error).to_string() },
             }),
-            Ok(Ok(connection)) => Connection::new(connection, None).ok_or_else(|| ConnectError::Refused {
+            Ok(Ok(connection)) => Connection::new(connection, identity.public(), None).ok_or_else(|| ConnectError::Refused {
                 address,
                 reason: "it showed no Ed25519 key".to_owned(),
             }),

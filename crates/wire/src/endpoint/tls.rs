@@ -23,6 +23,7 @@ const ALPN: &[u8] = b"assimilation/1";
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     key: Arc<CertifiedKey>,
+    public: PublicKey,
     provider: Arc<CryptoProvider>,
 }
 
@@ -55,7 +56,11 @@ impl Identity {
         let pkcs8 = pair.pkcs8();
         let signing = provider::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_slice()))?;
         let key = CertifiedKey::new(vec![CertificateDer::from(to_spki(&pair.public()))], signing);
-        Ok(Self { key: Arc::new(key), provider: Arc::new(crypto) })
+        Ok(Self { key: Arc::new(key), public: pair.public(), provider: Arc::new(crypto) })
+    }
+
+    pub fn public(&self) -> PublicKey {
+        self.public
     }
 
     /// For one outgoing connection. A key that is not trusted is left in the cell, for the error message.

@@ -4,6 +4,7 @@ use super::id::{KeyId, PUBLIC_SUFFIX, SECRET_SUFFIX};
 use super::pair::KeyPair;
 use super::store::{Access, FileStore};
 use model::{Designation, PublicKey};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,8 @@ pub enum KeyError {
     NoCmaSecret { path: PathBuf },
     #[error("all CMA key numbers up to 99999 are taken in {path}; remove old ones", path = .path.display())]
     NumbersUsedUp { path: PathBuf },
+    #[error("{path} does not say which rotation of keys is under way; if none is, remove it: `rm '{path}'`", path = .path.display())]
+    DamagedJournal { path: PathBuf },
     #[error("key file {path} exists already and is not replaced", path = .path.display())]
     Exists { path: PathBuf },
     #[error("the system gave no random numbers: {error}")]
@@ -57,10 +60,20 @@ pub enum Pinned {
     Conflict { pinned: PublicKey },
 }
 
+/// Hosts of which there was a key when the directory was listed.
+#[derive(Debug, Clone)]
+pub struct HostsWithKeys(HashSet<String>);
+
+impl HostsWithKeys {
+    pub fn contains(&self, designation: &Designation) -> bool {
+        self.0.contains(&super::id::host_prefix(designation))
+    }
+}
+
 /// An open key directory.
 #[derive(Debug)]
 pub struct KeyDirectory {
-    files: FileStore,
+    pub(super) files: FileStore,
 }
 
 impl KeyDirectory {
@@ -114,11 +127,12 @@ impl KeyDirectory {
 
     /// Makes CMA pairs and returns their ids: 00000 and 00001 when there is no CMA key yet, otherwise one more.
     ///
-    /// Missing public files are written first ([`Self::mend`]). Numbers are never used again while a public or secret file of that number exists.
+    /// Missing public files are written first ([`Self::mend`]). Numbers are never used again while a public, secret or retired file of that number exists.
     pub fn generate_cma(&self) -> Result<Vec<KeyId>, KeyError> {
         self.mend()?;
         let mut taken: Vec<u32> = self.ids(PUBLIC_SUFFIX)?.iter().filter_map(KeyId::cma_number).collect();
         taken.extend(self.ids(SECRET_SUFFIX)?.iter().filter_map(KeyId::cma_number));
+        taken.extend(self.retired_ids()?.iter().filter_map(KeyId::cma_number));
         let count = if taken.is_empty() { 2 } else { 1 };
         let mut made = Vec::new();
         for _ in 0..count {
@@ -168,6 +182,18 @@ impl KeyDirectory {
         if let Some((_, pinned)) = pinned.into_iter().next() {
             return Ok(Pinned::Conflict { pinned });
         }
+        self.pin_first(designation, key)
+    }
+
+    /// Of which hosts there are keys here, for those who pin many: [`Self::pin`] lists the directory each time.
+    pub fn hosts_with_keys(&self) -> Result<HostsWithKeys, KeyError> {
+        let ids = self.ids(PUBLIC_SUFFIX)?;
+        let prefix = |id: &KeyId| Some(id.as_str().strip_suffix(id.fingerprint()?)?.to_owned());
+        Ok(HostsWithKeys(ids.iter().filter_map(prefix).collect()))
+    }
+
+    /// Pins the key of a host that has none here, as [`Self::hosts_with_keys`] says.
+    pub fn pin_first(&self, designation: &Designation, key: &PublicKey) -> Result<Pinned, KeyError> {
         let id = KeyId::host(designation, key);
         match self.files.create(&id.public_file(), Access::Public, &key.0) {
             Ok(()) | Err(KeyError::Exists { .. }) => Ok(Pinned::New(id)),
@@ -241,12 +267,12 @@ impl KeyDirectory {
     }
 
     /// Ids of all files that end in `suffix`; names that are no key ids are left out (see [`Self::check`]).
-    fn ids(&self, suffix: &str) -> Result<Vec<KeyId>, KeyError> {
+    pub(super) fn ids(&self, suffix: &str) -> Result<Vec<KeyId>, KeyError> {
         let names = self.files.names()?;
         Ok(names.iter().filter_map(|name| KeyId::new(name.strip_suffix(suffix)?).ok()).collect())
     }
 
-    fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
+    pub(super) fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
         let path = self.files.file(&id.public_file());
         let Some(bytes) = self.files.read::<32>(&id.public_file(), Access::Public)? else {
             return Err(KeyError::NoPublic { path });
@@ -258,7 +284,7 @@ impl KeyDirectory {
         Ok(key)
     }
 
-    fn pair(&self, id: &KeyId) -> Result<Option<KeyPair>, KeyError> {
+    pub(super) fn pair(&self, id: &KeyId) -> Result<Option<KeyPair>, KeyError> {
         let Some(seed) = self.files.read::<32>(&id.secret_file(), Access::Secret)? else { return Ok(None) };
         let pair = KeyPair::from_seed(seed);
         if self.public(id)? != pair.public() {

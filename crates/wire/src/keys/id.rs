@@ -75,6 +75,16 @@ impl KeyId {
         format!("{}{PUBLIC_SUFFIX}", self.0)
     }
 
+    /// Name of the file that the public key of a CMA has once it is retired: kept so that its number is never used again.
+    pub fn retired_file(&self) -> String {
+        format!("{}{RETIRED_SUFFIX}", self.0)
+    }
+
+    /// Name that the secret of a retired key has until it is wiped. It starts with a dot: nothing takes it for a key.
+    pub(super) fn aside_file(&self) -> String {
+        format!(".{}{ASIDE_SUFFIX}", self.0)
+    }
+
     /// Name of the file with the secret key.
     pub fn secret_file(&self) -> String {
         format!("{}{SECRET_SUFFIX}", self.0)
@@ -91,8 +101,12 @@ impl fmt::Display for KeyId {
 pub const PUBLIC_SUFFIX: &str = ".pub";
 /// End of the name of a secret key's file.
 pub const SECRET_SUFFIX: &str = ".secret";
+/// End of the name of a retired public key's file.
+pub const RETIRED_SUFFIX: &str = ".retired";
+/// End of the name of a secret that is to be wiped.
+pub(super) const ASIDE_SUFFIX: &str = ".aside";
 
-fn host_prefix(designation: &Designation) -> String {
+pub(super) fn host_prefix(designation: &Designation) -> String {
     let name = designation.as_str();
     if name.len() <= MAX_HOST_BYTES {
         return format!("{name}{SEPARATOR}");

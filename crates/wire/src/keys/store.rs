@@ -4,6 +4,7 @@
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -152,6 +153,23 @@ impl FileStore {
 
     /// Writes a new file: under a temporary name, synced, then renamed. Never replaces an existing one.
     pub fn create(&self, name: &str, access: Access, bytes: &[u8]) -> Result<(), KeyError> {
+        self.write(name, access, bytes, |temporary| self.rename(temporary, name))
+    }
+
+    /// The same, in place of what has this name: whoever looks sees the old or the new content whole.
+    pub fn replace(&self, name: &str, access: Access, bytes: &[u8]) -> Result<(), KeyError> {
+        self.write(name, access, bytes, |temporary| {
+            rustix::fs::renameat(&self.directory, temporary, &self.directory, name)
+        })
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        access: Access,
+        bytes: &[u8],
+        put: impl FnOnce(&str) -> Result<(), Errno>,
+    ) -> Result<(), KeyError> {
         let path = self.file(name);
         let fail = |error| io(&path, error);
         let mut random = [0; 8];
@@ -162,14 +180,7 @@ impl FileStore {
         let mode = Mode::from_raw_mode(access.mode());
         let file = rustix::fs::openat(&self.directory, &temporary, flags, mode).map_err(fail)?;
         let written = (|| {
-            let mut rest = bytes;
-            while !rest.is_empty() {
-                match rustix::io::write(&file, rest) {
-                    Ok(count) => rest = &rest[count..],
-                    Err(Errno::INTR) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            write_all(&file, bytes)?;
             if access == Access::Public {
                 // The umask may have taken bits from 0644; nothing secret is in this file.
                 rustix::fs::fchmod(&file, mode)?;
@@ -181,7 +192,7 @@ impl FileStore {
                 rustix::fs::fchown(&file, Some(user), Some(group))?;
             }
             rustix::fs::fsync(&file)?;
-            self.rename(&temporary, name)?;
+            put(&temporary)?;
             rustix::fs::fsync(&self.directory)
         })();
         if written.is_err() {
@@ -192,6 +203,57 @@ impl FileStore {
             Err(Errno::EXIST) => Err(KeyError::Exists { path }),
             other => other.map_err(fail),
         }
+    }
+
+    /// Gives a file another name, replacing what has that one. One that is not there any more is fine.
+    pub fn set_aside(&self, from: &str, to: &str) -> Result<(), KeyError> {
+        match rustix::fs::renameat(&self.directory, from, &self.directory, to) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(io(&self.file(from), error)),
+        }
+        rustix::fs::fsync(&self.directory).map_err(|error| io(&self.path, error))
+    }
+
+    /// Overwrites a secret before it is removed. Disks that write elsewhere, snapshots and backups keep it all the same.
+    pub fn wipe(&self, name: &str) -> Result<(), KeyError> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let path = self.file(name);
+        match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(file) => write_all(&file, &[0; 32])
+                .and_then(|()| rustix::fs::fsync(&file))
+                .map_err(|error| io(&path, error))?,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(io(&path, error)),
+        }
+        self.remove(name)
+    }
+
+    /// Text of at most `limit` bytes, or `None` when there is no such file.
+    pub fn read_text(&self, name: &str, limit: usize) -> Result<Option<String>, KeyError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let path = self.file(name);
+        let file = match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(KeyError::NotRegular { path }),
+            Err(error) => return Err(io(&path, error)),
+        };
+        let status = rustix::fs::fstat(&file).map_err(|error| io(&path, error))?;
+        self.check_access(&path, &status, Access::Public)?;
+        let mut text = String::new();
+        let reading = std::fs::File::from(file).take(limit as u64).read_to_string(&mut text);
+        match reading {
+            Ok(_) => Ok(Some(text)),
+            // No text: as good as damaged, which whoever reads it finds out.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(Some(String::new())),
+            Err(error) => Err(KeyError::Io { path, error }),
+        }
+    }
+
+    /// When a file was last written, in seconds since 1970.
+    pub fn modified(&self, name: &str) -> Option<i64> {
+        let status = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(status.st_mtime)
     }
 
     /// Removes a file; one that is not there is fine.
@@ -215,6 +277,16 @@ impl FileStore {
     }
 
     fn check(&self, path: &Path, status: &Stat, access: Access, expected: usize) -> Result<(), KeyError> {
+        self.check_access(path, status, access)?;
+        let path = path.to_owned();
+        match u64::try_from(status.st_size) {
+            Ok(bytes) if bytes == expected as u64 => Ok(()),
+            Ok(bytes) => Err(KeyError::WrongLength { path, bytes, expected }),
+            Err(_) => Err(KeyError::WrongLength { path, bytes: 0, expected }),
+        }
+    }
+
+    fn check_access(&self, path: &Path, status: &Stat, access: Access) -> Result<(), KeyError> {
         let path = path.to_owned();
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(KeyError::NotRegular { path });
@@ -227,12 +299,20 @@ impl FileStore {
         if ![0, user, self.owner].contains(&status.st_uid) {
             return Err(KeyError::ForeignOwner { path, owner: status.st_uid });
         }
-        match u64::try_from(status.st_size) {
-            Ok(bytes) if bytes == expected as u64 => Ok(()),
-            Ok(bytes) => Err(KeyError::WrongLength { path, bytes, expected }),
-            Err(_) => Err(KeyError::WrongLength { path, bytes: 0, expected }),
+        Ok(())
+    }
+}
+
+fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match rustix::io::write(file, rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 fn io(path: &Path, error: Errno) -> KeyError {

@@ -12,6 +12,7 @@ mod enrolment;
 mod graph;
 mod groups;
 mod history;
+mod host_keys;
 mod isolation;
 mod names;
 mod statements;
@@ -31,6 +32,7 @@ type Part = fn(&mut dyn Store);
 pub fn run(factory: Factory<'_>) {
     let parts: &[(&str, Part)] = &[
         ("hosts round trip", history::hosts_round_trip),
+        ("CMA keys of hosts", host_keys::what_hosts_trust_is_kept_and_goes_with_them),
         ("members of rings", history::members_of_rings_are_kept),
         ("documents have periods", history::documents_have_periods),
         ("a clock set back", history::a_clock_set_back_keeps_periods_in_order),

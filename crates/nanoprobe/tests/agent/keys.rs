@@ -1,0 +1,89 @@
+//! The CMA changes which of its keys are trusted.
+
+use crate::rig::{Said, Site, Store};
+use model::message::{CmaKey, CmaKeys, FromCma};
+use std::fs;
+
+fn say(store: &mut Store, keys: CmaKeys) {
+    store.say.as_ref().unwrap().send(FromCma::Keys(keys)).unwrap();
+}
+
+fn last(store: &Store) -> Option<(&[u32], Said)> {
+    store.trusted.last().map(|(numbers, said)| (numbers.as_slice(), *said))
+}
+
+fn names(site: &Site) -> Vec<String> {
+    let entries = fs::read_dir(site.crypto()).unwrap().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with("#CMA#"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn new_keys_are_on_disk_before_they_are_trusted_and_hold_after_a_kill() {
+    let mut site = Site::new();
+    site.cma_keys().generate_cma().unwrap();
+    let cma = site.cma(None);
+    let nanoprobe = site.nanoprobe(cma.address);
+    site.until("the registration", |store| last(store) == Some((&[0, 1], Said::Registering))).await;
+    let spare = site.set(&[0, 1, 2]);
+    say(&mut site.store.lock().unwrap(), spare);
+    site.until("the answer", |store| last(store) == Some((&[0, 1, 2], Said::Answering))).await;
+    assert_eq!(names(&site), ["#CMA#00000.pub", "#CMA#00001.pub", "#CMA#00002.pub"]);
+    // What it said it trusts it trusts, whatever happens to it.
+    nanoprobe.kill();
+    let nanoprobe = site.nanoprobe(cma.address);
+    site.until("it to come again", |store| last(store) == Some((&[0, 1, 2], Said::Registering))).await;
+    // The current key may not take its successor away.
+    let without = site.set(&[0, 2]);
+    say(&mut site.store.lock().unwrap(), without);
+    site.until("the refusal", |store| last(store) == Some((&[0, 1, 2], Said::Answering))).await;
+    assert!(site.log().contains("#CMA#00001 stays"), "{}", site.log());
+
+    // The successor comes instead of the old key and takes over, without the nanoprobe being started again.
+    let address = cma.address;
+    cma.close().await;
+    site.use_next_key();
+    let cma = site.cma(Some(address));
+    let registered = site.store.lock().unwrap().registered.unwrap();
+    cma.call(registered).await;
+    site.until("it to come to the successor", |store| last(store) == Some((&[0, 1, 2], Said::Registering)))
+        .await;
+    let taken_over = site.set(&[1, 2]);
+    say(&mut site.store.lock().unwrap(), taken_over);
+    site.until("the take-over", |store| last(store) == Some((&[1, 2], Said::Answering))).await;
+    assert_eq!(names(&site), ["#CMA#00000.retired", "#CMA#00001.pub", "#CMA#00002.pub"]);
+    nanoprobe.kill();
+    let _nanoprobe = site.nanoprobe(cma.address);
+    site.until("it to come again", |store| last(store) == Some((&[1, 2], Said::Registering))).await;
+}
+
+#[tokio::test]
+async fn a_thief_of_the_key_in_use_cannot_get_rid_of_the_spare() {
+    let mut site = Site::new();
+    let cma = site.cma(None);
+    let _nanoprobe = site.nanoprobe(cma.address);
+    site.until("the registration", |store| last(store) == Some((&[0, 1], Said::Registering))).await;
+    let rogue = CmaKey { number: 7, key: [7; 32] };
+    let mut wanted = site.set(&[0]);
+    wanted.keys.push(rogue);
+    say(&mut site.store.lock().unwrap(), wanted);
+    site.until("the answer", |store| last(store) == Some((&[0, 1, 7], Said::Answering))).await;
+
+    let address = cma.address;
+    cma.close().await;
+    site.cma_keys().generate_cma().unwrap();
+    site.use_next_key();
+    let cma = site.cma(Some(address));
+    let registered = site.store.lock().unwrap().registered.unwrap();
+    cma.call(registered).await;
+    site.until("it to tell of the rogue key", |store| last(store) == Some((&[0, 1, 7], Said::Registering)))
+        .await;
+    let taken_over = site.set(&[1, 2]);
+    say(&mut site.store.lock().unwrap(), taken_over);
+    site.until("the take-over", |store| last(store) == Some((&[1, 2], Said::Answering))).await;
+    assert!(!site.crypto().join("#CMA#00007.pub").exists());
+}
