@@ -223,7 +223,9 @@ impl Agent {
         }
         self.deliver(now);
         self.memory.advance(now);
-        self.manager.advance(now, self.network.is_well());
+        if self.manager.advance(now, self.network.is_well()) {
+            self.manager.status(self.status());
+        }
     }
 
     fn next_wakeup(&self) -> Option<Duration> {

@@ -334,35 +334,47 @@ fn launch(
 #[derive(Debug, Default)]
 pub struct Manager {
     told: String,
+    /// When to look again whether something else is to be told.
+    status_at: Option<Duration>,
     interval: Option<Duration>,
     alive_at: Option<Duration>,
 }
 
+/// A word waits for the service manager to take it, so there are few.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
 impl Manager {
     pub fn new() -> Self {
         let interval = service::watchdog_interval();
-        Self { told: String::new(), interval, alive_at: interval.map(|_| Duration::ZERO) }
+        Self { interval, alive_at: interval.map(|_| Duration::ZERO), ..Self::default() }
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.alive_at
+        self.alive_at.into_iter().chain(self.status_at).min()
     }
 
-    /// Tells that the event loop turns, when that is due and `is_well`.
-    pub fn advance(&mut self, now: Duration, is_well: bool) {
-        let (Some(interval), Some(at)) = (self.interval, self.alive_at) else { return };
-        if now >= at {
+    /// Tells that the event loop turns, when that is due and `is_well`. Returns whether [`Manager::status`] is due.
+    pub fn advance(&mut self, now: Duration, is_well: bool) -> bool {
+        if let (Some(interval), Some(at)) = (self.interval, self.alive_at)
+            && now >= at
+        {
             self.alive_at = Some(now.saturating_add(interval));
             if is_well {
                 service::alive();
             }
         }
+        self.status_at.take_if(|at| now >= *at).is_some()
     }
 
     /// Everything works, or works again.
     pub fn ready(&mut self, status: String) {
         service::ready(&status);
         self.told = status;
+    }
+
+    /// Something happened that may be worth a word.
+    pub fn happened(&mut self, now: Duration) {
+        self.status_at.get_or_insert(now.saturating_add(STATUS_PAUSE));
     }
 
     pub fn status(&mut self, status: String) {

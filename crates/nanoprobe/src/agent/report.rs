@@ -252,7 +252,7 @@ impl Agent {
             News::Waiting => self.sender.handle_message_waiting(now),
             News::Tock | News::Ended(_) => {}
         }
-        self.manager.status(self.status());
+        self.manager.happened(now);
     }
 
     fn is_current(&self, epoch: u64) -> bool {
