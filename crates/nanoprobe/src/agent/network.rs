@@ -213,7 +213,8 @@ impl Network {
             // Not the port of before, unless nothing else can be had.
             self.address = None;
         }
-        (self.settings.bind, self.settings.multicast_ttl, self.settings.keepalive) = (bind, multicast_ttl, keepalive);
+        (self.settings.bind, self.settings.multicast_ttl, self.settings.keepalive) =
+            (bind, multicast_ttl, keepalive);
         self.is_replaced = self.live.is_some();
         self.order(&Order::Finish);
         true

@@ -34,7 +34,10 @@ impl Agent {
         match (self.reload)() {
             Ok(new) => self.take_over(new, now),
             Err(problem) => {
-                tracing::error!(problem, "the settings are not used, those of before hold; mend them and send SIGHUP again");
+                tracing::error!(
+                    problem,
+                    "the settings are not used, those of before hold; mend them and send SIGHUP again"
+                );
                 self.settings_problem = Some(format!("settings not used: {problem}"));
             }
         }
@@ -52,15 +55,17 @@ impl Agent {
         self.settings_problem = None;
         if !waiting.is_empty() {
             let names = waiting.join(", ");
-            tracing::warn!(names, "these settings hold from the next start on: systemctl restart assimilation-nanoprobe");
+            tracing::warn!(
+                names,
+                "these settings hold from the next start on: systemctl restart assimilation-nanoprobe"
+            );
             self.settings_problem = Some(format!("restart needed for: {names}"));
         }
         if new.debug_level != self.settings.debug_level {
             self.level.set(new.debug_level);
         }
         self.queue.set_limit(new.queue_bytes);
-        let is_replaced =
-            self.network.replace(new.local_addresses(), new.multicast_ttl, new.keepalive);
+        let is_replaced = self.network.replace(new.local_addresses(), new.multicast_ttl, new.keepalive);
         let is_elsewhere = new.cma_addresses != self.settings.cma_addresses;
         let designation = self.settings.designation.clone();
         self.settings = Settings { designation, ..new };
@@ -96,14 +101,17 @@ mod tests {
     #[test]
     fn the_name_of_a_host_waits_for_the_next_start_and_nothing_else_does() {
         let old = settings("");
-        let other = settings("cmaaddr = [\"a:1\"]\nttl = 3\ndebug = 2\nbind = \"127.0.0.1:9\"\nqueue_bytes = 1048576\n");
+        let other = settings(
+            "cmaaddr = [\"a:1\"]\nttl = 3\ndebug = 2\nbind = \"127.0.0.1:9\"\nqueue_bytes = 1048576\n",
+        );
         assert!(for_the_next_start(&old, &other).is_empty());
         assert_eq!(for_the_next_start(&old, &settings("name = \"web2\"")), ["name"]);
     }
 
     #[test]
     fn a_chosen_address_is_the_only_one_and_else_there_is_a_second() {
-        let shown = |file: &str| settings(file).local_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let shown =
+            |file: &str| settings(file).local_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(shown(""), ["[::]:1984", "[::]:0"]);
         assert_eq!(shown("bind = \"127.0.0.1:9\""), ["127.0.0.1:9"]);
     }

@@ -43,7 +43,11 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
     );
     for (number, name) in system::process::family(pid).into_iter().zip(["collectors", "network"]) {
         let (resident, own) = (memory(number, "Rss")?, memory(number, "Pss")?);
-        figure(&format!("nanoprobe: {name}, resident and PSS"), &format!("{resident:.1} and {own:.1} MB"), "");
+        figure(
+            &format!("nanoprobe: {name}, resident and PSS"),
+            &format!("{resident:.1} and {own:.1} MB"),
+            "",
+        );
     }
     figure(
         "nanoprobe: proportional memory (PSS) of both",
