@@ -72,9 +72,6 @@ pub enum Command {
     /// List what would look after the services of this host, once; needs neither CMA nor keys. Exit status 2 when a check
     /// finds something down
     Monitors(MonitorsArgs),
-    /// The network side of a nanoprobe, which starts it
-    #[command(hide = true)]
-    Network,
 }
 
 #[derive(Debug, Args)]

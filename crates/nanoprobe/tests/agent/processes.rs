@@ -5,6 +5,7 @@ use crate::rig::{Site, send};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -142,14 +143,20 @@ async fn collectors_find_with_their_capabilities_what_they_find_with_all() {
     }
     // Whose sockets and program only CAP_SYS_PTRACE shows.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut stranger = std::process::Command::new("python3")
+    // Under a name of its own: other tests look for services of python3.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("stranger");
+    fs::copy("/usr/bin/python3", &program).expect("python3 is missing: sudo apt-get install python3");
+    let mut stranger = std::process::Command::new(&program)
         .args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string(), "--directory", "/usr/share"])
         .uid(65_534)
         .gid(65_534)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
+        .env("PYTHONHOME", "/usr")
         .spawn()
-        .expect("python3 is missing: sudo apt-get install python3");
+        .unwrap();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(stranger.try_wait().unwrap().is_none(), "it ended");
         sleep(Duration::from_millis(20)).await;
@@ -185,7 +192,7 @@ async fn collectors_find_with_their_capabilities_what_they_find_with_all() {
         assert!(is_of_the_moment || few * 10 >= many * 8, "{kind}: {} of {} keys", keys(agent), keys(&alone));
     }
     let sockets = store.last("_init_tcpdiscovery").unwrap()["data"].to_string();
-    assert!(sockets.contains(&format!("127.0.0.1:{port}")), "a process of another user: {sockets}");
+    assert!(sockets.contains(&program.display().to_string()), "the program of another user: {sockets}");
     drop(nanoprobe);
     stranger.kill().unwrap();
     stranger.wait().unwrap();
