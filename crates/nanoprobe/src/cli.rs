@@ -89,9 +89,6 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// The network side of a nanoprobe, which starts it
-    #[command(hide = true)]
-    Network,
 }
 
 #[derive(Debug, Args)]

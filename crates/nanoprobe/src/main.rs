@@ -8,6 +8,10 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Not for people, and small: it never meets the command line's parser.
+    if std::env::args_os().nth(1).is_some_and(|word| word == network::process::COMMAND) {
+        return ExitCode::from(network::process::run());
+    }
     let code = match parse(std::env::args_os()) {
         Parsed::Print(text) => finish(&text, "", 0),
         Parsed::Wrong(text) => finish("", &text, 1),
@@ -17,9 +21,6 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> u8 {
-    if let Some(Command::Network) = &cli.command {
-        return network::process::run();
-    }
     if let Some(Command::Discover(arguments)) = &cli.command {
         if let Some(file) = &arguments.pcap {
             let (mut output, mut messages) = (std::io::stdout().lock(), std::io::stderr().lock());

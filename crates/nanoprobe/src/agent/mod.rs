@@ -20,22 +20,22 @@ use crate::executables;
 use crate::memory::Memory;
 use crate::monitoring::{Monitoring, document};
 use crate::neighbours::{Neighbours, is_ours};
+use crate::network::protocol::Order;
 use crate::queue::Queue;
 use crate::scheduler::{Limits, Scheduler, Slow};
 use crate::settings::Settings;
 use crate::triggers::files::FileChanges;
 use crate::triggers::mapping::Interest;
 use crate::triggers::netlink::NetworkChanges;
-use crate::network::protocol::Order;
 use daemon::logging::LogLevel;
 use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
 use enrolment::Enrolment;
 use first_runs::FirstRuns;
+use model::Timestamp;
 use model::config::AgentConfig;
 use model::message::Incarnation;
 use model::paths::SitePaths;
-use model::Timestamp;
 use network::{Manager, Network};
 use reload::Reload;
 use report::Counters;
@@ -235,7 +235,9 @@ impl Agent {
         }
         self.deliver(now);
         self.memory.advance(now);
-        self.manager.advance(now, self.network.is_well());
+        if self.manager.advance(now, self.network.is_well()) {
+            self.manager.status(self.status());
+        }
     }
 
     fn next_wakeup(&self) -> Option<Duration> {

@@ -24,7 +24,10 @@ impl Agent {
         match (self.reload)() {
             Ok(new) => self.take_over(new, now),
             Err(problem) => {
-                tracing::error!(problem, "the settings are not used, those of before hold; mend them and send SIGHUP again");
+                tracing::error!(
+                    problem,
+                    "the settings are not used, those of before hold; mend them and send SIGHUP again"
+                );
                 self.settings_problem = Some(format!("settings not used: {problem}"));
             }
         }
@@ -46,8 +49,7 @@ impl Agent {
             self.level.set(new.debug_level);
         }
         self.queue.set_limit(new.queue_bytes);
-        let is_replaced =
-            self.network.replace(new.local_addresses(), new.multicast_ttl, new.keepalive);
+        let is_replaced = self.network.replace(new.local_addresses(), new.multicast_ttl, new.keepalive);
         let is_elsewhere = new.cma_addresses != self.settings.cma_addresses;
         self.settings = self.settings.with_run_time_changes(&new);
         tracing::info!("settings read again");
@@ -81,7 +83,8 @@ mod tests {
 
     #[test]
     fn a_chosen_address_is_the_only_one_and_else_there_is_a_second() {
-        let shown = |file: &str| settings(file).local_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let shown =
+            |file: &str| settings(file).local_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(shown(""), ["[::]:1984", "[::]:0"]);
         assert_eq!(shown("bind = \"127.0.0.1:9\""), ["127.0.0.1:9"]);
     }

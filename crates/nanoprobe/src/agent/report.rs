@@ -256,7 +256,7 @@ impl Agent {
             News::Waiting => self.sender.handle_message_waiting(now),
             News::Tock | News::Ended(_) => {}
         }
-        self.manager.status(self.status());
+        self.manager.happened(now);
     }
 
     fn is_current(&self, epoch: u64) -> bool {
@@ -267,9 +267,9 @@ impl Agent {
         match message {
             FromCma::Welcome(welcome) => self.on_welcome(now, connection, welcome),
             FromCma::Refused(refused) => {
-                let Refused { reason, text } = &refused;
-                tracing::error!(?reason, text, "the CMA refuses this nanoprobe; it is asked again later");
-                self.standing = StandingWithCma::Refused(text.clone());
+                let Refused { reason, text: why } = &refused;
+                tracing::error!(?reason, why, "the CMA refuses this nanoprobe; it is asked again later");
+                self.standing = StandingWithCma::Refused(text(why));
                 self.sender.handle_refused(now, connection, refused);
             }
             FromCma::Ack(ack) => self.on_ack(now, connection, ack),

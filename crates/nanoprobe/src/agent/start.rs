@@ -4,8 +4,8 @@ use super::enrolment::Enrolment;
 use super::network::{Network, NetworkSettings, Told};
 use super::{Agent, Parts, privileges, reload};
 use crate::cli::Cli;
-use crate::queue::Queue;
 use crate::network::protocol::{News, Seed};
+use crate::queue::Queue;
 use crate::settings::SettingsError;
 use daemon::pidfile::{self, PidFile, PidFileError};
 use daemon::signals::Signals;
@@ -197,9 +197,13 @@ async fn open_port(settings: NetworkSettings, debug_level: u8) -> Result<(Networ
             Ok((network, address))
         }
         Ok(Told::News(News::Failed { error })) => Err(StartError::Network(error)),
-        Ok(Told::News(other)) => Err(StartError::Network(format!("the network process begins with {other:?}"))),
+        Ok(Told::News(_)) => {
+            Err(StartError::Network("the network process says something else than it should".into()))
+        }
         Ok(Told::Gone(why)) => Err(StartError::Network(format!("the network process does not start: {why}"))),
-        Err(_) => Err(StartError::Network("the network process does not say whether its port is open".into())),
+        Err(_) => {
+            Err(StartError::Network("the network process does not say whether its port is open".into()))
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 mod heartbeats;
 mod keys;
 mod monitoring;
+mod processes;
 mod rig;
+mod service;
 
 use rig::{Site, Store, call};
 use rustix::process::Signal;
