@@ -8,6 +8,8 @@ use std::process::Command;
 use system::package::{Part, Request, archive, deb, debs, rpm, source};
 use system::process::capture;
 
+const NOTHING: [&str; 0] = [];
+
 /// What the program printed; its errors fail the test.
 fn output(command: &mut Command) -> String {
     let output = capture(command).unwrap();
@@ -75,7 +77,7 @@ fn debian_packages_have_what_the_contract_says() {
         .into_keys()
         .filter(|path| !path.ends_with('/') && cma_paths.contains_key(path))
         .collect();
-    assert_eq!(both, [String::new(); 0]);
+    assert_eq!(both, NOTHING);
 }
 
 #[test]
@@ -183,10 +185,10 @@ fn systemd_finds_nothing_wrong_with_the_units() {
             let text = String::from_utf8_lossy(&found.stderr).into_owned();
             text.lines().filter(|line| line.contains(".service")).map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(verify(&unit), [String::new(); 0]);
+        assert_eq!(verify(&unit), NOTHING);
         let wrong = fs::read_to_string(&unit).unwrap().replace("RestartSec=5", "RestartSeconds=5");
         fs::write(&unit, wrong).unwrap();
-        assert_ne!(verify(&unit), [String::new(); 0], "an unknown word must be found");
+        assert_ne!(verify(&unit), NOTHING, "an unknown word must be found");
     }
 }
 
