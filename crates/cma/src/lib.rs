@@ -6,7 +6,7 @@
 //! and has an old configuration), [`liveness`] (who is alive), [`listeners`] (who listens for its subnet), [`looks`] (what was
 //! put off), [`reverse_dns`] and [`vendors`] (names of addresses), [`health`] (what is wrong here), [`readers`],
 //! [`questions`] (what the graph and its history answer), [`api`] (the local socket) and [`web`].
-//! [`settings`], [`account`] and [`startup`] bring it all up.
+//! [`settings`], [`account`] and [`startup`] bring it all up; [`service`] tells the service manager.
 
 pub mod account;
 pub mod api;
@@ -25,6 +25,7 @@ pub mod questions;
 pub mod readers;
 pub mod reevaluate;
 pub mod reverse_dns;
+pub mod service;
 pub mod settings;
 pub mod startup;
 pub mod vendors;

@@ -10,6 +10,7 @@ use crate::knowledge::{Knowledge, SharedKnowledge};
 use crate::liveness::{self, Restored};
 use crate::notify::run::Delivery;
 use crate::readers::{Readers, newest_event};
+use crate::service::Service;
 use crate::settings::{Arguments, SettingError, Settings};
 use crate::{account, calls, looks, reevaluate, reverse_dns, vendors, web};
 use daemon::pidfile::{PidFile, PidFileError};
@@ -253,18 +254,20 @@ async fn serve(
     let delivery = Delivery {
         rows,
         writer: writer.clone(),
-        readers,
+        readers: readers.clone(),
         knowledge: knowledge.clone(),
         health: health.clone(),
         site: site.clone(),
         hostname,
-        stop: stopping,
+        stop: stopping.clone(),
     };
     let delivering = tokio::spawn(delivery.run());
-    drop(writer);
+    let service = Service::new(hosts.clone(), health.clone(), known.len());
     let ready = write_ready_file(&site.run().join("cma.json"), bind, started)
         .map_err(|error| StartError::Io { what: "the file run/cma.json", error })?;
     tracing::info!(%bind, database = %settings.database.display(), hosts = known.len(), "the CMA is ready");
+    service.ready();
+    tokio::spawn(service.clone().run(writer, readers, stopping));
 
     let mut alive = tokio::time::interval(Duration::from_secs(1));
     let mut rejoin = tokio::time::interval(REJOIN_INTERVAL);
@@ -273,9 +276,11 @@ async fn serve(
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Terminate => break,
-                Signal::Hangup => drop(reload(arguments, &site, &knowledge, &hosts)),
+                Signal::Hangup => drop(service.reload(|| reload(arguments, &site, &knowledge, &hosts))),
             },
-            Some(answer) = reloads.recv() => drop(answer.send(reload(arguments, &site, &knowledge, &hosts))),
+            Some(answer) = reloads.recv() => {
+                drop(answer.send(service.reload(|| reload(arguments, &site, &knowledge, &hosts))));
+            }
             // Interfaces that appeared since are not members of the multicast group yet.
             _ = rejoin.tick() => drop(endpoint.join_multicast()),
             _ = alive.tick() => if thread.is_finished() {
@@ -285,6 +290,7 @@ async fn serve(
         }
     }
     tracing::info!("the CMA stops");
+    daemon::service::stopping();
     let _ = fs::remove_file(&ready);
     let _ = fs::remove_file(site.cma_socket());
     stop.send_replace(true);
