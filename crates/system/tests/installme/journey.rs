@@ -162,9 +162,19 @@ fn third_machine(network: &Network, center: &Machine, janeway: &Machine) {
     let key = center.ok("cat /root/.ssh/id_ed25519.pub").unwrap();
     janeway.ok("mkdir -p -m 700 /root/.ssh").unwrap();
     janeway.write("/root/.ssh/authorized_keys", &key).unwrap();
-    let rules = "table inet f {\n chain in { type filter hook input priority 0; policy drop; iif lo accept; \
-                 ct state established,related accept; tcp dport 22 accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; }\n \
-                 chain out { type filter hook output priority 0; ip daddr 224.0.0.0/4 drop; } }\n";
+    let rules = "table inet f {
+chain in {
+type filter hook input priority 0; policy drop;
+iif lo accept
+ct state established,related accept
+tcp dport 22 accept
+}
+chain out {
+type filter hook output priority 0;
+ip daddr 224.0.0.0/4 drop
+}
+}
+";
     network.host("janeway").unwrap().nft(rules).unwrap();
     janeway.write("/etc/default/nanoprobe", "# ours\nNANOPROBE_DEBUG=1\n").unwrap();
 
@@ -196,7 +206,7 @@ fn third_machine(network: &Network, center: &Machine, janeway: &Machine) {
 
     // And the other way round: the CMA's own machine lets nobody in.
     network.host("unimatrixzero").unwrap().nft(
-        "table inet f { chain in { type filter hook input priority 0; policy drop; iif lo accept; ct state established,related accept; } }\n",
+        "table inet f {\nchain in {\ntype filter hook input priority 0; policy drop;\niif lo accept\nct state established,related accept\n}\n}\n",
     ).unwrap();
     janeway.ok(&format!("systemctl stop {UNIT}")).unwrap();
     let told = installme(center, words);
