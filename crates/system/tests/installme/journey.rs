@@ -204,9 +204,9 @@ ip daddr 224.0.0.0/4 drop
     let told = installme(center, words);
     assert!(told.code == 0 && told.output.contains("both ways are open"), "{told:?}");
 
-    // And the other way round: the CMA's own machine lets nobody in.
+    // And the other way round: the CMA's own machine lets nobody in, not even as an answer, because the CMA calls hosts.
     network.host("unimatrixzero").unwrap().nft(
-        "table inet f {\nchain in {\ntype filter hook input priority 0; policy drop;\niif lo accept\nct state established,related accept\n}\n}\n",
+        "table inet f {\nchain in {\ntype filter hook input priority 0; policy drop;\niif lo accept\ntcp sport 22 accept\n}\n}\n",
     ).unwrap();
     janeway.ok(&format!("systemctl stop {UNIT}")).unwrap();
     let told = installme(center, words);
@@ -218,6 +218,16 @@ ip daddr 224.0.0.0/4 drop
     center.ok(rule.split("   (").next().unwrap()).unwrap();
     let told = installme(center, words);
     assert!(told.code == 0 && told.output.contains("janeway is registered: up"), "{told:?}");
+
+    // On that machine itself, as far as it can be seen from there.
+    copy_release(janeway);
+    let told = installme(janeway, "nanoprobe");
+    assert!(told.code == 0 && told.output.contains("janeway is registered with the CMA"), "{told:?}");
+    let told = installme(janeway, "nanoprobe --cmaaddr 10.84.0.77:1984 --wait 5");
+    assert!(told.code == 1 && told.errors.contains("did not register with the CMA within 5 s"), "{told:?}");
+    assert!(told.errors.contains("10.84.0.77:1984: "), "{told:?}");
+    let told = installme(janeway, "nanoprobe --cmaaddr 10.84.0.1:1984");
+    assert!(told.code == 0 && told.output.contains("janeway is registered with the CMA"), "{told:?}");
 
     // Somebody else's name.
     janeway.ok(&format!("systemctl stop {UNIT}; rm -f /usr/share/assimilation/crypto.d/*@@*")).unwrap();

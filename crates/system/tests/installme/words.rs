@@ -315,8 +315,8 @@ fn two_at_once_do_not_get_into_each_others_way() {
     fs::create_dir_all(lock.parent().unwrap()).unwrap();
     let file = fs::File::create(&lock).unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let told = rig.run(&[]);
-    assert!(told.code == 1 && told.errors.contains("another installme is at work"), "{told:?}");
+    let told = rig.run(&["--wait", "1"]);
+    assert!(told.code == 1 && told.errors.contains("another installme is still at work"), "{told:?}");
     drop(file);
     assert_eq!(rig.run(&[]).code, 0);
 }
