@@ -3,7 +3,7 @@
 use model::paths::SitePaths;
 use nanoprobe::agent::start;
 use nanoprobe::cli::{Cli, Command, Parsed, parse};
-use nanoprobe::{audit, discover, monitoring};
+use nanoprobe::{audit, discover, monitoring, network, reach};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> u8 {
+    if let Some(Command::Network) = &cli.command {
+        return network::process::run();
+    }
     if let Some(Command::Discover(arguments)) = &cli.command {
         if let Some(file) = &arguments.pcap {
             let (mut output, mut messages) = (std::io::stdout().lock(), std::io::stderr().lock());
@@ -31,6 +34,10 @@ fn run(cli: &Cli) -> u8 {
     }
     if let Some(Command::Monitors(arguments)) = &cli.command {
         return monitoring::by_hand::run(arguments, &SitePaths::new(&cli.root), &cli.host_root);
+    }
+    if let Some(Command::Reach(arguments)) = &cli.command {
+        let answer = reach::run(arguments);
+        return finish(&answer.output, &answer.messages, answer.code);
     }
     if cli.agent.status {
         let (text, code) = start::status(cli);

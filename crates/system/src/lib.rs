@@ -2,8 +2,11 @@
 //!
 //! A [`site::Site`] is one `--root` directory with keys, a CMA and nanoprobes; a [`network::Network`] is a bridge
 //! with hosts in network namespaces, so that nothing ever leaves the machine; a [`tree::Tree`] is a small Debian
-//! below a directory, with a mail server of its own.
+//! below a directory, with a mail server of its own;
+//! a [`booted::Machine`] is one that systemd has started, with packages, units and an ssh server.
 
+pub mod booted;
+pub mod debian;
 pub mod network;
 pub mod package;
 pub mod process;

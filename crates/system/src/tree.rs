@@ -1,6 +1,7 @@
 //! A small Debian below a directory, with OpenSMTPD and bsd-mailx: programs run in it as on a machine of its own,
 //! with the paths of the contract and mail that really arrives. Needs root, debootstrap and the package mirror.
 
+use crate::debian::{self, checked};
 use crate::network::Host;
 use crate::process::{Running, capture};
 use crate::wait_for;
@@ -9,8 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Packages of the tree beyond Debian's smallest set. Part of the cache's name: a change makes a new tree.
+/// Packages of the tree beyond Debian's smallest set.
 const PACKAGES: &str = "opensmtpd,bsd-mailx";
+
+/// `admin` gets mail.
+const USERS: &str = "useradd --create-home admin && useradd --system assimilation";
 
 /// Loopback only, every address is a local user's: nothing can be relayed.
 const SMTPD_CONF: &str = "listen on lo port 25\naction \"local\" maildir\nmatch for any action \"local\"\n";
@@ -23,22 +27,7 @@ pub struct Tree {
 impl Tree {
     /// Copies the cached tree (made at the first use, about 30 s) to `root`, with a user `admin` who gets mail.
     pub fn create(root: &Path, cache: &Path) -> Result<Tree, String> {
-        let template = cache.join(format!("debian-bookworm-{}", PACKAGES.replace(',', "-")));
-        if !template.is_dir() {
-            let unfinished = cache.join(format!("unfinished-{}", std::process::id()));
-            fs::create_dir_all(cache).map_err(|e| format!("{}: {e}", cache.display()))?;
-            checked(
-                Command::new("debootstrap")
-                    .args(["--variant=minbase", &format!("--include={PACKAGES}"), "bookworm"])
-                    .arg(&unfinished),
-            )?;
-            checked(Command::new("chroot").arg(&unfinished).args(["useradd", "--create-home", "admin"]))?;
-            checked(Command::new("chroot").arg(&unfinished).args(["useradd", "--system", "assimilation"]))?;
-            // Several tests may race for it: the first rename wins, the others find it there.
-            if fs::rename(&unfinished, &template).is_err() && !template.is_dir() {
-                return Err(format!("cannot keep the tree as {}", template.display()));
-            }
-        }
+        let template = debian::template(cache, "mail", PACKAGES, USERS)?;
         checked(Command::new("cp").args(["--archive", "--reflink=auto"]).arg(&template).arg(root))?;
         let tree = Tree { root: root.to_owned() };
         tree.write("/etc/smtpd.conf", SMTPD_CONF)?;
@@ -102,14 +91,4 @@ impl Tree {
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .collect()
     }
-}
-
-fn checked(command: &mut Command) -> Result<(), String> {
-    let output = capture(command)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<&str> = errors.lines().rev().take(5).collect();
-    Err(format!("{} failed: {}", command.get_program().to_string_lossy(), last.join(" / ")))
 }

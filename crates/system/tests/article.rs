@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
+use system::debian::cache;
 use system::network::{Host, Network};
 use system::process::{Running, capture};
 use system::site::{Programs, last_lines};
@@ -15,14 +16,6 @@ const RULE: &str = "nist_V-38528";
 const PARAMETER: &str = "net.ipv4.conf.all.log_martians";
 const BROKEN: &str = "WARNING: System picard out of compliance with security best practice nist_V-38528";
 const MENDED: &str = "HURRAY: System picard now in compliance with security best practice nist_V-38528";
-
-fn cache() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    own.ancestors()
-        .find(|folder| folder.file_name().is_some_and(|name| name == "target"))
-        .map_or_else(std::env::temp_dir, Path::to_owned)
-        .join("trees")
-}
 
 /// What the article's reader does before the exercise: keys, the sample script with an address, the CMA started.
 fn assimilate(tree: &Tree, host: &Host, programs: &Programs, logs: &Path) -> Running {

@@ -15,7 +15,11 @@ const NEEDS: &[Need] = &[
     Need { program: "ip", package: "iproute2", reason: "network namespaces stand in for hosts" },
     Need { program: "nft", package: "nftables", reason: "lost packets" },
     Need { program: "lldpd", package: "lldpd", reason: "a switch that tells of itself" },
-    Need { program: "debootstrap", package: "debootstrap", reason: "a tree with a real mail server" },
+    Need {
+        program: "debootstrap",
+        package: "debootstrap",
+        reason: "a tree with a real mail server, machines with systemd",
+    },
     Need { program: "unshare", package: "util-linux", reason: "host names and mounts of a test's own" },
     Need { program: "time", package: "time", reason: "what a program costs, for the benchmarks' own test" },
     Need { program: "python3", package: "python3", reason: "a service that is killed and started again" },

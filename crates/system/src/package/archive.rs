@@ -36,7 +36,9 @@ pub fn build(request: &Request, packages: &[PathBuf], out: &Path) -> Result<Path
             put(&entry.path(), &format!("programs/{folder}/{}", entry.file_name().to_string_lossy()), 0o644)?;
         }
     }
-    put(&packaging.join("installme"), "installme", 0o755)?;
+    let installer = top.join("installme");
+    fs::write(&installer, installme(request)?).map_err(at(&installer))?;
+    set_mode(&installer, 0o755)?;
     put(&request.source.join("LICENSE"), "LICENSE", 0o644)?;
     put(&request.source.join("docs/packages.md"), "packages.md", 0o644)?;
     sums(&top)?;
@@ -56,8 +58,15 @@ pub fn build(request: &Request, packages: &[PathBuf], out: &Path) -> Result<Path
     Ok(file)
 }
 
+/// The installer, which knows what version it belongs to.
+pub fn installme(request: &Request) -> Result<String, String> {
+    let path = request.source.join("packaging/installme");
+    let text = fs::read_to_string(&path).map_err(at(&path))?;
+    Ok(text.replace("@VERSION@", &request.version))
+}
+
 /// SHA256SUMS of every file, for `sha256sum --check SHA256SUMS`.
-fn sums(top: &Path) -> Result<(), String> {
+pub fn sums(top: &Path) -> Result<(), String> {
     let names: Vec<String> =
         super::contents::files(top)?.into_iter().map(|name| format!(".{name}")).collect();
     let output = checked(Command::new("sha256sum").args(&names).current_dir(top))?;

@@ -1,0 +1,4 @@
+//! Machines with systemd, as administrators have them: the packages are installed, upgraded and removed, the machines
+//! reboot and lose their power.
+
+mod machines;
