@@ -159,7 +159,7 @@ purge_cma() {
     if [ -d "$STATE" ]; then
         find "$STATE/" -mindepth 1 -maxdepth 1 ! -name nanoprobe ! -name discovery ! -name crypto.d -exec rm -rf {} +
     fi
-    if [ -d "$STATE/nanoprobe" ]; then
+    if [ -d "$STATE/nanoprobe" ] || [ -e /usr/sbin/nanoprobe ]; then
         # The nanoprobe keeps its own pair and the keys of the CMA that it trusts.
         if [ -d "$keys" ] && [ ! -L "$keys" ]; then
             find "$keys/" -mindepth 1 -maxdepth 1 -name '#CMA#*.secret' -exec rm -f {} +
@@ -168,8 +168,11 @@ purge_cma() {
             done
             find "$keys/" -maxdepth 1 ! -type l -user assimilation -exec chown -h root:root {} +
         fi
-        chown root:root "$STATE"
-        chmod 0755 "$STATE"
+        [ ! -d "$KEYS" ] || chown -h root:root "$KEYS"
+        if [ -d "$STATE" ]; then
+            chown root:root "$STATE"
+            chmod 0755 "$STATE"
+        fi
     else
         purge_rest
     fi
@@ -179,7 +182,7 @@ purge_nanoprobe() {
     keys=$(key_directory)
     rm -f /etc/assimilation/nanoprobe.toml
     rm -rf "$STATE/nanoprobe" "$STATE/discovery"
-    if [ -e "$STATE/cma" ] || [ -e "$STATE/cma.sqlite" ]; then
+    if [ -e "$STATE/cma" ] || [ -e "$STATE/cma.sqlite" ] || [ -e /usr/sbin/cma ]; then
         # The CMA keeps the public key that it knows this host by.
         if [ -d "$keys" ] && [ ! -L "$keys" ]; then
             find "$keys/" -mindepth 1 -maxdepth 1 -name '*@@*.secret' -exec rm -f {} +
@@ -193,7 +196,9 @@ purge_rest() {
     rm -rf "$KEYS"
     if [ -L "$LINK" ]; then rm -f "$LINK"; else rm -rf "$LINK"; fi
     rm -rf /run/assimilation
-    for directory in "$STATE" /usr/share/assimilation /etc/assimilation; do
+    # dpkg removes this one itself when nothing is left in it.
+    rmdir /usr/share/assimilation 2>/dev/null || true
+    for directory in "$STATE" /etc/assimilation; do
         [ ! -d "$directory" ] || rmdir "$directory" 2>/dev/null || say "$directory is kept: there are files in it that no package made"
     done
 }

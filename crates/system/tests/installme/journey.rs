@@ -162,9 +162,19 @@ fn third_machine(network: &Network, center: &Machine, janeway: &Machine) {
     let key = center.ok("cat /root/.ssh/id_ed25519.pub").unwrap();
     janeway.ok("mkdir -p -m 700 /root/.ssh").unwrap();
     janeway.write("/root/.ssh/authorized_keys", &key).unwrap();
-    let rules = "table inet f {\n chain in { type filter hook input priority 0; policy drop; iif lo accept; \
-                 ct state established,related accept; tcp dport 22 accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; }\n \
-                 chain out { type filter hook output priority 0; ip daddr 224.0.0.0/4 drop; } }\n";
+    let rules = "table inet f {
+chain in {
+type filter hook input priority 0; policy drop;
+iif lo accept
+ct state established,related accept
+tcp dport 22 accept
+}
+chain out {
+type filter hook output priority 0;
+ip daddr 224.0.0.0/4 drop
+}
+}
+";
     network.host("janeway").unwrap().nft(rules).unwrap();
     janeway.write("/etc/default/nanoprobe", "# ours\nNANOPROBE_DEBUG=1\n").unwrap();
 
@@ -194,9 +204,9 @@ fn third_machine(network: &Network, center: &Machine, janeway: &Machine) {
     let told = installme(center, words);
     assert!(told.code == 0 && told.output.contains("both ways are open"), "{told:?}");
 
-    // And the other way round: the CMA's own machine lets nobody in.
+    // And the other way round: the CMA's own machine lets nobody in, not even as an answer, because the CMA calls hosts.
     network.host("unimatrixzero").unwrap().nft(
-        "table inet f { chain in { type filter hook input priority 0; policy drop; iif lo accept; ct state established,related accept; } }\n",
+        "table inet f {\nchain in {\ntype filter hook input priority 0; policy drop;\niif lo accept\ntcp sport 22 accept\n}\n}\n",
     ).unwrap();
     janeway.ok(&format!("systemctl stop {UNIT}")).unwrap();
     let told = installme(center, words);
@@ -208,6 +218,16 @@ fn third_machine(network: &Network, center: &Machine, janeway: &Machine) {
     center.ok(rule.split("   (").next().unwrap()).unwrap();
     let told = installme(center, words);
     assert!(told.code == 0 && told.output.contains("janeway is registered: up"), "{told:?}");
+
+    // On that machine itself, as far as it can be seen from there.
+    copy_release(janeway);
+    let told = installme(janeway, "nanoprobe");
+    assert!(told.code == 0 && told.output.contains("janeway is registered with the CMA"), "{told:?}");
+    let told = installme(janeway, "nanoprobe --cmaaddr 10.84.0.77:1984 --wait 5");
+    assert!(told.code == 1 && told.errors.contains("did not register with the CMA within 5 s"), "{told:?}");
+    assert!(told.errors.contains("10.84.0.77:1984: "), "{told:?}");
+    let told = installme(janeway, "nanoprobe --cmaaddr 10.84.0.1:1984");
+    assert!(told.code == 0 && told.output.contains("janeway is registered with the CMA"), "{told:?}");
 
     // Somebody else's name.
     janeway.ok(&format!("systemctl stop {UNIT}; rm -f /usr/share/assimilation/crypto.d/*@@*")).unwrap();

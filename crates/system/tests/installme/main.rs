@@ -2,6 +2,7 @@
 //! systemd has started, through real ssh servers.
 
 mod journey;
+mod managers;
 mod refusals;
 mod release;
 mod words;
