@@ -11,6 +11,7 @@ use model::paths::SitePaths;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -121,7 +122,7 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     runtime.block_on(async {
         let defaults = EndpointConfig::nanoprobe(own, pinned.clone());
         let (endpoint, inbox) = Endpoint::bind(EndpointConfig {
-            bind: settings.bind.unwrap_or(defaults.bind),
+            bind: settings.bind.unwrap_or_else(|| usual_bind(&site.crypto(), defaults.bind)),
             fallback_ephemeral: settings.bind.is_none(),
             multicast_ttl: settings.multicast_ttl,
             // For a CMA that has something to say while we are not connected; TLS refuses everybody else.
@@ -154,10 +155,33 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Where to listen when nobody said so. A CMA needs the usual port of its machine, and may start later or again: whoever
+/// finds a secret of a CMA beside its own key leaves the port free.
+fn usual_bind(crypto: &Path, usual: SocketAddr) -> SocketAddr {
+    let entries = std::fs::read_dir(crypto).into_iter().flatten().flatten();
+    let is_secret = |name: &str| name.starts_with("#CMA#") && name.ends_with(".secret");
+    let mut names = entries.map(|entry| entry.file_name());
+    let has_cma = names.any(|name| name.to_str().is_some_and(is_secret));
+    SocketAddr::new(usual.ip(), if has_cma { 0 } else { usual.port() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_usual_port_is_left_to_a_cma() {
+        let folder = tempfile::tempdir().unwrap();
+        let usual: SocketAddr = "[::]:1984".parse().unwrap();
+        assert_eq!(usual_bind(&folder.path().join("missing"), usual), usual);
+        for name in ["#CMA#00000.pub", "picard@@0123.secret"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(usual_bind(folder.path(), usual), usual);
+        std::fs::write(folder.path().join("#CMA#00001.secret"), "").unwrap();
+        assert_eq!(usual_bind(folder.path(), usual), "[::]:0".parse().unwrap());
+    }
 
     #[test]
     fn a_state_directory_has_one_nanoprobe() {
