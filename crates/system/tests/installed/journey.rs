@@ -60,7 +60,7 @@ fn units(pair: &Pair) {
 /// A daemon that is stopped by SIGSTOP answers nobody; systemd ends it and starts another.
 fn watchdog(pair: &Pair) {
     for (machine, unit) in [(&pair.center, CMA) /*TMP*/] {
-        step(&format!("a {unit} that hangs is replaced"));
+        step(&format!("{unit} hangs: it is replaced"));
         let drop_in = format!("/run/systemd/system/{unit}.d/watchdog.conf");
         machine.write(&drop_in, "[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\nRestartSec=0\n").unwrap();
         machine.ok(&format!("systemctl daemon-reload && systemctl restart {unit}")).unwrap();

@@ -49,6 +49,13 @@ impl Pair {
     /// Installs everything as the book tells: the CMA with its keys and a nanoprobe here, then the other machine with
     /// its public keys; both hosts have registered.
     pub(crate) fn assimilate(&self) {
+        self.install_both();
+        self.wait_until_up("unimatrixzero");
+        self.wait_until_up(&self.picard.hostname().to_lowercase());
+    }
+
+    /// The same without waiting for the hosts.
+    pub(crate) fn install_both(&self) {
         install(&self.center, &self.older.cma);
         self.center.ok("assimcli genkeys && systemctl start assimilation-cma").unwrap();
         install(&self.center, &self.older.nanoprobe);
@@ -56,8 +63,6 @@ impl Pair {
         install(&self.picard, &self.older.nanoprobe);
         self.hand_over_keys();
         self.picard.ok("systemctl start assimilation-nanoprobe").unwrap();
-        self.wait_until_up("unimatrixzero");
-        self.wait_until_up(&self.picard.hostname().to_lowercase());
     }
 
     /// Copies the CMA's public keys to picard, as `scp` would.
