@@ -28,7 +28,7 @@ debug level, SIGTERM stops in good order.
 Exit status: 0 = ok, 1 = error; with --status 0 = running, 1 = dead with a pid file, 3 = not running, 4 = unknown.";
 
 /// What the running agent is told.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct AgentArgs {
     /// Where the CMA is: 1.2.3.4:1984, [2001:db8::1]:1984 or name:1984; may be repeated [default: multicast 224.0.2.5:1984]
     #[arg(short, long, value_name = "ADDR")]
@@ -72,6 +72,9 @@ pub enum Command {
     /// List what would look after the services of this host, once; needs neither CMA nor keys. Exit status 2 when a check
     /// finds something down
     Monitors(MonitorsArgs),
+    /// The network side of a nanoprobe, which starts it
+    #[command(hide = true)]
+    Network,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use model::paths::SitePaths;
 use nanoprobe::agent::start;
 use nanoprobe::cli::{Cli, Command, Parsed, parse};
-use nanoprobe::{audit, discover, monitoring};
+use nanoprobe::{audit, discover, monitoring, network};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> u8 {
+    if let Some(Command::Network) = &cli.command {
+        return network::process::run();
+    }
     if let Some(Command::Discover(arguments)) = &cli.command {
         if let Some(file) = &arguments.pcap {
             let (mut output, mut messages) = (std::io::stdout().lock(), std::io::stderr().lock());

@@ -71,6 +71,8 @@ impl Network {
             ip(&["-n", &host.namespace, "addr", "add", &format!("{}/24", host.address), "dev", "eth0"])?;
             ip(&["-n", &host.namespace, "link", "set", "eth0", "up"])?;
             ip(&["-n", &host.namespace, "link", "set", "lo", "up"])?;
+            // As systemd sets it: a process without privileges may send echo requests (icmp(7)).
+            host.sysctl("net.ipv4.ping_group_range", "0 2147483647")?;
             // Multicast needs a route to leave by.
             ip(&["-n", &host.namespace, "route", "add", "default", "dev", "eth0"])?;
         }

@@ -110,6 +110,13 @@ impl Drop for Running {
     }
 }
 
+/// The process and those that it has started and that still run: a nanoprobe is two.
+pub fn family(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = text.split_whitespace().filter_map(|number| number.parse().ok());
+    std::iter::once(pid).chain(children).collect()
+}
+
 /// `0.42 0.30 0.25 (2 cores)`: what stands beside every measured figure.
 pub fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();

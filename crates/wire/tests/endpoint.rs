@@ -58,7 +58,7 @@ async fn the_second_pinned_key_is_as_good_as_the_first() {
     let (nanoprobe, _) = nanoprobe(&[first.public(), second.public()]);
     assert_eq!(nanoprobe.connect(address).await.unwrap().peer, second.public());
     // Keys can be taken away at run time.
-    nanoprobe.set_trusted(vec![first.public()]).unwrap();
+    nanoprobe.trust(vec![first.public()]);
     assert!(matches!(nanoprobe.connect(address).await, Err(ConnectError::NotTrusted { .. })));
     assert!(nanoprobe.connect_to(address, &[second.public()]).await.is_ok());
 }
@@ -80,6 +80,14 @@ async fn a_listening_nanoprobe_takes_only_its_cma() {
     let (good, _inbox, _) = cma(&ours);
     let _held = good.connect_to(address, &[key]).await.unwrap();
     assert_eq!(inbox.connections.recv().await.unwrap().peer, ours.public());
+    // From now on it is the other way round.
+    nanoprobe.trust(vec![stranger.public()]);
+    if let Ok(connection) = good.connect_to(address, &[key]).await {
+        assert!(matches!(connection.closed().await, Lost::Other(_)));
+    }
+    assert!(inbox.connections.try_recv().is_err());
+    let _held = hostile.connect_to(address, &[key]).await.unwrap();
+    assert_eq!(inbox.connections.recv().await.unwrap().peer, stranger.public());
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
-//! The event loop: one thread that waits for time, files, the network of this host, results, the CMA and the
+//! The event loop: one thread that waits for time, files, the network of this host, results, the network process and the
 //! operator, and asks the cores ([`crate::scheduler`], [`wire::delivery`], [`crate::queue`]) what to do.
 
-mod disk;
 mod first_runs;
 mod monitor;
 mod neighbours;
 pub mod network;
-pub mod partners;
+pub mod privileges;
+mod reload;
 mod report;
 pub mod start;
 pub mod tasks;
@@ -23,28 +23,27 @@ use crate::settings::Settings;
 use crate::triggers::files::FileChanges;
 use crate::triggers::mapping::Interest;
 use crate::triggers::netlink::NetworkChanges;
+use crate::network::protocol::Order;
+use daemon::logging::LogLevel;
 use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
 use first_runs::FirstRuns;
 use model::config::AgentConfig;
 use model::message::Incarnation;
 use model::paths::SitePaths;
-use model::{PublicKey, Timestamp};
-use network::{Links, NetworkEvent};
-use partners::{Partners, Trial};
+use model::Timestamp;
+use network::{Manager, Network};
+use reload::Reload;
 use report::Counters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tasks::Task;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 use wire::delivery::{Route, Sender, SenderConfig, Standing};
-use wire::endpoint::{Endpoint, Inbox};
-use wire::hello::Hello;
 
 /// How long a stop may take, to deliver what is queued and to say goodbye.
 const STOP: Duration = Duration::from_secs(5);
@@ -64,9 +63,6 @@ const RESCAN_SOON: Duration = Duration::from_millis(50);
 /// Reports on their way, in bytes: few, because they are in memory.
 const WINDOW_BYTES: u64 = 512 * 1024;
 
-/// A timer that is this late has been held up, by a disk, by the system, or by a person who stopped the process.
-const OVERSLEPT: Duration = Duration::from_millis(50);
-
 /// Stands for the directories of executables among the instances that have files watched; no legal instance.
 const EXECUTABLES: &str = " executables";
 
@@ -75,21 +71,23 @@ pub struct Parts {
     pub settings: Settings,
     pub site: SitePaths,
     pub host_root: PathBuf,
-    pub pinned: Vec<PublicKey>,
-    pub endpoint: Endpoint,
-    pub inbox: Inbox,
+    /// Started, with its port open.
+    pub network: Network,
     pub queue: Queue,
     pub signals: Signals,
+    pub level: LogLevel,
+    /// Reads the settings again.
+    pub reload: Reload,
 }
 
 /// A running agent.
 pub struct Agent {
     settings: Settings,
     site: SitePaths,
-    pinned: Vec<PublicKey>,
-    endpoint: Endpoint,
-    inbox: Inbox,
     signals: Signals,
+    level: LogLevel,
+    reload: Reload,
+    manager: Manager,
     /// Zero of all times of the cores.
     zero: Instant,
     started: Timestamp,
@@ -113,16 +111,13 @@ pub struct Agent {
     /// Under which the delivery core works.
     known_incarnation: Incarnation,
     sender: Sender,
-    links: Links,
-    events: UnboundedReceiver<NetworkEvent>,
-    partners: Partners,
-    trials: UnboundedReceiver<Trial>,
-    hello: Option<Hello>,
-    answered: Option<SocketAddr>,
+    network: Network,
     retry_disk_at: Option<Duration>,
     rescan_at: Duration,
     scan_problems: Vec<String>,
     welcomed: bool,
+    standing: report::StandingWithCma,
+    settings_problem: Option<String>,
     stopping: bool,
     counters: Counters,
 }
@@ -130,13 +125,10 @@ pub struct Agent {
 impl Agent {
     /// Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals } = parts;
+        let Parts { settings, site, host_root, network, queue, signals, level, reload } = parts;
         let zero = Instant::now();
         let seed = random_seed();
         let (result_sender, results) = unbounded_channel();
-        let (event_sender, events) = unbounded_channel();
-        let (trial_sender, trials) = unbounded_channel();
-        let partners = Partners::new(Duration::ZERO, partners::session(seed), endpoint.clone(), trial_sender);
         let sender = sender(&settings, &queue, Duration::ZERO, seed);
         let config = AgentConfig::default();
         let mut agent = Self {
@@ -146,13 +138,12 @@ impl Agent {
             monitoring: Monitoring::new(&site, &host_root, &settings.designation, Duration::ZERO),
             memory: Memory::default(),
             neighbours: Neighbours::new(settings.designation.as_str()),
-            links: Links::new(endpoint.clone(), event_sender),
             settings,
             site,
-            pinned,
-            endpoint,
-            inbox,
             signals,
+            level,
+            reload,
+            manager: Manager::new(),
             zero,
             started: Timestamp::now(),
             seed,
@@ -166,15 +157,13 @@ impl Agent {
             known_incarnation: queue.incarnation(),
             queue,
             sender,
-            events,
-            partners,
-            trials,
-            hello: None,
-            answered: None,
+            network,
             retry_disk_at: None,
             rescan_at: RESCAN,
             scan_problems: Vec::new(),
             welcomed: false,
+            standing: report::StandingWithCma::default(),
+            settings_problem: None,
             stopping: false,
             counters: Counters::default(),
         };
@@ -185,59 +174,27 @@ impl Agent {
 
     /// Works until it is told to stop.
     pub async fn run(mut self) {
-        'working: loop {
+        self.manager.ready(self.status());
+        loop {
             self.pump();
-            if self.sender.standing() == Standing::Stopped {
+            // Without a network process nobody can be told of the end.
+            let nobody_to_tell = self.stopping && !self.network.is_up();
+            if self.sender.standing() == Standing::Stopped || nobody_to_tell {
                 break;
             }
             let wake = self.next_wakeup();
-            // Heartbeats come every second and are no business of the other cores, which are asked again only when
-            // something of theirs happened.
-            let mut heartbeats_only = true;
-            while heartbeats_only {
-                let due = [wake, self.partners.poll_timeout()].into_iter().flatten().min();
-                heartbeats_only = false;
-                tokio::select! {
-                    signal = self.signals.next() => if self.signalled(signal) { break 'working },
-                    Some(finished) = self.results.recv() => self.finished(finished),
-                    Some(report) = self.monitoring.next() => self.monitored(report),
-                    Some(effect) = self.neighbours.next() => self.neighbours_changed(effect),
-                    Some(event) = self.events.recv() => self.network_event(event),
-                    Some(datagram) = self.inbox.datagrams.recv() => heartbeats_only = self.datagram(&datagram),
-                    Some(connection) = self.inbox.connections.recv() => self.called(&connection),
-                    Some(trial) = self.trials.recv() => heartbeats_only = self.tried(&trial),
-                    noticed = next_file_change(&mut self.files) => self.files_changed(noticed),
-                    changed = next_network_change(&mut self.netlink) => self.network_changed(changed),
-                    () = sleep_until(due.map(|at| self.zero + at)) => {
-                        heartbeats_only = wake.is_none_or(|at| self.now() < at);
-                    }
-                }
-                heartbeats_only &= !self.beat().await;
+            tokio::select! {
+                signal = self.signals.next() => if self.signalled(signal) { break },
+                Some(finished) = self.results.recv() => self.finished(finished),
+                Some(report) = self.monitoring.next() => self.monitored(report),
+                Some(effect) = self.neighbours.next() => self.neighbours_changed(effect),
+                told = self.network.next() => self.network_told(told),
+                noticed = next_file_change(&mut self.files) => self.files_changed(noticed),
+                changed = next_network_change(&mut self.netlink) => self.network_changed(changed),
+                () = sleep_until(wake.map(|at| self.zero + at)) => {}
             }
         }
-        self.endpoint.close(wire::endpoint::CloseReason::Shutdown, Duration::from_millis(500)).await;
-        self.log_statistics();
-    }
-
-    /// Does what is due about partners. Returns whether there is something to tell the CMA.
-    async fn beat(&mut self) -> bool {
-        let late = self.partners.poll_timeout().map_or(Duration::ZERO, |at| self.now().saturating_sub(at));
-        if late >= OVERSLEPT {
-            tracing::debug!(milliseconds = late.as_millis() as u64, "heartbeats are late");
-            // Heartbeats that came meanwhile are still in the socket: they are read before anybody is suspected.
-            for _ in 0..2 {
-                tokio::task::yield_now().await;
-            }
-            while let Ok(datagram) = self.inbox.datagrams.try_recv() {
-                self.datagram(&datagram);
-            }
-        }
-        let now = self.now();
-        let tells = self.partners.advance(now);
-        if tells {
-            self.sender.handle_message_waiting(now);
-        }
-        tells
+        self.log_statistics().await;
     }
 
     /// Time since the zero of the cores.
@@ -261,8 +218,14 @@ impl Agent {
             self.start_runs(now);
             self.look_after(now);
         }
+        if let Some(why) = self.network.advance(now, self.level.get()) {
+            self.network.gone(now, &why);
+        }
         self.deliver(now);
         self.memory.advance(now);
+        if self.manager.advance(now, self.network.is_well()) {
+            self.manager.status(self.status());
+        }
     }
 
     fn next_wakeup(&self) -> Option<Duration> {
@@ -270,11 +233,14 @@ impl Agent {
         let runs =
             if self.stopping { None } else { self.scheduler.next_wakeup(now, |name| self.can_run(name)) };
         let checks = if self.stopping { None } else { self.monitoring.next_wakeup() };
+        let delivery = if self.network.is_up() { self.sender.poll_timeout() } else { None };
         [
             runs,
             checks,
+            delivery,
             self.memory.poll_timeout(),
-            self.sender.poll_timeout(),
+            self.network.poll_timeout(),
+            self.manager.poll_timeout(),
             self.retry_disk_at,
             Some(self.rescan_at),
         ]
@@ -433,12 +399,13 @@ impl Agent {
     fn signalled(&mut self, signal: Signal) -> bool {
         let now = self.now();
         match signal {
-            Signal::Hangup => self.rescan(now),
+            Signal::Hangup => self.read_settings_again(now),
             Signal::Terminate if self.stopping => return true,
             Signal::Terminate => {
                 tracing::info!("stopping");
+                daemon::service::stopping();
                 self.stopping = true;
-                self.partners.stop(now);
+                self.network.order(&Order::Part);
                 self.monitoring.stop(now);
                 self.sender.stop(now, now + if self.welcomed { STOP } else { STOP_UNKNOWN });
             }
@@ -521,11 +488,12 @@ impl Agent {
         }
     }
 
-    fn log_statistics(&self) {
+    async fn log_statistics(self) {
+        let uptime_seconds = self.now().as_secs();
         let (watches, unwatched) = self.files.as_ref().map_or((0, 0), FileChanges::watches);
         let (waiting, waiting_bytes) = self.queue.waiting();
         let counters = self.counters;
-        let heartbeats = self.partners.stats();
+        let heartbeats = self.network.finish().await;
         tracing::info!(
             runs = counters.runs,
             changes = counters.changes,
@@ -539,11 +507,10 @@ impl Agent {
             waiting_bytes,
             watches,
             unwatched,
-            heartbeats_sent = heartbeats.sealed,
-            heartbeats_received = heartbeats.opened,
-            heartbeats_refused =
-                heartbeats.malformed + heartbeats.unknown + heartbeats.replayed + heartbeats.forged,
-            uptime_seconds = self.now().as_secs(),
+            heartbeats_sent = heartbeats.sent,
+            heartbeats_received = heartbeats.received,
+            heartbeats_refused = heartbeats.refused,
+            uptime_seconds,
             "nanoprobe stopped"
         );
     }

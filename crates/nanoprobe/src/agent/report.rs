@@ -1,20 +1,18 @@
 //! The agent's conversation with the CMA: from a document to its acknowledgement.
 
-use super::network::{Happening, NetworkEvent, Target};
-use super::partners::Trial;
-use super::{Agent, DISK_RETRY, STOP_UNKNOWN, disk, sender};
+use super::network::Told;
+use super::{Agent, DISK_RETRY, STOP_UNKNOWN, sender};
 use crate::collector::{self, Document};
 use crate::monitoring::document;
 use crate::neighbours::is_ours;
-use crate::queue::{Change, Offered, Queue};
+use crate::network::protocol::{News, Order, text};
+use crate::queue::{Change, Offered};
 use model::message::{Ack, Configure, FromCma, Goodbye, PROTOCOL_VERSION, Refused, Register, ToCma, Welcome};
 use model::{DocumentHash, Timestamp};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
-use wire::delivery::Output;
-use wire::endpoint::{CloseReason, Connection, Datagram};
-use wire::hello::{Hello, Reply};
+use wire::delivery::{ConnectionId, Output};
 
 /// A clock that differs from the CMA's by more than this is worth a line in the log.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
@@ -36,35 +34,33 @@ pub(super) struct Counters {
     pub calls: u64,
 }
 
+/// How the CMA takes this nanoprobe, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum StandingWithCma {
+    #[default]
+    Unknown,
+    Connected(String),
+    Registered(String),
+    Refused(String),
+    Unreached(String),
+}
+
 impl Agent {
-    /// An attempt at a partner's host has ended. Returns `true`, for it concerns heartbeats only.
-    pub(super) fn tried(&mut self, trial: &Trial) -> bool {
-        let now = self.now();
-        self.partners.handle_tried(now, trial);
-        true
-    }
-
-    /// Has the queue write without holding up heartbeats.
-    pub(super) fn written<T: Send>(&mut self, work: impl FnOnce(&mut Queue) -> T + Send) -> T {
-        let (zero, queue, partners) = (self.zero, &mut self.queue, &mut self.partners);
-        disk::write(|now| partners.beat_unheeding(now), || zero.elapsed(), || work(queue))
-    }
-
     /// Takes a document into the queue, if it is new.
     pub(super) fn offer(&mut self, instance: &str, document: Document, seen: Timestamp) {
         let Document { hash, body } = document;
-        // What is known already costs no thread.
+        // What is known already is not packed up.
         if self.queue.confirm(instance, hash, seen) {
             return;
         }
         let change = Change { instance: instance.into(), hash, body, seen };
-        let offered = self.written(|queue| queue.offer(change));
+        let offered = self.queue.offer(change);
         self.queued(instance, offered);
     }
 
     /// There is no such document any more.
     pub(super) fn gone(&mut self, instance: &str) {
-        let offered = self.written(|queue| queue.gone(instance, Timestamp::now()));
+        let offered = self.queue.gone(instance, Timestamp::now());
         self.queued(instance, offered);
     }
 
@@ -113,13 +109,13 @@ impl Agent {
         if !fits {
             // The two cores disagree, which is a defect; a new start of the delivery mends it without loss.
             tracing::error!(instance, "delivery and queue count differently; registering again");
-            self.written(Queue::renew);
+            self.queue.renew();
             self.start_over(now);
         }
     }
 
     pub(super) fn retry_disk(&mut self, now: Duration) {
-        self.written(Queue::retry);
+        self.queue.retry();
         self.retry_disk_at = match self.queue.problem() {
             Some(problem) => {
                 tracing::debug!(problem, "still no disk");
@@ -137,6 +133,9 @@ impl Agent {
 
     /// Carries out what the delivery core wants.
     pub(super) fn deliver(&mut self, now: Duration) {
+        if !self.network.is_up() {
+            return;
+        }
         if self.sender.poll_timeout().is_some_and(|at| now >= at) {
             self.sender.handle_timeout(now);
         }
@@ -145,21 +144,17 @@ impl Agent {
                 Output::SendHello { route, attempt } => self.say_hello(route, attempt),
                 Output::Dial { route, connection } => {
                     let Some(address) = self.settings.cma_addresses.get(route) else { continue };
-                    let target = match self.answered.take() {
-                        Some(answered) if address.is_multicast() => Target::Answered(answered),
-                        _ => Target::Configured(address.clone()),
-                    };
-                    tracing::debug!(?target, "dialling the CMA");
-                    self.links.dial(connection, target);
+                    let (epoch, address) = (self.network.epoch(), address.to_string());
+                    self.network.order(&Order::Dial { epoch, connection: connection.0, address });
                 }
                 Output::Register { connection } => {
-                    let register = self.register();
-                    self.links.say(connection, ToCma::Register(register));
+                    let register = Box::new(self.register());
+                    self.network.order(&Order::Register { connection: connection.0, register });
                 }
                 Output::Transmit { connection, sequence } => match self.queue.read(sequence) {
                     Ok(report) => {
                         self.counters.sent += 1;
-                        self.links.say(connection, ToCma::Report(report));
+                        self.say(connection, ToCma::Report(report));
                     }
                     Err(renewed) => {
                         tracing::error!(
@@ -171,7 +166,7 @@ impl Agent {
                     }
                 },
                 Output::Forget { through } => {
-                    self.counters.acknowledged += self.written(|queue| queue.acknowledge(through)) as u64;
+                    self.counters.acknowledged += self.queue.acknowledge(through) as u64;
                     self.after_acknowledge(now);
                 }
                 Output::Wanted { instances } => {
@@ -185,88 +180,120 @@ impl Agent {
                     tracing::warn!(
                         "the CMA counts differently (one side was restored from a copy): starting anew"
                     );
-                    self.written(Queue::renew);
+                    self.queue.renew();
                     self.registered_incarnation_is_current();
                     self.sender.handle_renumbered(now);
                 }
                 Output::Speak { connection } => {
-                    for heard in self.partners.take_heard() {
-                        self.links.say(connection, ToCma::Heard(heard));
-                    }
+                    self.network.order(&Order::Speak { connection: connection.0 });
                 }
                 Output::Goodbye { connection } => {
-                    self.links.say(connection, ToCma::Goodbye(Goodbye { reason: "HBSHUTDOWN".into() }));
+                    self.say(connection, ToCma::Goodbye(Goodbye { reason: "HBSHUTDOWN".into() }));
                 }
-                Output::Close { connection, reason } => self.links.close(connection, reason),
+                Output::Close { connection, reason } => {
+                    self.network.order(&Order::Close { connection: connection.0, reason: reason.into() });
+                }
             }
         }
     }
 
-    pub(super) fn network_event(&mut self, event: NetworkEvent) {
-        if event.epoch != self.links.epoch() {
-            return;
-        }
+    /// Says it to the CMA; nothing happens when the connection is gone already (that news is under way).
+    pub(super) fn say(&self, connection: ConnectionId, message: ToCma) {
+        self.network.order(&Order::Say { connection: connection.0, message: Box::new(message) });
+    }
+
+    /// The network process says something, or is gone.
+    pub(super) fn network_told(&mut self, told: Told) {
         let now = self.now();
-        let connection = event.connection;
-        match event.what {
-            Happening::Connected(address) => {
-                tracing::debug!(%address, "connected to a CMA");
+        let news = match told {
+            Told::News(news) => news,
+            Told::Gone(why) => return self.network.gone(now, &why),
+        };
+        self.network.note(&news);
+        match news {
+            News::Ready { .. } => {
+                // The first one is there before the agent; another knows of no connection.
+                let address = self.network.address().map(tracing::field::display);
+                tracing::info!(address, "the network process is back");
+                self.standing = StandingWithCma::Unknown;
+                self.start_over(now);
+            }
+            News::Failed { error } => {
+                tracing::error!(error = text(error), "the network process cannot work");
+            }
+            News::Connected { epoch, connection, address } if self.is_current(epoch) => {
+                let address = text(address);
+                tracing::debug!(address, "connected to a CMA");
                 self.counters.connections += 1;
-                self.partners.handle_cma(address);
-                self.sender.handle_connected(now, connection);
+                self.standing = StandingWithCma::Connected(address);
+                self.sender.handle_connected(now, ConnectionId(connection));
             }
-            Happening::DialFailed(error) => {
+            News::DialFailed { epoch, connection, error } if self.is_current(epoch) => {
                 self.counters.failed_dials += 1;
+                let error = text(error);
                 tracing::warn!(error, "no CMA reached");
-                self.sender.handle_dial_failed(now, connection);
+                self.standing = StandingWithCma::Unreached(error);
+                self.sender.handle_dial_failed(now, ConnectionId(connection));
             }
-            Happening::Lost(error) => {
-                tracing::info!(error, "the connection to the CMA has ended");
-                self.sender.handle_disconnected(now, connection);
+            News::Lost { epoch, connection, error } if self.is_current(epoch) => {
+                tracing::info!(error = text(error), "the connection to the CMA has ended");
+                self.sender.handle_disconnected(now, ConnectionId(connection));
             }
-            Happening::Message(message) => match message {
-                FromCma::Welcome(welcome) => self.on_welcome(now, connection, welcome),
-                FromCma::Refused(refused) => {
-                    let Refused { reason, text } = &refused;
-                    tracing::error!(?reason, text, "the CMA refuses this nanoprobe; it is asked again later");
-                    self.sender.handle_refused(now, connection, refused);
-                }
-                FromCma::Ack(ack) => self.on_ack(now, connection, ack),
-                FromCma::Farewell => self.sender.handle_farewell(now, connection),
-                FromCma::Configure(configure) => self.configure(now, configure),
-                FromCma::Watch(watch) => self.partners.handle_watch(now, watch),
-                FromCma::Ask(ask) => self.partners.handle_ask(now, ask),
-                FromCma::Listen(listen) => self.neighbours.listen(listen),
-                FromCma::Keys(_) => {}
-            },
+            News::Message { epoch, connection, message } if self.is_current(epoch) => {
+                self.cma_says(now, ConnectionId(connection), *message);
+            }
+            // Of connections before a new start.
+            News::Connected { .. } | News::DialFailed { .. } | News::Lost { .. } | News::Message { .. } => {}
+            News::Answered => self.sender.handle_hello_reply(now),
+            News::Called => {
+                self.counters.calls += 1;
+                self.sender.handle_call(now);
+            }
+            News::Waiting => self.sender.handle_message_waiting(now),
+            News::Tock | News::Ended(_) => {}
+        }
+        self.manager.happened(now);
+    }
+
+    fn is_current(&self, epoch: u64) -> bool {
+        epoch == self.network.epoch()
+    }
+
+    fn cma_says(&mut self, now: Duration, connection: ConnectionId, message: FromCma) {
+        match message {
+            FromCma::Welcome(welcome) => self.on_welcome(now, connection, welcome),
+            FromCma::Refused(refused) => {
+                let Refused { reason, text } = &refused;
+                tracing::error!(?reason, text, "the CMA refuses this nanoprobe; it is asked again later");
+                self.standing = StandingWithCma::Refused(text.clone());
+                self.sender.handle_refused(now, connection, refused);
+            }
+            FromCma::Ack(ack) => self.on_ack(now, connection, ack),
+            FromCma::Farewell => self.sender.handle_farewell(now, connection),
+            FromCma::Configure(configure) => self.configure(now, configure),
+            FromCma::Listen(listen) => self.neighbours.listen(listen),
+            FromCma::Keys(_) => {}
+            // The network process keeps what is about partners.
+            FromCma::Watch(_) | FromCma::Ask(_) => {}
         }
     }
 
-    /// Returns whether it was nothing but a heartbeat.
-    pub(super) fn datagram(&mut self, datagram: &Datagram) -> bool {
-        let now = self.now();
-        if self.partners.handle_datagram(now, datagram) {
-            return true;
-        }
-        if let Some(reply) = Reply::decode(&datagram.bytes)
-            && let Some(hello) = &self.hello
-            && let Some(target) = reply.target(hello, &self.pinned, datagram.source)
-        {
-            self.hello = None;
-            self.answered = Some(target);
-            self.sender.handle_hello_reply(now);
-        }
-        false
-    }
-
-    /// A CMA dialled us: it has something to say while we are not connected. TLS has proven one of the pinned keys.
-    /// Everything is said on a connection that we make, so this one ends here.
-    pub(super) fn called(&mut self, connection: &Connection) {
-        tracing::debug!(address = %connection.remote(), "called by the CMA");
-        self.counters.calls += 1;
-        connection.close(CloseReason::CallsBack);
-        let now = self.now();
-        self.sender.handle_call(now);
+    /// One line on how things are.
+    pub(super) fn status(&self) -> String {
+        let standing = match &self.standing {
+            StandingWithCma::Unknown => "looking for the CMA".into(),
+            StandingWithCma::Connected(address) => format!("connected to the CMA at {address}"),
+            StandingWithCma::Registered(address) => format!("registered with the CMA at {address}"),
+            StandingWithCma::Refused(why) => format!("refused by the CMA: {why}"),
+            StandingWithCma::Unreached(why) => format!("no CMA reached: {why}"),
+        };
+        let waiting = match self.queue.waiting().0 {
+            0 => "everything delivered".into(),
+            1 => "1 change waits".into(),
+            changes => format!("{changes} changes wait"),
+        };
+        let problem = self.settings_problem().map(|problem| format!("; {problem}")).unwrap_or_default();
+        model::text::printable(&format!("{}; {waiting}{problem}", text(standing))).into_owned()
     }
 
     /// The configuration of the last CMA, so that a restart without one keeps it.
@@ -300,12 +327,15 @@ impl Agent {
         }
     }
 
-    fn on_welcome(&mut self, now: Duration, connection: wire::delivery::ConnectionId, welcome: Welcome) {
+    fn on_welcome(&mut self, now: Duration, connection: ConnectionId, welcome: Welcome) {
         let Welcome { last_sequence, wanted, configure, clock, started: _ } = welcome;
         if !self.welcomed {
             tracing::info!("registered with the CMA");
         }
         self.welcomed = true;
+        if let StandingWithCma::Connected(address) = &self.standing {
+            self.standing = StandingWithCma::Registered(address.clone());
+        }
         let own = Timestamp::now();
         let apart = own.since(clock).max(clock.since(own));
         if apart > CLOCK_TOLERANCE {
@@ -317,7 +347,7 @@ impl Agent {
         self.sender.handle_welcome(now, connection, last_sequence, wanted);
     }
 
-    fn on_ack(&mut self, now: Duration, connection: wire::delivery::ConnectionId, ack: Ack) {
+    fn on_ack(&mut self, now: Duration, connection: ConnectionId, ack: Ack) {
         for rejection in ack.rejected.iter().take(100) {
             self.counters.rejected += 1;
             tracing::error!(
@@ -343,7 +373,7 @@ impl Agent {
         }
         tracing::info!(domain = self.config.domain, "configuration from the CMA applied");
         let path = self.config_path();
-        let kept = self.written(|_| write_config(&path, &text));
+        let kept = write_config(&path, &text);
         if let Err(error) = kept {
             tracing::warn!(%error, "the configuration cannot be kept for the next start");
         }
@@ -353,7 +383,6 @@ impl Agent {
 
     fn register(&mut self) -> Register {
         self.registered_incarnation_is_current();
-        let (session, watch) = self.partners.standing();
         Register {
             protocol: PROTOCOL_VERSION,
             designation: self.settings.designation.as_str().into(),
@@ -361,11 +390,12 @@ impl Agent {
             software: format!("nanoprobe {}", env!("CARGO_PKG_VERSION")),
             clock: Timestamp::now(),
             started: self.started,
-            port: self.endpoint.local_address().map_or(0, |address| address.port()),
+            port: self.network.port(),
             config: self.config_text.as_ref().map(|text| DocumentHash::of(text.as_bytes())),
             documents: self.queue.documents(),
-            session: Some(session),
-            watch,
+            // The network process knows these two and puts them in.
+            session: None,
+            watch: None,
             listen: self.neighbours.standing(),
             token: None,
             machine: None,
@@ -373,19 +403,10 @@ impl Agent {
         }
     }
 
-    fn say_hello(&mut self, route: usize, attempt: usize) {
-        let Some(wire::address::PeerAddress::Socket(group)) = self.settings.cma_addresses.get(route) else {
-            return;
-        };
-        let mut nonce = [0; 16];
-        if getrandom::fill(&mut nonce).is_err() {
-            return tracing::error!("the system gives no random numbers");
+    fn say_hello(&self, route: usize, attempt: usize) {
+        if let Some(group) = self.settings.cma_addresses.get(route) {
+            self.network.order(&Order::Hello { group: group.to_string(), attempt: attempt as u64 });
         }
-        let hello = Hello::new(nonce, &self.pinned, attempt);
-        if let Err(error) = self.endpoint.send_datagram(*group, &hello.encode()) {
-            tracing::debug!(%group, %error, "a hello was not sent");
-        }
-        self.hello = Some(hello);
     }
 
     fn after_acknowledge(&mut self, now: Duration) {
@@ -406,8 +427,8 @@ impl Agent {
     }
 
     /// The queue counts anew by itself: so does the delivery.
-    fn start_over(&mut self, now: Duration) {
-        self.links.start_over();
+    pub(super) fn start_over(&mut self, now: Duration) {
+        self.network.start_over();
         self.seed = self.seed.rotate_left(17) ^ self.queue.incarnation().0[0] as u64;
         self.registered_incarnation_is_current();
         self.sender = sender(&self.settings, &self.queue, now, self.seed);

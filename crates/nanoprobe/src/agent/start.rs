@@ -1,26 +1,30 @@
 //! From the command line to a running agent, and the questions that need none (`--status`, `--kill`).
 
-use super::{Agent, Parts};
+use super::network::{Network, NetworkSettings, Told};
+use super::{Agent, Parts, privileges, reload};
 use crate::cli::Cli;
+use crate::network::protocol::{News, Seed};
 use crate::queue::Queue;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::SettingsError;
 use daemon::pidfile::{self, PidFile, PidFileError};
 use daemon::signals::Signals;
-use model::config::{ConfigError, NanoprobeConfig};
+use model::config::ConfigError;
 use model::paths::SitePaths;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wire::endpoint::{Endpoint, EndpointConfig, EndpointError};
 use wire::keys::{KeyDirectory, KeyError};
 
 /// Name of the program, as pid files and logs know it.
 pub const PROGRAM: &str = "nanoprobe";
+
+/// How long the network process may take to open its port.
+const PORT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +40,10 @@ pub enum StartError {
     NoCmaKey { directory: String },
     #[error("{0}")]
     Keys(KeyError),
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
+    #[error("{0}")]
+    Network(String),
+    #[error("privileges cannot be given up: {0}")]
+    Privileges(io::Error),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     #[error(
@@ -93,10 +99,7 @@ pub fn kill(cli: &Cli) -> Result<(), PidFileError> {
 /// What keeps it from starting; everything later is logged and tried again.
 pub fn run(cli: &Cli) -> Result<(), StartError> {
     let site = SitePaths::new(&cli.root);
-    let file: NanoprobeConfig = daemon::settings::read(&site.nanoprobe_config())?;
-    let environment = |name: &str| std::env::var(name).ok();
-    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let settings = Settings::merge(&cli.agent, environment, &file, &host_name)?;
+    let settings = reload::read(&cli.agent, &site)?;
     let level = daemon::logging::start(settings.debug_level, PROGRAM);
     let pid_file = PidFile::create(&pid_path(cli), PROGRAM)?;
     let _lock = lock(&site.nanoprobe_state())?;
@@ -117,22 +120,30 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     }
     let (key_id, own) = keys.own_pair(&settings.designation).map_err(StartError::Keys)?;
 
+    let mut needed = privileges::NEEDED;
+    if settings.bind.is_some_and(|bind| (1..1024).contains(&bind.port())) {
+        needed |= CapabilitySet::NET_BIND_SERVICE;
+    }
+    if cli.host_root != Path::new("/") {
+        // Programs that read another tree change into it.
+        needed |= CapabilitySet::SYS_CHROOT;
+    }
+    privileges::keep_only(needed).map_err(StartError::Privileges)?;
+
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     runtime.block_on(async {
-        let defaults = EndpointConfig::nanoprobe(own, pinned.clone());
-        let (endpoint, inbox) = Endpoint::bind(EndpointConfig {
-            bind: settings.bind.unwrap_or_else(|| usual_bind(&site.crypto(), defaults.bind)),
-            fallback_ephemeral: settings.bind.is_none(),
+        // Before anything is started that a signal should not kill.
+        let signals = Signals::new(level.clone())?;
+        let network = NetworkSettings {
+            seed: Seed(*own.seed()),
+            pinned,
+            bind: settings.local_addresses(&site.crypto()),
             multicast_ttl: settings.multicast_ttl,
-            // For a CMA that has something to say while we are not connected; TLS refuses everybody else.
-            listen: true,
-            max_connections: 8,
-            max_connections_per_address: 4,
-            keepalive: settings.keepalive.then_some(Duration::from_secs(20)),
-            ..defaults
-        })?;
-        let signals = Signals::new(level)?;
+            keepalive: settings.keepalive,
+        };
+        drop(own);
+        let (network, address) = open_port(network, settings.debug_level).await?;
         let (queue, notes) = Queue::open(&site.nanoprobe_state(), settings.queue_bytes);
         for note in notes {
             tracing::warn!(note, "the outgoing queue was damaged");
@@ -141,11 +152,15 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
             version = env!("CARGO_PKG_VERSION"),
             designation = %settings.designation,
             key = %key_id,
-            address = %endpoint.local_address()?,
+            address,
             "nanoprobe started"
         );
         let host_root = cli.host_root.clone();
-        let parts = Parts { settings, site, host_root, pinned, endpoint, inbox, queue, signals };
+        let reload = {
+            let (flags, site) = (cli.agent.clone(), site.clone());
+            Box::new(move || reload::read(&flags, &site).map_err(|error| error.to_string()))
+        };
+        let parts = Parts { settings, site, host_root, network, queue, signals, level, reload };
         Agent::new(parts).run().await;
         Ok::<(), StartError>(())
     })?;
@@ -155,33 +170,31 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Where to listen when nobody said so. A CMA needs the usual port of its machine, and may start later or again: whoever
-/// finds a secret of a CMA beside its own key leaves the port free.
-fn usual_bind(crypto: &Path, usual: SocketAddr) -> SocketAddr {
-    let entries = std::fs::read_dir(crypto).into_iter().flatten().flatten();
-    let is_secret = |name: &str| name.starts_with("#CMA#") && name.ends_with(".secret");
-    let mut names = entries.map(|entry| entry.file_name());
-    let has_cma = names.any(|name| name.to_str().is_some_and(is_secret));
-    SocketAddr::new(usual.ip(), if has_cma { 0 } else { usual.port() })
+/// Starts the network process and waits until its port is open; returns where.
+async fn open_port(settings: NetworkSettings, debug_level: u8) -> Result<(Network, String), StartError> {
+    let mut network = Network::start(settings, debug_level)?;
+    let first = tokio::time::timeout(PORT_PATIENCE, network.next()).await;
+    match first {
+        Ok(Told::News(news @ News::Ready { .. })) => {
+            network.note(&news);
+            let address = network.address().map_or_else(String::new, |address| address.to_string());
+            Ok((network, address))
+        }
+        Ok(Told::News(News::Failed { error })) => Err(StartError::Network(error)),
+        Ok(Told::News(_)) => {
+            Err(StartError::Network("the network process says something else than it should".into()))
+        }
+        Ok(Told::Gone(why)) => Err(StartError::Network(format!("the network process does not start: {why}"))),
+        Err(_) => {
+            Err(StartError::Network("the network process does not say whether its port is open".into()))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn the_usual_port_is_left_to_a_cma() {
-        let folder = tempfile::tempdir().unwrap();
-        let usual: SocketAddr = "[::]:1984".parse().unwrap();
-        assert_eq!(usual_bind(&folder.path().join("missing"), usual), usual);
-        for name in ["#CMA#00000.pub", "picard@@0123.secret"] {
-            std::fs::write(folder.path().join(name), "").unwrap();
-        }
-        assert_eq!(usual_bind(folder.path(), usual), usual);
-        std::fs::write(folder.path().join("#CMA#00001.secret"), "").unwrap();
-        assert_eq!(usual_bind(folder.path(), usual), "[::]:0".parse().unwrap());
-    }
 
     #[test]
     fn a_state_directory_has_one_nanoprobe() {

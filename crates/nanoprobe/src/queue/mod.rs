@@ -190,6 +190,11 @@ impl Queue {
         self.plan.next() - 1
     }
 
+    /// From the next change on this many bytes may wait.
+    pub fn set_limit(&mut self, limit_bytes: u64) {
+        self.plan.limit_bytes = limit_bytes;
+    }
+
     /// Number and size of what waits.
     pub fn waiting(&self) -> (usize, u64) {
         (self.plan.entries.len(), self.plan.bytes())

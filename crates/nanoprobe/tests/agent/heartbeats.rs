@@ -10,10 +10,10 @@ use tokio::net::UdpSocket;
 use wire::heartbeat::{HEARTBEAT_BYTES, Pairs};
 
 /// The sealed bytes, as the documentation of the protocol has them.
-const REGULAR: u8 = 0;
+pub(crate) const REGULAR: u8 = 0;
 const PROBE: u8 = 1;
 const ANSWER: u8 = 2;
-const STOPPING: u8 = 3;
+pub(crate) const STOPPING: u8 = 3;
 
 const NANOPROBE: HostNumber = 11;
 const PARTNER: HostNumber = 12;
@@ -22,7 +22,7 @@ const KEY: PairKey = PairKey([0x5a; 32]);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Somebody who exchanges heartbeats with the nanoprobe.
-struct Peer {
+pub(crate) struct Peer {
     socket: UdpSocket,
     pairs: Pairs,
 }
@@ -45,7 +45,7 @@ impl Peer {
     }
 
     /// The next authentic heartbeat, and where it came from.
-    async fn hear(&mut self) -> (u8, SocketAddr) {
+    pub(crate) async fn hear(&mut self) -> (u8, SocketAddr) {
         let mut buffer = [0; 200];
         loop {
             let received = tokio::time::timeout(PATIENCE, self.socket.recv_from(&mut buffer)).await;
@@ -57,7 +57,7 @@ impl Peer {
         }
     }
 
-    async fn hear_until(&mut self, wanted: u8) -> SocketAddr {
+    pub(crate) async fn hear_until(&mut self, wanted: u8) -> SocketAddr {
         let start = Instant::now();
         loop {
             let (beat, from) = self.hear().await;
@@ -69,7 +69,7 @@ impl Peer {
     }
 
     /// Exchanges heartbeats for a while.
-    async fn live(&mut self, to: SocketAddr, time: Duration) {
+    pub(crate) async fn live(&mut self, to: SocketAddr, time: Duration) {
         let start = Instant::now();
         while start.elapsed() < time {
             self.send(to, REGULAR).await;
@@ -112,7 +112,7 @@ fn saw(store: &Store, sight: Sight) -> bool {
 }
 
 /// A site whose nanoprobe has one partner, and where its heartbeats come from.
-async fn scene() -> (Site, rig::Cma, rig::Nanoprobe, Peer, SocketAddr) {
+pub(crate) async fn scene() -> (Site, rig::Cma, rig::Nanoprobe, Peer, SocketAddr) {
     let site = Site::new();
     let mut peer = Peer::new().await;
     site.store.lock().unwrap().watch = Some(watch(5, NANOPROBE, PARTNER, &peer.address()));
@@ -258,9 +258,9 @@ async fn who_was_stopped_for_a_while_suspects_nobody() {
     let (site, _cma, process, mut peer, nanoprobe) = scene().await;
     peer.live(nanoprobe, Duration::from_secs(1)).await;
     for _ in 0..2 {
-        process.signal(Signal::STOP);
+        process.signal_both(Signal::STOP);
         peer.live(nanoprobe, Duration::from_secs(4)).await;
-        process.signal(Signal::CONT);
+        process.signal_both(Signal::CONT);
         peer.live(nanoprobe, Duration::from_secs(2)).await;
     }
     let store = site.store.lock().unwrap();

@@ -2,7 +2,9 @@
 
 mod heartbeats;
 mod monitoring;
+mod processes;
 mod rig;
+mod service;
 
 use rig::{Site, Store, call};
 use rustix::process::Signal;

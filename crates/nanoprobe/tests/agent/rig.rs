@@ -185,6 +185,16 @@ impl Site {
 
     /// One that discovers another file tree than ours, for instance `/`.
     pub fn nanoprobe_of(&self, cma: SocketAddr, host_root: &std::path::Path) -> Nanoprobe {
+        self.nanoprobe_with(host_root, &["-d", "1", "-c", &cma.to_string()], &[])
+    }
+
+    /// One with other options, and with these variables in its environment.
+    pub fn nanoprobe_with(
+        &self,
+        host_root: &std::path::Path,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Nanoprobe {
         let log =
             fs::File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_nanoprobe"))
@@ -192,9 +202,10 @@ impl Site {
             .arg(self.root())
             .arg("--host-root")
             .arg(host_root)
-            .args(["--name", "web1", "-b", "127.0.0.1:0", "-f", "-d", "1", "-c"])
-            .arg(cma.to_string())
+            .args(["--name", "web1", "-b", "127.0.0.1:0", "-f"])
+            .args(options)
             .env_remove("NANOPROBE_CMAADDR")
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -232,8 +243,37 @@ impl Nanoprobe {
         texts.map(|text| text.lines().filter(|line| line.starts_with("inotify ")).count()).sum()
     }
 
+    /// The process that speaks with the network, once it is there.
+    pub fn network(&self) -> u32 {
+        let start = Instant::now();
+        loop {
+            if let Some(pid) = self.find_network() {
+                return pid;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "there is no network process");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn find_network(&self) -> Option<u32> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        children.split_whitespace().filter_map(|word| word.parse().ok()).find(|child| {
+            let name = fs::read_to_string(format!("/proc/{child}/comm"));
+            name.is_ok_and(|name| name == "nanoprobe-net\n")
+        })
+    }
+
+    /// To the process that was started.
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), signal).unwrap();
+        send(self.pid(), signal);
+    }
+
+    /// To both processes: as if the machine did it.
+    pub fn signal_both(&self, signal: Signal) {
+        let network = self.network();
+        send(self.pid(), signal);
+        send(network, signal);
     }
 
     pub fn kill(mut self) {
@@ -251,6 +291,10 @@ impl Nanoprobe {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+pub fn send(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
 }
 
 impl Drop for Nanoprobe {

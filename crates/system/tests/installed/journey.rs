@@ -59,7 +59,7 @@ fn units(pair: &Pair) {
 
 /// A daemon that is stopped by SIGSTOP answers nobody; systemd ends it and starts another.
 fn watchdog(pair: &Pair) {
-    for (machine, unit) in [(&pair.center, CMA) /*TMP*/] {
+    for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
         step(&format!("{unit} hangs: it is replaced"));
         let drop_in = format!("/run/systemd/system/{unit}.d/watchdog.conf");
         machine.write(&drop_in, "[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\nRestartSec=0\n").unwrap();

@@ -125,13 +125,6 @@ fn packages(folder: &Path, version: &str) -> Packages {
 /// `dpkg --install`, as it is done where no repository is.
 pub(crate) fn install(machine: &Machine, package: &Path) -> String {
     let place = put(machine, package);
-    /*TMP*/
-    machine
-        .write(
-            "/etc/systemd/system/assimilation-nanoprobe.service.d/tmp.conf",
-            "[Service]\nType=simple\nWatchdogSec=0\n",
-        )
-        .unwrap();
     machine.ok(&format!("dpkg --install {place} 2>&1")).unwrap()
 }
 

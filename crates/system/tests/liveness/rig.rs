@@ -89,9 +89,11 @@ impl Scene {
         self.nanoprobes.remove(name).unwrap().kill();
     }
 
+    /// To both processes of the nanoprobe: as if the machine did it.
     pub fn signal(&self, name: &str, signal: Signal) {
-        let pid = Pid::from_raw(self.nanoprobes[name].pid().cast_signed()).unwrap();
-        kill_process(pid, signal).unwrap();
+        for pid in system::process::family(self.nanoprobes[name].pid()) {
+            kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+        }
     }
 
     pub fn log(&self, name: &str) -> String {

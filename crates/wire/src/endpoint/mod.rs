@@ -197,7 +197,7 @@ struct Shared {
     counters: Arc<Counters>,
     listen: Arc<listen::Counters>,
     identity: Identity,
-    trust: Mutex<Trust>,
+    trust: Trust,
     transport: Arc<TransportConfig>,
     config: EndpointConfig,
 }
@@ -206,10 +206,7 @@ impl Endpoint {
     /// Opens the port. Must be called within a tokio runtime.
     pub fn bind(config: EndpointConfig) -> Result<(Self, Inbox), EndpointError> {
         let identity = Identity::new(&config.key)?;
-        let trust = match &config.trusted {
-            None => Trust::AnyProven,
-            Some(keys) => Trust::OneOf(keys.as_slice().into()),
-        };
+        let trust = Trust::new(config.trusted.clone());
         let secrets = match &config.state_directory {
             Some(directory) => EndpointSecrets::load_or_create(&directory.join("keys"))?,
             None => EndpointSecrets::temporary()?,
@@ -246,7 +243,7 @@ impl Endpoint {
             counters,
             listen,
             identity,
-            trust: Mutex::new(trust),
+            trust,
             transport,
             config,
         };
@@ -262,8 +259,7 @@ impl Endpoint {
     ///
     /// The other side may still refuse our key after this returns: trust its first message only.
     pub async fn connect(&self, address: SocketAddr) -> Result<Connection, ConnectError> {
-        let trust = lock(&self.shared.trust).clone();
-        self.dial(address, trust).await
+        self.dial(address, self.shared.trust.clone()).await
     }
 
     /// As [`Endpoint::connect`], with the keys to expect given here.
@@ -272,19 +268,13 @@ impl Endpoint {
         address: SocketAddr,
         keys: &[PublicKey],
     ) -> Result<Connection, ConnectError> {
-        self.dial(address, Trust::OneOf(keys.into())).await
+        self.dial(address, Trust::new(Some(keys.to_vec()))).await
     }
 
-    /// Replaces the trusted keys, for connections made from now on.
-    pub fn set_trusted(&self, keys: Vec<PublicKey>) -> Result<(), EndpointError> {
-        let shared = &self.shared;
-        let trust = Trust::OneOf(keys.into());
-        if shared.config.listen {
-            let server = server(&shared.identity, &trust, &shared.transport, &shared.config)?;
-            shared.quinn.set_server_config(Some(server));
-        }
-        *lock(&shared.trust) = trust;
-        Ok(())
+    /// Trusts these keys in place of those before, in both directions. Open connections stay; handshakes that end from now
+    /// on are judged by these keys.
+    pub fn trust(&self, keys: Vec<PublicKey>) {
+        self.shared.trust.replace(keys);
     }
 
     /// Sends one datagram; its first byte must not have the QUIC bit 0x40. Nothing is queued and nothing is sent

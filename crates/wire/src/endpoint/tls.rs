@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
 };
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// Name and version of the conversation (RFC 7301).
 const ALPN: &[u8] = b"assimilation/1";
@@ -26,12 +26,26 @@ pub(crate) struct Identity {
     provider: Arc<CryptoProvider>,
 }
 
-/// Whose keys the other side may have.
+/// Whose keys the other side may have. Clones are one: what is replaced in one holds for all, and for handshakes that
+/// are under way.
 #[derive(Debug, Clone)]
-pub(crate) enum Trust {
-    /// Any key whose secret the peer proves to hold; who that is is decided at registration.
-    AnyProven,
-    OneOf(Arc<[PublicKey]>),
+pub(crate) struct Trust(Arc<RwLock<Option<Vec<PublicKey>>>>);
+
+impl Trust {
+    /// `None`: any key whose secret the peer proves to hold; who that is is decided at registration.
+    pub fn new(keys: Option<Vec<PublicKey>>) -> Self {
+        Self(Arc::new(RwLock::new(keys)))
+    }
+
+    pub fn replace(&self, keys: Vec<PublicKey>) {
+        // A poisoned lock only says that another thread panicked; the list is replaced whole.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+    }
+
+    fn includes(&self, key: &PublicKey) -> bool {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.as_ref().is_none_or(|keys| keys.contains(key))
+    }
 }
 
 impl Identity {
@@ -92,15 +106,12 @@ impl Verifier {
         if !others.is_empty() {
             return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
         }
-        match &self.trust {
-            Trust::AnyProven => Ok(()),
-            Trust::OneOf(keys) if keys.contains(&key) => Ok(()),
-            Trust::OneOf(_) => {
-                // Only the first refusal is told; a handshake has one.
-                let _ = self.refused.set(key);
-                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-            }
+        if self.trust.includes(&key) {
+            return Ok(());
         }
+        // Only the first refusal is told; a handshake has one.
+        let _ = self.refused.set(key);
+        Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
     }
 
     fn signature(

@@ -36,8 +36,8 @@ impl KeyPair {
         self.public
     }
 
-    /// The seed, as in a `.secret` file.
-    pub(crate) fn seed(&self) -> &[u8; 32] {
+    /// The seed, as in a `.secret` file: for another process of the same program. Whoever copies it wipes the copy.
+    pub fn seed(&self) -> &[u8; 32] {
         &self.seed
     }
 

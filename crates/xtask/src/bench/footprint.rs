@@ -32,23 +32,32 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
     eprintln!("watching an idle nanoprobe for 1 + {minutes} minutes");
     std::thread::sleep(Duration::from_secs(60));
 
-    let (cpu, sent, start) = (cpu_seconds(nanoprobe.pid())?, sent_bytes(picard)?, Instant::now());
+    let pid = nanoprobe.pid();
+    let (cpu, sent, start) = (of_both(pid, cpu_seconds)?, sent_bytes(picard)?, Instant::now());
     std::thread::sleep(Duration::from_secs(60 * minutes));
     let passed = start.elapsed().as_secs_f64() / 60.0;
     figure(
-        &format!("nanoprobe: resident memory after {minutes} minutes"),
-        &format!("{:.1} MB", memory(nanoprobe.pid(), "Rss")?),
+        &format!("nanoprobe: resident memory of both processes after {minutes} minutes"),
+        &format!("{:.1} MB", of_both(pid, |pid| memory(pid, "Rss"))?),
         "≤ 12 MB",
     );
-    figure("nanoprobe: proportional memory (PSS)", &format!("{:.1} MB", memory(nanoprobe.pid(), "Pss")?), "");
+    for (number, name) in system::process::family(pid).into_iter().zip(["collectors", "network"]) {
+        let (resident, own) = (memory(number, "Rss")?, memory(number, "Pss")?);
+        figure(&format!("nanoprobe: {name}, resident and PSS"), &format!("{resident:.1} and {own:.1} MB"), "");
+    }
     figure(
-        "nanoprobe: most memory it ever had resident",
-        &format!("{:.1} MB", kilobytes(nanoprobe.pid(), "status", "VmHWM")? / 1024.0),
+        "nanoprobe: proportional memory (PSS) of both",
+        &format!("{:.1} MB", of_both(pid, |pid| memory(pid, "Pss"))?),
+        "",
+    );
+    figure(
+        "nanoprobe: most memory the collectors ever had resident",
+        &format!("{:.1} MB", kilobytes(pid, "status", "VmHWM")? / 1024.0),
         "",
     );
     figure(
         "nanoprobe: CPU a minute, nothing changes",
-        &format!("{:.3} s", (cpu_seconds(nanoprobe.pid())? - cpu) / passed),
+        &format!("{:.3} s", (of_both(pid, cpu_seconds)? - cpu) / passed),
         "≤ 0.2 s",
     );
     figure(
@@ -57,6 +66,11 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
         "0 B",
     );
     Ok(())
+}
+
+/// The sum over both processes of a nanoprobe.
+fn of_both(pid: u32, figure: impl Fn(u32) -> Result<f64, String>) -> Result<f64, String> {
+    system::process::family(pid).into_iter().map(figure).sum()
 }
 
 /// `Rss` or `Pss` in MB (proc_pid_smaps(5)).

@@ -194,13 +194,6 @@ impl Partners {
         std::mem::take(&mut self.news)
     }
 
-    /// Sends what is due while nothing that arrives can be read. Returns when that is to be done again.
-    pub fn beat_unheeding(&mut self, now: Duration) -> Option<Duration> {
-        self.observer.beat_unheeding(now);
-        self.perform(now, None);
-        self.observer.next_beat()
-    }
-
     /// What the CMA is to be told, one message for each generation of the watch.
     pub fn take_heard(&mut self) -> Vec<Heard> {
         let mut messages: BTreeMap<u64, Vec<Observation>> = BTreeMap::new();
@@ -280,12 +273,12 @@ impl Partners {
     }
 }
 
-/// The session of this life of the process.
-pub(super) fn session(seed: u64) -> Session {
+/// The session of this life of the network side.
+pub(super) fn session() -> Session {
     let mut session = [0; 16];
     if getrandom::fill(&mut session).is_err() {
         // It has to differ from that of earlier lives; nothing rests on its being secret.
-        session[..8].copy_from_slice(&seed.to_be_bytes());
+        session[..8].copy_from_slice(&u64::from(std::process::id()).to_be_bytes());
         session[8..].copy_from_slice(&Timestamp::now().0.to_be_bytes());
     }
     Session(session)

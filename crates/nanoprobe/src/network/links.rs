@@ -1,0 +1,209 @@
+//! One task per connection: dials, then carries messages both ways between the agent and the CMA.
+
+use super::channel::frame;
+use super::protocol::{FROM_CMA_LIMIT_BYTES, News, Reason, text};
+use model::liveness::{Ask, Watch};
+use model::message::{FromCma, ToCma};
+use std::net::SocketAddr;
+use tokio::sync::mpsc;
+use wire::address::PeerAddress;
+use wire::endpoint::{CloseReason, Connection, Endpoint};
+use wire::framed::{MESSAGE_LIMIT_BYTES, Reader, Writer};
+
+/// What of a connection concerns partners.
+#[derive(Debug)]
+pub enum OfPartners {
+    /// The CMA is reached there.
+    Cma(SocketAddr),
+    Watch(Watch),
+    Ask(Ask),
+}
+
+/// Where to dial.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// As configured; a name is resolved now.
+    Configured(PeerAddress),
+    /// Who answered a hello.
+    Answered(SocketAddr),
+}
+
+/// The present connection, if any. Dropping it, or starting another, ends it.
+pub struct Links {
+    endpoint: Endpoint,
+    /// Frames of [`News`]. When the agent does not read them, the CMA is not read either.
+    news: mpsc::Sender<Vec<u8>>,
+    partners: mpsc::Sender<OfPartners>,
+    current: Option<Link>,
+}
+
+struct Link {
+    connection: u64,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+enum Command {
+    Say(Box<ToCma>),
+    Close(CloseReason),
+}
+
+impl Links {
+    pub fn new(
+        endpoint: Endpoint,
+        news: mpsc::Sender<Vec<u8>>,
+        partners: mpsc::Sender<OfPartners>,
+    ) -> Self {
+        Self { endpoint, news, partners, current: None }
+    }
+
+    /// Ends the connection, because everything of it has become meaningless.
+    pub fn start_over(&mut self) {
+        if let Some(link) = self.current.take() {
+            let _ = link.commands.send(Command::Close(CloseReason::Superseded));
+        }
+    }
+
+    /// Dials in the background. `epoch` is told with everything that comes of it.
+    pub fn dial(&mut self, epoch: u64, connection: u64, target: Target) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let sink = Sink { epoch, connection, news: self.news.clone(), partners: self.partners.clone() };
+        tokio::spawn(run(self.endpoint.clone(), target, receiver, sink));
+        self.current = Some(Link { connection, commands });
+    }
+
+    /// Sends a message; nothing happens when the connection is gone already (its news is under way).
+    pub fn say(&self, connection: u64, message: Box<ToCma>) {
+        if let Some(link) = self.current.as_ref().filter(|link| link.connection == connection) {
+            let _ = link.commands.send(Command::Say(message));
+        }
+    }
+
+    pub fn close(&mut self, connection: u64, reason: Reason) {
+        if let Some(link) = self.current.take_if(|link| link.connection == connection) {
+            let reason = match reason {
+                Reason::Idle => CloseReason::Idle,
+                Reason::TimedOut => CloseReason::TimedOut,
+                Reason::Refused => CloseReason::Refused,
+                Reason::Protocol => CloseReason::Protocol,
+                Reason::Stopping => CloseReason::Shutdown,
+            };
+            let _ = link.commands.send(Command::Close(reason));
+        }
+    }
+}
+
+struct Sink {
+    epoch: u64,
+    connection: u64,
+    news: mpsc::Sender<Vec<u8>>,
+    partners: mpsc::Sender<OfPartners>,
+}
+
+impl Sink {
+    async fn connected(&self, remote: SocketAddr) {
+        self.of_partners(OfPartners::Cma(remote)).await;
+        let Self { epoch, connection, .. } = *self;
+        self.tell(&News::Connected { epoch, connection, address: remote.to_string() }).await;
+    }
+
+    async fn failed(&self, error: impl std::fmt::Display) {
+        let Self { epoch, connection, .. } = *self;
+        self.tell(&News::DialFailed { epoch, connection, error: text(error) }).await;
+    }
+
+    async fn lost(&self, error: String) {
+        let Self { epoch, connection, .. } = *self;
+        self.tell(&News::Lost { epoch, connection, error: text(error) }).await;
+    }
+
+    async fn message(&self, message: FromCma) {
+        match message {
+            FromCma::Watch(watch) => self.of_partners(OfPartners::Watch(watch)).await,
+            FromCma::Ask(ask) => self.of_partners(OfPartners::Ask(ask)).await,
+            message => {
+                let Self { epoch, connection, .. } = *self;
+                self.tell(&News::Message { epoch, connection, message: Box::new(message) }).await;
+            }
+        }
+    }
+
+    /// The receivers are gone only when the process ends.
+    async fn tell(&self, news: &News) {
+        let _ = self.news.send(frame(news)).await;
+    }
+
+    async fn of_partners(&self, what: OfPartners) {
+        let _ = self.partners.send(what).await;
+    }
+}
+
+async fn run(endpoint: Endpoint, target: Target, mut commands: mpsc::UnboundedReceiver<Command>, sink: Sink) {
+    let connection = tokio::select! {
+        dialled = dial(&endpoint, &target) => match dialled {
+            Ok(connection) => connection,
+            Err(error) => return sink.failed(error).await,
+        },
+        // Closed, or given up, before it came about.
+        _ = commands.recv() => return,
+    };
+    let (writer, reader) = match connection.open_stream().await {
+        Ok(stream) => stream,
+        Err(error) => return sink.failed(error).await,
+    };
+    sink.connected(connection.remote()).await;
+    // Reading goes on while a write waits for the other side to take more.
+    let end = tokio::select! {
+        end = read(reader, &sink) => Err(end),
+        end = write(writer, &mut commands) => end,
+    };
+    match end {
+        Ok(reason) => connection.close(reason),
+        Err(error) => {
+            let reason = connection.lost().map_or(error, |lost| lost.to_string());
+            connection.close(CloseReason::Protocol);
+            sink.lost(reason).await;
+        }
+    }
+}
+
+async fn dial(endpoint: &Endpoint, target: &Target) -> Result<Connection, String> {
+    let addresses = match target {
+        Target::Answered(address) => vec![*address],
+        Target::Configured(address) => {
+            address.resolve().await.map_err(|error| format!("{address} cannot be resolved: {error}"))?
+        }
+    };
+    let mut last = "the name has no address".to_owned();
+    for address in addresses {
+        match endpoint.connect(address).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
+async fn read(mut reader: Reader, sink: &Sink) -> String {
+    loop {
+        match reader.read::<FromCma>(FROM_CMA_LIMIT_BYTES).await {
+            Ok(Some(message)) => sink.message(message).await,
+            Ok(None) => return "the CMA ended the conversation".into(),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+async fn write(
+    mut writer: Writer,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+) -> Result<CloseReason, String> {
+    loop {
+        match commands.recv().await {
+            Some(Command::Say(message)) => {
+                writer.write(&*message, MESSAGE_LIMIT_BYTES).await.map_err(|error| error.to_string())?;
+            }
+            Some(Command::Close(reason)) => return Ok(reason),
+            None => return Ok(CloseReason::Shutdown),
+        }
+    }
+}
