@@ -33,8 +33,10 @@ fn no_ipv6_and_no_multicast(pair: &Pair) {
         assert_eq!(machine.ok("ip -6 address").unwrap(), "");
     }
     let host = pair.network.host(NAME).unwrap();
-    let chain = "chain leaving { type filter hook output priority 0; ip daddr 224.0.0.0/4 drop\n }";
-    host.nft(&format!("table inet multicast {{ {chain} }}")).unwrap();
+    let drop_multicast = "add table inet multicast
+        add chain inet multicast leaving { type filter hook output priority 0; }
+        add rule inet multicast leaving ip daddr 224.0.0.0/4 drop\n";
+    host.nft(drop_multicast).unwrap();
     pair.install_both();
     pair.wait_until_up("unimatrixzero");
     std::thread::sleep(Duration::from_secs(10));

@@ -46,7 +46,31 @@ fn units(pair: &Pair) {
     let uid = pair.center.ok("id -u assimilation").unwrap();
     assert_eq!(field(&status, "Uid").split_whitespace().next(), Some(uid.trim()), "{status}");
     assert_eq!(field(&status, "CapEff"), "0000000000000000", "{status}");
-    assert_eq!(field(&status, "CapBnd").len(), 16);
+
+    step("on the other machine only the process without network has capabilities, and not all");
+    let main = property(&pair.picard, NANOPROBE, "MainPID");
+    let status = process_status(&pair.picard, &main);
+    let capabilities = u64::from_str_radix(field(&status, "CapBnd"), 16).unwrap();
+    // capabilities(7): CAP_SYS_ADMIN is 21, CAP_SYS_MODULE 16, CAP_NET_RAW 13.
+    assert_eq!(capabilities & (1 << 21 | 1 << 16), 0, "{status}");
+    assert_ne!(capabilities & (1 << 13), 0, "{status}");
+    let network = pair.picard.ok(&format!("pgrep --parent {main} --full network")).unwrap();
+    let status = process_status(&pair.picard, network.trim());
+    let uid = pair.picard.ok("id -u assimilation-net").unwrap();
+    assert_eq!(field(&status, "Uid").split_whitespace().next(), Some(uid.trim()), "{status}");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(&status, set), "0000000000000000", "{status}");
+    }
+    assert_eq!(field(&status, "NoNewPrivs"), "1", "{status}");
+    let sockets = pair.picard.ok("ss -uHlpn 'sport = :1984'").unwrap();
+    assert!(sockets.contains(&format!("pid={},", network.trim())), "{sockets}");
+    assert!(!sockets.contains(&format!("pid={main},")), "{sockets}");
+
+    step("systemctl status says how they are");
+    for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
+        pair.wait("a status", || !property(machine, unit, "StatusText").is_empty());
+        eprintln!("{unit}: {}", property(machine, unit, "StatusText"));
+    }
     step("reloading keeps the process and what it knows");
     for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
         let before = property(machine, unit, "MainPID");

@@ -2,6 +2,7 @@
 //! reboot and lose their power.
 
 mod bad_days;
+mod firewall;
 mod journey;
 mod machines;
 mod rig;
