@@ -68,6 +68,8 @@ pub struct Network {
     pause: Duration,
     /// It was asked to end because it is to be another one.
     is_replaced: bool,
+    /// The settings name another port than that of before, which is taken if nothing else can be had.
+    moves: bool,
 }
 
 struct Live {
@@ -87,7 +89,7 @@ impl Network {
     /// # Errors
     /// The system gives no process.
     pub fn start(settings: NetworkSettings, debug_level: u8) -> io::Result<Self> {
-        let live = launch(&settings, None, debug_level, Duration::ZERO)?;
+        let live = launch(&settings, &settings.bind, debug_level, Duration::ZERO)?;
         Ok(Self {
             settings,
             debug_level,
@@ -98,6 +100,7 @@ impl Network {
             start_at: None,
             pause: Duration::ZERO,
             is_replaced: false,
+            moves: false,
         })
     }
 
@@ -117,6 +120,7 @@ impl Network {
         match news {
             News::Ready { address } => {
                 live.is_ready = true;
+                self.moves = false;
                 self.address = crate::network::protocol::address(address).or(self.address);
                 self.epoch += 1;
             }
@@ -209,14 +213,18 @@ impl Network {
         if (&old.bind, old.multicast_ttl, old.keepalive) == (&bind, multicast_ttl, keepalive) {
             return false;
         }
-        if self.settings.bind != bind {
-            // Not the port of before, unless nothing else can be had.
-            self.address = None;
-        }
-        (self.settings.bind, self.settings.multicast_ttl, self.settings.keepalive) = (bind, multicast_ttl, keepalive);
+        self.moves |= self.settings.bind != bind;
+        (self.settings.bind, self.settings.multicast_ttl, self.settings.keepalive) =
+            (bind, multicast_ttl, keepalive);
         self.is_replaced = self.live.is_some();
         self.order(&Order::Finish);
         true
+    }
+
+    /// A port that was chosen is kept: partners send there.
+    fn local_addresses(&self) -> Vec<SocketAddr> {
+        let (last, wanted) = (self.address.iter(), self.settings.bind.iter());
+        if self.moves { wanted.chain(last).copied().collect() } else { last.chain(wanted).copied().collect() }
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
@@ -229,7 +237,7 @@ impl Network {
         self.dead.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         if self.start_at.is_some_and(|at| now >= at) && self.live.is_none() {
             self.start_at = None;
-            match launch(&self.settings, self.address, debug_level, now) {
+            match launch(&self.settings, &self.local_addresses(), debug_level, now) {
                 Ok(live) => self.live = Some(live),
                 Err(error) => {
                     self.pause = (self.pause * 2).clamp(PAUSE.0, PAUSE.1);
@@ -280,7 +288,7 @@ impl Network {
 /// environment but what the log needs.
 fn launch(
     settings: &NetworkSettings,
-    last: Option<SocketAddr>,
+    bind: &[SocketAddr],
     debug_level: u8,
     now: Duration,
 ) -> io::Result<Live> {
@@ -297,17 +305,10 @@ fn launch(
         command.env("JOURNAL_STREAM", journal);
     }
     let child = command.spawn()?;
-    // A port that was chosen is kept: partners send there.
-    let mut bind: Vec<String> = Vec::new();
-    for address in last.iter().chain(&settings.bind).map(SocketAddr::to_string) {
-        if !bind.contains(&address) {
-            bind.push(address);
-        }
-    }
     let start = Order::Start(Start {
         seed: settings.seed.clone(),
         pinned: Keys::new(&settings.pinned),
-        bind,
+        bind: bind.iter().map(SocketAddr::to_string).collect(),
         multicast_ttl: settings.multicast_ttl,
         keepalive: settings.keepalive,
         debug_level,

@@ -263,9 +263,9 @@ impl Agent {
         match message {
             FromCma::Welcome(welcome) => self.on_welcome(now, connection, welcome),
             FromCma::Refused(refused) => {
-                let Refused { reason, text } = &refused;
-                tracing::error!(?reason, text, "the CMA refuses this nanoprobe; it is asked again later");
-                self.standing = StandingWithCma::Refused(text.clone());
+                let Refused { reason, text: why } = &refused;
+                tracing::error!(?reason, why, "the CMA refuses this nanoprobe; it is asked again later");
+                self.standing = StandingWithCma::Refused(text(why));
                 self.sender.handle_refused(now, connection, refused);
             }
             FromCma::Ack(ack) => self.on_ack(now, connection, ack),

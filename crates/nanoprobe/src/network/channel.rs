@@ -147,7 +147,8 @@ mod tests {
         let (mut there, here) = tokio::io::duplex(64);
         there.write_all(&[0, 0x3f, 0xff, 0xff, 1]).await.unwrap();
         let mut incoming = Incoming::new(here, 1 << 24);
-        let waiting = tokio::time::timeout(std::time::Duration::from_millis(50), incoming.next::<News>()).await;
+        let waiting =
+            tokio::time::timeout(std::time::Duration::from_millis(50), incoming.next::<News>()).await;
         assert!(waiting.is_err() && incoming.buffer.capacity() < 4 * STEP_BYTES);
     }
 }

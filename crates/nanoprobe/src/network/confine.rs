@@ -6,14 +6,14 @@
 
 use daemon::privileges::{Identity, find_user};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::process::{
     DumpableBehavior, Gid, Signal, Uid, geteuid, set_dumpable_behavior, set_parent_process_death_signal,
 };
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid, set_thread_uid,
 };
@@ -120,8 +120,10 @@ fn become_nobody() -> Result<&'static str, ConfineError> {
         (Some(identity), _) => (ACCOUNT, identity),
         (None, found) => (NOBODY, found.unwrap_or(Identity { uid: NOBODY_ID, gid: NOBODY_ID })),
     };
+    // Where a container keeps that from us, the new user and `no_new_privs` have to do.
+    let may_shrink = capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SETPCAP));
     // Those that this kernel does not know are none of the set.
-    for capability in CapabilitySet::all().iter() {
+    for capability in CapabilitySet::all().iter().filter(|_| may_shrink) {
         if capability_is_in_bounding_set(capability) == Ok(true) {
             remove_capability_from_bounding_set(capability)
                 .map_err(|error| kept("the capabilities of its programs", error))?;

@@ -48,11 +48,7 @@ enum Command {
 }
 
 impl Links {
-    pub fn new(
-        endpoint: Endpoint,
-        news: mpsc::Sender<Vec<u8>>,
-        partners: mpsc::Sender<OfPartners>,
-    ) -> Self {
+    pub fn new(endpoint: Endpoint, news: mpsc::Sender<Vec<u8>>, partners: mpsc::Sender<OfPartners>) -> Self {
         Self { endpoint, news, partners, current: None }
     }
 

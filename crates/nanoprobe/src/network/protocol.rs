@@ -295,7 +295,10 @@ mod tests {
         let shown = format!("{order:?}");
         assert!(!shown.contains("7, 7") && shown.contains("Seed(..)"), "{shown}");
         let Order::Start(again) = decode(&encode(&order)).unwrap() else { panic!("another order") };
-        assert_eq!((again.seed.0, again.pinned.get()), ([7; 32], vec![PublicKey([1; 32]), PublicKey([2; 32])]));
+        assert_eq!(
+            (again.seed.0, again.pinned.get()),
+            ([7; 32], vec![PublicKey([1; 32]), PublicKey([2; 32])])
+        );
         assert_eq!((again.bind, again.multicast_ttl, again.keepalive), (start().bind, 31, true));
         let news = News::Message { epoch: 1, connection: 2, message: Box::new(FromCma::Farewell) };
         assert_eq!(decode::<News>(&encode(&news)).unwrap(), news);

@@ -62,7 +62,13 @@ struct Side {
 
 /// Works until the agent says that it is enough, or is gone. `stream` leads to the agent, which hears that the port is open.
 /// Must be called within a tokio runtime.
-pub async fn run<S>(stream: S, endpoint: Endpoint, inbox: Inbox, pinned: Vec<PublicKey>, level: LogLevel) -> End
+pub async fn run<S>(
+    stream: S,
+    endpoint: Endpoint,
+    inbox: Inbox,
+    pinned: Vec<PublicKey>,
+    level: LogLevel,
+) -> End
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {

@@ -67,7 +67,8 @@ async fn the_service_manager_hears_how_things_are_and_programs_do_not_hear_of_it
     let seen = site.host().join("seen");
     let directory = site.root().join("etc/assimilation/discovery_agents.d");
     fs::create_dir_all(&directory).unwrap();
-    let script = format!("#!/bin/sh\nenv >> {}\necho '{{\"discovertype\":\"mine\",\"data\":{{}}}}'\n", seen.display());
+    let script =
+        format!("#!/bin/sh\nenv >> {}\necho '{{\"discovertype\":\"mine\",\"data\":{{}}}}'\n", seen.display());
     fs::write(directory.join("mine"), script).unwrap();
     fs::set_permissions(directory.join("mine"), fs::Permissions::from_mode(0o755)).unwrap();
     // There is no CMA, which is no reason to fail.
@@ -80,7 +81,11 @@ async fn the_service_manager_hears_how_things_are_and_programs_do_not_hear_of_it
     manager.until("STATUS=registered with the CMA at 127.0.0.1").await;
     site.until("the program's report", |store| store.count("_init_mine") > 0).await;
     let inherited = fs::read_to_string(&seen).unwrap();
-    assert!(inherited.contains("PATH=") && !inherited.contains("NOTIFY_SOCKET") && !inherited.contains("WATCHDOG"));
+    assert!(
+        inherited.contains("PATH=")
+            && !inherited.contains("NOTIFY_SOCKET")
+            && !inherited.contains("WATCHDOG")
+    );
     let network = fs::read(format!("/proc/{}/environ", nanoprobe.network())).unwrap();
     assert!(!String::from_utf8_lossy(&network).contains("NOTIFY_SOCKET"));
 
@@ -89,7 +94,10 @@ async fn the_service_manager_hears_how_things_are_and_programs_do_not_hear_of_it
     send(nanoprobe.network(), Signal::STOP);
     let start = Instant::now();
     while manager.hear(Duration::from_secs(3)).await.contains("WATCHDOG=1") {
-        assert!(start.elapsed() < Duration::from_secs(60), "the watchdog is fed though the network process hangs");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "the watchdog is fed though the network process hangs"
+        );
     }
     // It is killed, and another one takes its place.
     manager.until("WATCHDOG=1").await;
@@ -123,7 +131,8 @@ async fn settings_are_read_again_all_or_none() {
     assert!(site.log().contains("ttll") && site.log().contains("line 2"), "{}", site.log());
     let registrations = site.store.lock().unwrap().registrations;
 
-    write(&format!("cmaaddr = [\"{}\"]\nname = \"web2\"\n", second.address));
+    // By name: the network process has not lost what a resolver reads.
+    write(&format!("cmaaddr = [\"localhost:{}\"]\n", second.address.port()));
     nanoprobe.signal(Signal::HUP);
     site.until("a registration with the other CMA", |store| store.registrations > registrations).await;
     assert_eq!(nanoprobe.network(), network, "no new socket is needed for that");
@@ -133,7 +142,8 @@ async fn settings_are_read_again_all_or_none() {
     write(&format!("cmaaddr = [\"{}\"]\nkeepalive = true\n", second.address));
     nanoprobe.signal(Signal::HUP);
     let registrations = site.store.lock().unwrap().registrations;
-    site.until("a registration by another network process", |store| store.registrations > registrations).await;
+    site.until("a registration by another network process", |store| store.registrations > registrations)
+        .await;
     assert_ne!(nanoprobe.network(), network);
     assert_eq!(site.store.lock().unwrap().registered.unwrap().0, place, "at the port of before");
     assert_eq!(site.store.lock().unwrap().gaps, 0);

@@ -154,11 +154,18 @@ pub fn texts(rows: &Value, field: &str) -> Vec<String> {
     rows.filter_map(|row| row[field].as_str()).map(str::to_owned).collect()
 }
 
-/// Resident memory of a running program.
+/// Resident memory of a running program; of a nanoprobe, with its network process.
 pub fn memory_bytes(program: &Running) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    let resident = |pid: u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    };
+    let is_ours = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        *pid == program.pid() || name.trim_end() == "nanoprobe-net"
+    };
+    system::process::family(program.pid()).into_iter().filter(is_ours).map(resident).sum()
 }
 
 /// Waits for a program to end by itself and returns the error that names its exit status.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use system::booted::Machine;
 use system::network::Network;
 use system::package::Request;
@@ -144,7 +145,8 @@ pub(crate) fn is_active(machine: &Machine, unit: &str) -> bool {
     property(machine, unit, "ActiveState") == "active"
 }
 
-/// A named part of a journey: the last one printed is where it ended.
+/// A named part of a journey, with the seconds since the first: the last one printed is where it ended.
 pub(crate) fn step(name: &str) {
-    eprintln!("── {name}");
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    eprintln!("── {:4} s  {name}", FIRST.get_or_init(Instant::now).elapsed().as_secs());
 }

@@ -1,6 +1,6 @@
 //! What an idle nanoprobe costs: memory, CPU, bytes on the network.
 
-use super::{cpu_seconds, figure};
+use super::{cpu_seconds, figure, of_both};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,7 +43,11 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
     );
     for (number, name) in system::process::family(pid).into_iter().zip(["collectors", "network"]) {
         let (resident, own) = (memory(number, "Rss")?, memory(number, "Pss")?);
-        figure(&format!("nanoprobe: {name}, resident and PSS"), &format!("{resident:.1} and {own:.1} MB"), "");
+        figure(
+            &format!("nanoprobe: {name}, resident and PSS"),
+            &format!("{resident:.1} and {own:.1} MB"),
+            "",
+        );
     }
     figure(
         "nanoprobe: proportional memory (PSS) of both",
@@ -66,11 +70,6 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
         "0 B",
     );
     Ok(())
-}
-
-/// The sum over both processes of a nanoprobe.
-fn of_both(pid: u32, figure: impl Fn(u32) -> Result<f64, String>) -> Result<f64, String> {
-    system::process::family(pid).into_iter().map(figure).sum()
 }
 
 /// `Rss` or `Pss` in MB (proc_pid_smaps(5)).

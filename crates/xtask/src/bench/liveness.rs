@@ -3,7 +3,7 @@
 //! registrations of some simulated hosts, and the simulation of all of them.
 
 use super::ingest::number;
-use super::{cpu_seconds, figure, percentile};
+use super::{cpu_seconds, figure, of_both, percentile};
 use crate::workspace;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -209,7 +209,7 @@ impl Scene {
                 let traffic = traffic(self.network.host(name)?)?;
                 hosts.packets += traffic.packets;
                 hosts.bytes += traffic.bytes;
-                cpu += cpu_seconds(nanoprobe.pid())?;
+                cpu += of_both(nanoprobe.pid(), cpu_seconds)?;
             }
             Ok((hosts, cpu, traffic(self.network.host(CENTER)?)?))
         };

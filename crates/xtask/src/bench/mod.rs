@@ -155,6 +155,11 @@ fn timed(command: &mut Command) -> Result<(Cost, ExitStatus), String> {
     Ok((cost, status))
 }
 
+/// The sum over both processes of a nanoprobe.
+fn of_both(pid: u32, figure: impl Fn(u32) -> Result<f64, String>) -> Result<f64, String> {
+    system::process::family(pid).into_iter().map(figure).sum()
+}
+
 /// User and system CPU seconds of a process so far (proc_pid_stat(5), fields 14 and 15).
 fn cpu_seconds(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/stat");
