@@ -67,14 +67,7 @@ fn give_to_cma_user(place: &Path) -> Result<(), Failure> {
     let place = &place.canonicalize().map_err(|e| failed(place, e))?;
     hand_over(place)?;
     for entry in std::fs::read_dir(place).map_err(|e| failed(place, e))?.flatten() {
-        if is_for_cma(&entry.file_name()) {
-            hand_over(&entry.path())?;
-        }
+        hand_over(&entry.path())?;
     }
     Ok(())
-}
-
-/// The secret of this machine's own nanoprobe is nobody's but root's.
-fn is_for_cma(name: &std::ffi::OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with("#CMA#") || name.ends_with(".pub"))
 }
