@@ -66,6 +66,8 @@ pub(super) fn give_to_cma_user(place: &Path) -> Result<(), Failure> {
     let hand_over = |path: &Path| {
         std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).map_err(|e| failed(path, e))
     };
+    // Packages make the place a link, which stays as it is: it may be on a file system that is read-only.
+    let place = &place.canonicalize().map_err(|e| failed(place, e))?;
     hand_over(place)?;
     for entry in std::fs::read_dir(place).map_err(|e| failed(place, e))?.flatten() {
         hand_over(&entry.path())?;

@@ -4,17 +4,30 @@ use super::Agent;
 use crate::settings::Settings;
 use model::config::NanoprobeConfig;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 /// Reads flags, environment and nanoprobe.toml again, or says what is wrong with them.
 pub type Reload = Box<dyn Fn() -> Result<Settings, String>>;
 
 impl Settings {
-    /// Local addresses in the order in which they are tried.
-    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+    /// Local addresses in the order in which they are tried. `crypto` is the key directory: a CMA needs the usual port
+    /// of its machine, and may start later or again, so who finds the secret of a CMA there leaves the port free.
+    pub fn local_addresses(&self, crypto: &Path) -> Vec<SocketAddr> {
         let any = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-        self.bind.map_or_else(|| vec![any(wire::PORT), any(0)], |chosen| vec![chosen])
+        match self.bind {
+            Some(chosen) => vec![chosen],
+            None if has_cma_secret(crypto) => vec![any(0)],
+            None => vec![any(wire::PORT), any(0)],
+        }
     }
+}
+
+fn has_cma_secret(crypto: &Path) -> bool {
+    let mut entries =
+        std::fs::read_dir(crypto).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    entries
+        .any(|name| name.to_str().is_some_and(|name| name.starts_with("#CMA#") && name.ends_with(".secret")))
 }
 
 impl Agent {
@@ -49,7 +62,8 @@ impl Agent {
             self.level.set(new.debug_level);
         }
         self.queue.set_limit(new.queue_bytes);
-        let is_replaced = self.network.replace(new.local_addresses(), new.multicast_ttl, new.keepalive);
+        let is_replaced =
+            self.network.replace(new.local_addresses(&self.site.crypto()), new.multicast_ttl, new.keepalive);
         let is_elsewhere = new.cma_addresses != self.settings.cma_addresses;
         self.settings = self.settings.with_run_time_changes(&new);
         tracing::info!("settings read again");
@@ -83,9 +97,19 @@ mod tests {
 
     #[test]
     fn a_chosen_address_is_the_only_one_and_else_there_is_a_second() {
-        let shown =
-            |file: &str| settings(file).local_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let folder = tempfile::tempdir().unwrap();
+        let shown = |file: &str| {
+            let found = settings(file).local_addresses(folder.path());
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for name in ["#CMA#00000.pub", "picard@@0123.secret"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
         assert_eq!(shown(""), ["[::]:1984", "[::]:0"]);
+        assert_eq!(shown("bind = \"127.0.0.1:9\""), ["127.0.0.1:9"]);
+        // A CMA is here, which needs its port also when it starts later.
+        std::fs::write(folder.path().join("#CMA#00001.secret"), "").unwrap();
+        assert_eq!(shown(""), ["[::]:0"]);
         assert_eq!(shown("bind = \"127.0.0.1:9\""), ["127.0.0.1:9"]);
     }
 }

@@ -152,7 +152,7 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         let network = NetworkSettings {
             seed: Seed(*own.seed()),
             pinned: trust.succession().publics(),
-            bind: settings.local_addresses(),
+            bind: settings.local_addresses(&site.crypto()),
             multicast_ttl: settings.multicast_ttl,
             keepalive: settings.keepalive,
         };

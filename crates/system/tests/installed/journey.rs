@@ -1,6 +1,6 @@
 //! From the first installation to the purge, on two machines, in the order in which it happens to them.
 
-use crate::rig::{CMA, CRYPTO, NANOPROBE, NEWER, OLDER, Pair, install, is_active, packages, property, step};
+use crate::rig::{CMA, CRYPTO, NANOPROBE, NEWER, Pair, install, is_active, property, step};
 use std::time::Duration;
 use system::booted::Machine;
 use system::wait_for;
@@ -12,7 +12,7 @@ fn two_machines_are_installed_rebooted_upgraded_and_cleaned() {
     let mut pair = Pair::boot("picard");
     installation(&pair);
     units(&pair);
-    //watchdog(&pair);
+    watchdog(&pair);
     reboots(&mut pair);
     upgrade(&pair);
     removal(&pair);
@@ -21,8 +21,7 @@ fn two_machines_are_installed_rebooted_upgraded_and_cleaned() {
 
 fn installation(pair: &Pair) {
     step("the CMA without keys says what to do and is started by nobody");
-    let older = packages(OLDER);
-    let said = install(&pair.center, &older.cma);
+    let said = install(&pair.center, &pair.older.cma);
     assert!(said.contains("assimcli genkeys"), "{said}");
     assert!(!is_active(&pair.center, CMA));
     step("the keys, the CMA, its own nanoprobe, the other machine");
@@ -47,7 +46,31 @@ fn units(pair: &Pair) {
     let uid = pair.center.ok("id -u assimilation").unwrap();
     assert_eq!(field(&status, "Uid").split_whitespace().next(), Some(uid.trim()), "{status}");
     assert_eq!(field(&status, "CapEff"), "0000000000000000", "{status}");
-    assert_eq!(field(&status, "CapBnd").len(), 16);
+
+    step("on the other machine only the process without network has capabilities, and not all");
+    let main = property(&pair.picard, NANOPROBE, "MainPID");
+    let status = process_status(&pair.picard, &main);
+    let capabilities = u64::from_str_radix(field(&status, "CapBnd"), 16).unwrap();
+    // capabilities(7): CAP_SYS_ADMIN is 21, CAP_SYS_MODULE 16, CAP_NET_RAW 13.
+    assert_eq!(capabilities & (1 << 21 | 1 << 16), 0, "{status}");
+    assert_ne!(capabilities & (1 << 13), 0, "{status}");
+    let network = pair.picard.ok(&format!("pgrep --parent {main} --full network")).unwrap();
+    let status = process_status(&pair.picard, network.trim());
+    let uid = pair.picard.ok("id -u assimilation-net").unwrap();
+    assert_eq!(field(&status, "Uid").split_whitespace().next(), Some(uid.trim()), "{status}");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(&status, set), "0000000000000000", "{status}");
+    }
+    assert_eq!(field(&status, "NoNewPrivs"), "1", "{status}");
+    let sockets = pair.picard.ok("ss -uHlpn 'sport = :1984'").unwrap();
+    assert!(sockets.contains(&format!("pid={},", network.trim())), "{sockets}");
+    assert!(!sockets.contains(&format!("pid={main},")), "{sockets}");
+
+    step("systemctl status says how they are");
+    for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
+        pair.wait("a status", || !property(machine, unit, "StatusText").is_empty());
+        eprintln!("{unit}: {}", property(machine, unit, "StatusText"));
+    }
     step("reloading keeps the process and what it knows");
     for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
         let before = property(machine, unit, "MainPID");
@@ -61,7 +84,7 @@ fn units(pair: &Pair) {
 /// A daemon that is stopped by SIGSTOP answers nobody; systemd ends it and starts another.
 fn watchdog(pair: &Pair) {
     for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
-        step(&format!("a {unit} that hangs is replaced"));
+        step(&format!("{unit} hangs: it is replaced"));
         let drop_in = format!("/run/systemd/system/{unit}.d/watchdog.conf");
         machine.write(&drop_in, "[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\nRestartSec=0\n").unwrap();
         machine.ok(&format!("systemctl daemon-reload && systemctl restart {unit}")).unwrap();
@@ -127,18 +150,17 @@ fn upgrade(pair: &Pair) {
         pair.picard.run(&queued).ok()?.status.success().then_some(())
     })
     .unwrap();
-    let newer = packages(NEWER);
     let before = property(&pair.picard, NANOPROBE, "MainPID");
-    install(&pair.picard, &newer.nanoprobe);
+    install(&pair.picard, &pair.newer.nanoprobe);
     assert!(is_active(&pair.picard, NANOPROBE));
     assert_ne!(property(&pair.picard, NANOPROBE, "MainPID"), before, "the new program runs");
     assert_eq!(pair.picard.ok("cat /etc/default/nanoprobe").unwrap(), "# edited by the administrator\n");
     // Set back: only a queue that was kept can tell of the time between.
     pair.picard.write("/etc/ssh/sshd_config", "Banner /etc/collective\n").unwrap();
-    install(&pair.center, &newer.cma);
+    install(&pair.center, &pair.newer.cma);
     assert!(!is_active(&pair.center, CMA), "what the administrator stopped stays stopped");
     pair.center.ok(&format!("systemctl start {CMA}")).unwrap();
-    install(&pair.center, &newer.nanoprobe);
+    install(&pair.center, &pair.newer.nanoprobe);
     pair.wait("the queued change, and what came after it", || {
         let told = "SELECT count(*) FROM changes WHERE host = 'picard' AND instance = '_init_sshd' \
             AND document ->> '$.data.Banner' = '/etc/queued' AND until IS NOT NULL";
@@ -176,7 +198,7 @@ fn removal(pair: &Pair) {
     pair.wait("the goodbye", || pair.state("picard").as_deref() == Some("dead"));
 
     step("installed again it is the same host");
-    install(&pair.picard, &packages(NEWER).nanoprobe);
+    install(&pair.picard, &pair.newer.nanoprobe);
     pair.wait_until_up("picard");
     assert_eq!(pair.rows("SELECT 1 FROM hosts").len(), 2);
 }

@@ -1,10 +1,12 @@
 //! Two machines on one network, `unimatrixzero` and `picard`, and the packages to install on them.
 
 use serde_json::Value;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use system::booted::Machine;
 use system::network::Network;
+use system::package::Request;
 use system::wait_for;
 
 pub(crate) const CMA: &str = "assimilation-cma.service";
@@ -25,6 +27,9 @@ pub(crate) struct Pair {
     pub(crate) center: Machine,
     pub(crate) picard: Machine,
     pub(crate) network: Network,
+    pub(crate) older: Packages,
+    pub(crate) newer: Packages,
+    _folder: tempfile::TempDir,
 }
 
 impl Pair {
@@ -35,22 +40,30 @@ impl Pair {
         let mut picard = Machine::create(network.host(name).unwrap()).unwrap();
         center.boot().unwrap();
         picard.boot().unwrap();
-        Pair { center, picard, network }
+        // Beginning like the machines' own, so that it is swept like them.
+        let prefix = format!("assim{}m-packages", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir().unwrap();
+        let (older, newer) = (packages(folder.path(), OLDER), packages(folder.path(), NEWER));
+        Pair { center, picard, network, older, newer, _folder: folder }
     }
 
     /// Installs everything as the book tells: the CMA with its keys and a nanoprobe here, then the other machine with
     /// its public keys; both hosts have registered.
     pub(crate) fn assimilate(&self) {
-        let packages = packages(OLDER);
-        install(&self.center, &packages.cma);
-        self.center.ok("assimcli genkeys && systemctl start assimilation-cma").unwrap();
-        install(&self.center, &packages.nanoprobe);
-        self.center.ok("systemctl start assimilation-nanoprobe").unwrap();
-        install(&self.picard, &packages.nanoprobe);
-        self.hand_over_keys();
-        self.picard.ok("systemctl start assimilation-nanoprobe").unwrap();
+        self.install_both();
         self.wait_until_up("unimatrixzero");
         self.wait_until_up(&self.picard.hostname().to_lowercase());
+    }
+
+    /// The same without waiting for the hosts.
+    pub(crate) fn install_both(&self) {
+        install(&self.center, &self.older.cma);
+        self.center.ok("assimcli genkeys && systemctl start assimilation-cma").unwrap();
+        install(&self.center, &self.older.nanoprobe);
+        self.center.ok("systemctl start assimilation-nanoprobe").unwrap();
+        install(&self.picard, &self.older.nanoprobe);
+        self.hand_over_keys();
+        self.picard.ok("systemctl start assimilation-nanoprobe").unwrap();
     }
 
     /// Copies the CMA's public keys to picard, as `scp` would.
@@ -103,23 +116,21 @@ impl Pair {
 pub(crate) const OLDER: &str = "0.1.0";
 pub(crate) const NEWER: &str = "0.2.0";
 
-/// Packages of the programs as built, under another version.
-pub(crate) fn packages(version: &str) -> Packages {
-    let folder = PathBuf::from(if version == OLDER { "/tmp/boot-tmp/d1" } else { "/tmp/boot-tmp/d2" });
-    Packages {
-        cma: folder.join(format!("assimilation-cma_{version}_amd64.deb")),
-        nanoprobe: folder.join(format!("assimilation-nanoprobe_{version}_amd64.deb")),
-    }
+/// Packages of the programs as built, under another version, in `folder`.
+fn packages(folder: &Path, version: &str) -> Packages {
+    let request = Request::quick().unwrap().with_version(version);
+    let [cma, nanoprobe] = system::package::debs(&request, folder).unwrap();
+    Packages { cma, nanoprobe }
 }
 
 /// `dpkg --install`, as it is done where no repository is.
-pub(crate) fn install(machine: &Machine, package: &std::path::Path) -> String {
+pub(crate) fn install(machine: &Machine, package: &Path) -> String {
     let place = put(machine, package);
     machine.ok(&format!("dpkg --install {place} 2>&1")).unwrap()
 }
 
 /// Copies a package to /root and tells where it is.
-pub(crate) fn put(machine: &Machine, package: &std::path::Path) -> String {
+pub(crate) fn put(machine: &Machine, package: &Path) -> String {
     let place = format!("/root/{}", package.file_name().unwrap().to_str().unwrap());
     machine.copy_in(package, &place).unwrap();
     place
@@ -134,7 +145,8 @@ pub(crate) fn is_active(machine: &Machine, unit: &str) -> bool {
     property(machine, unit, "ActiveState") == "active"
 }
 
-/// A named part of a journey: the last one printed is where it ended.
+/// A named part of a journey, with the seconds since the first: the last one printed is where it ended.
 pub(crate) fn step(name: &str) {
-    eprintln!("── {name}");
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    eprintln!("── {:4} s  {name}", FIRST.get_or_init(Instant::now).elapsed().as_secs());
 }
