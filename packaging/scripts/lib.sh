@@ -168,6 +168,7 @@ purge_cma() {
             done
             find "$keys/" -maxdepth 1 ! -type l -user assimilation -exec chown -h root:root {} +
         fi
+        [ ! -d "$KEYS" ] || chown -h root:root "$KEYS"
         chown root:root "$STATE"
         chmod 0755 "$STATE"
     else

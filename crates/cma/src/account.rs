@@ -104,16 +104,45 @@ fn give(path: &Path, to: Identity) -> rustix::io::Result<()> {
     let stat = fstat(&file)?;
     let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
     let only_name = kind.is_file() && stat.st_nlink == 1;
+    if kind.is_dir() && is_shared(stat.st_mode, stat.st_gid, to) {
+        return Ok(());
+    }
     if (kind.is_dir() || only_name) && stat.st_uid != to.uid {
         fchown(&file, Some(Uid::from_raw(to.uid)), Some(Gid::from_raw(to.gid)))?;
     }
     Ok(())
 }
 
+/// A directory in which the user may make files through its group, and in which the sticky bit keeps it from replacing
+/// what is root's: as packages make the state directory. Whoever owned it could put another directory in the place of
+/// the nanoprobe's, which root works in.
+fn is_shared(mode: u32, gid: u32, to: Identity) -> bool {
+    gid == to.gid && mode & 0o1070 == 0o1070
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn a_directory_that_is_shared_stays_with_its_owner() {
+        let user = Identity { uid: 12345, gid: 54321 };
+        assert!(is_shared(0o1775, 54321, user));
+        for (mode, gid) in [(0o0775, 54321), (0o1755, 54321), (0o1775, 1)] {
+            assert!(!is_shared(mode, gid, user), "{mode:o} {gid}");
+        }
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(directory.path(), Some(0), Some(54321)).unwrap();
+        for (mode, owner) in [(0o1775, 0), (0o0775, 12345)] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            give(directory.path(), user).unwrap();
+            assert_eq!(fs::metadata(directory.path()).unwrap().uid(), owner, "{mode:o}");
+        }
+    }
 
     #[test]
     fn links_are_never_given_away() {

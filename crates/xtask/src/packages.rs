@@ -34,6 +34,10 @@ const NEEDS: &[Need] = &[
         reason: "OCF agents that look after services",
     },
     Need { program: "dash", package: "dash", reason: "the sample scripts are POSIX sh" },
+    Need { program: "shellcheck", package: "shellcheck", reason: "scripts of packages are read by a critic" },
+    Need { program: "systemd-analyze", package: "systemd", reason: "units are verified and their sandbox is rated" },
+    Need { program: "rpmbuild", package: "rpm", reason: "packages for Red Hat's and SUSE's systems" },
+    Need { program: "objdump", package: "binutils", reason: "which glibc the programs need" },
 ];
 
 /// Installs what is missing as root; otherwise names it.
