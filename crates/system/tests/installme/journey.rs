@@ -87,6 +87,9 @@ fn from_one_machine_to_three() {
     let told = installme(&center, "--remote picard");
     assert!(told.code == 1 && told.errors.contains("no CMA answers on this machine"), "{told:?}");
 
+    // Cut off in the middle of the packages, then once more.
+    let cut = center.run(&format!("timeout -s KILL 3 {RELEASE}/installme")).unwrap();
+    assert_eq!(cut.status.code(), Some(137), "{}", String::from_utf8_lossy(&cut.stdout));
     let told = installme(&center, "");
     assert!(
         told.code == 0 && told.output.contains("unimatrixzero is registered: up"),
