@@ -108,7 +108,7 @@ enum Command {
     /// Go back to a backup, or to a copy of the database that the CMA kept
     Restore(restore::Options),
     /// What is wrong with this installation, and what to do
-    Doctor,
+    Doctor(doctor::Options),
 }
 
 /// What a command wants the exit status to be.
@@ -204,6 +204,6 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Notify(options) => notify::run(context, &options),
         Command::Backup(options) => backup_command::run(context, &options),
         Command::Restore(options) => restore::run(context, &options),
-        Command::Doctor => doctor::run(context),
+        Command::Doctor(options) => doctor::run(context, &options),
     }
 }

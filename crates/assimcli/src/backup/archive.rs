@@ -16,6 +16,8 @@ const FOLDER: &str = "assimilation-backup/";
 const MANIFEST: &str = "manifest.json";
 /// Largest manifest that is read; one line of it is about 200 bytes.
 const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+/// What may follow the last part: tar fills its records up, GNU tar's to 10 KB.
+const MAX_PADDING_BYTES: u64 = 1024 * 1024;
 /// zstd's usual level: bodies of documents are compressed already.
 const LEVEL: i32 = 3;
 
@@ -146,6 +148,11 @@ pub fn read(
         if (bytes, sha256.as_str()) != (entry.bytes, entry.sha256.as_str()) {
             return Err(damaged(format!("{name} is not what was backed up")));
         }
+    }
+    // Behind the end of the archive there is only padding, and then the end of the compressed stream with its checksum.
+    let mut rest = archive.into_inner().take(MAX_PADDING_BYTES + 1);
+    if io::copy(&mut rest, &mut io::sink()).map_err(broken)? > MAX_PADDING_BYTES {
+        return Err(damaged("something follows its end".into()));
     }
     let manifest = manifest.ok_or_else(|| damaged("it is empty".into()))?;
     match missing.keys().next() {

@@ -9,7 +9,7 @@ use crate::ingest::register::Registration;
 use crate::ingest::report::Outcome;
 use model::envelope::MAX_DOCUMENT_BYTES;
 use model::message::{Ack, FromCma, Refused, RefusedReason, Register, Rejection, Report, ToCma};
-use model::{Designation, DocumentHash};
+use model::{Designation, DocumentHash, Timestamp};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,6 +58,7 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
             return connection.close(CloseReason::TimedOut);
         }
     };
+    let clocks = (message.clock, Timestamp::now());
     match register(&reception, &connection, message).await {
         Registration::Refused(refused) => {
             tracing::debug!(%remote, reason = ?refused.reason, "registration refused");
@@ -65,6 +66,7 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
         }
         Registration::Welcome { sender, welcome, config } => {
             let mut ticket = reception.hosts.enter(&sender.designation, config);
+            reception.hosts.told_clock(&sender.designation, clocks.0, clocks.1);
             reception.liveness.entered(sender.designation.clone());
             if send(&mut writer, &FromCma::Welcome(welcome)).await.is_ok() {
                 remember(&reception, &sender.designation, config).await;
