@@ -5,7 +5,8 @@ use std::path::Path;
 use std::{env, fs, process};
 
 fn main() {
-    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("src/commands/doctor/topics");
+    let folder =
+        Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("src/commands/doctor/topics");
     println!("cargo::rerun-if-changed={}", folder.display());
     let mut names: Vec<String> = match fs::read_dir(&folder) {
         Ok(entries) => entries

@@ -7,8 +7,8 @@ mod commands;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::{
-    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, history, hosts, impact, notify, path, query, restore, rules,
-    score, sql,
+    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, history, hosts, impact,
+    notify, path, query, restore, rules, score, sql,
 };
 use model::paths::SitePaths;
 use output::{Format, note};

@@ -74,10 +74,24 @@ impl Site {
     fn left_over(&self) -> Vec<String> {
         let mut names = Vec::new();
         for directory in [self.0.path().to_owned(), self.at("var/lib/assimilation")] {
-            names.extend(fs::read_dir(directory).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap()));
+            names.extend(
+                fs::read_dir(directory)
+                    .unwrap()
+                    .flatten()
+                    .map(|entry| entry.file_name().into_string().unwrap()),
+            );
         }
         // Whoever reads a database of which nobody else has a connection leaves an empty journal.
-        let ours = ["etc", "usr", "var", "cma", "cma.sqlite", "cma.sqlite-shm", "cma.sqlite-wal", "last-backup.json"];
+        let ours = [
+            "etc",
+            "usr",
+            "var",
+            "cma",
+            "cma.sqlite",
+            "cma.sqlite-shm",
+            "cma.sqlite-wal",
+            "last-backup.json",
+        ];
         names.retain(|name| !ours.contains(&name.as_str()) && !name.ends_with(".tar.zst"));
         names.sort();
         names
@@ -105,18 +119,23 @@ fn a_backup_goes_back_to_where_it_was_made() {
         let row = rows.as_array().unwrap().iter().find(|row| row["file"].as_str().unwrap().ends_with(end));
         row.unwrap_or_else(|| panic!("{end} in {rows}"))["result"].as_str().unwrap().to_owned()
     };
-    assert_eq!((result("cma.sqlite"), result("cma.toml"), result(".pub")), ("restored".into(), "left alone".into(), "same".into()));
+    assert_eq!(
+        (result("cma.sqlite"), result("cma.toml"), result(".pub")),
+        ("restored".into(), "left alone".into(), "same".into())
+    );
     assert_eq!(fs::read_to_string(site.at("etc/assimilation/cma.toml")).unwrap(), "debug = 2\n");
     let kept = site.left_over();
     assert!(kept.len() == 1 && kept[0].starts_with("cma.sqlite.before-restore-"), "{kept:?}");
     // And to the state before the restore, with the kept database.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
     site.json(&["restore", text(&site.at("var/lib/assimilation").join(&kept[0]))]);
     assert_eq!(site.word(), "second");
     // Configuration is taken from the backup only when that is asked for, and the other one is kept.
     site.json(&["restore", "--replace-files", text(&file)]);
     assert_eq!(fs::read_to_string(site.at("etc/assimilation/cma.toml")).unwrap(), "debug = 1\n");
-    let kept = fs::read_dir(site.at("etc/assimilation")).unwrap().flatten().map(|e| fs::read_to_string(e.path()).unwrap());
+    let kept = fs::read_dir(site.at("etc/assimilation"))
+        .unwrap()
+        .flatten()
+        .map(|e| fs::read_to_string(e.path()).unwrap());
     assert!(kept.into_iter().any(|text| text == "debug = 2\n"));
 }
 
@@ -238,7 +257,10 @@ fn killed_at_any_moment_the_old_or_the_new_database_is_whole() {
     site.json(&["restore", text(&file)]);
     assert_eq!(site.word(), "first");
     let left = site.left_over();
-    assert!(left.iter().all(|name| name.contains("before-restore") || name.starts_with("assimcli-")), "{left:?}");
+    assert!(
+        left.iter().all(|name| name.contains("before-restore") || name.starts_with("assimcli-")),
+        "{left:?}"
+    );
 }
 
 #[test]
@@ -250,7 +272,8 @@ fn a_killed_backup_leaves_no_file_under_its_name() {
     let whole_time = begun.elapsed();
     for round in 0..30 {
         let file = site.at(&format!("{round}.tar.zst"));
-        let mut child = site.command(&["backup", text(&file)]).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let mut child =
+            site.command(&["backup", text(&file)]).stdout(std::process::Stdio::null()).spawn().unwrap();
         std::thread::sleep(whole_time * round / 15);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -187,7 +187,9 @@ mod tests {
     fn clocks_that_are_off_are_named_the_worst_first() {
         let hosts = Hosts::default();
         let now = Timestamp(1_000_000_000_000_000);
-        for (host, theirs) in [("a", now.0 + 3_000_000), ("b", i64::MAX), ("c", i64::MIN), ("d", now.0 - 90_000_000)] {
+        for (host, theirs) in
+            [("a", now.0 + 3_000_000), ("b", i64::MAX), ("c", i64::MIN), ("d", now.0 - 90_000_000)]
+        {
             hosts.told_clock(&name(host), Timestamp(theirs), now);
         }
         let seen = hosts.clocks(30, 2);

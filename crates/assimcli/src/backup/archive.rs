@@ -55,6 +55,9 @@ impl Manifest {
     }
 }
 
+/// Says where a part is written to.
+pub type Take<'a> = &'a mut dyn FnMut(&Manifest, &Entry) -> Result<Box<dyn Write>, Failure>;
+
 /// Makes the entry of a file by reading it.
 ///
 /// # Errors
@@ -102,16 +105,11 @@ pub fn write(
     archive.into_inner().and_then(zstd::stream::Encoder::finish).map_err(cannot)?.flush().map_err(cannot)
 }
 
-/// Reads a whole backup, compares it with its manifest and hands every part to `take` with what is left of it to read.
-/// Whatever `take` leaves unread is read all the same.
+/// Reads a whole backup, compares it with its manifest, and writes every part to what `take` gives for it.
 ///
 /// # Errors
 /// The file is no backup, is damaged, incomplete, or of a version that this program does not know.
-pub fn read(
-    file: &Path,
-    tick: &mut dyn FnMut(u64),
-    take: &mut dyn FnMut(&Manifest, &Entry) -> Result<Box<dyn Write>, Failure>,
-) -> Result<Manifest, Failure> {
+pub fn read(file: &Path, tick: &mut dyn FnMut(u64), take: Take<'_>) -> Result<Manifest, Failure> {
     let damaged = |what: String| {
         Failure::new(format!("{} is no whole backup: {what}", file.display()))
             .hint("Take another one; nothing was changed.")
@@ -138,7 +136,10 @@ pub fn read(
             continue;
         };
         let Some(entry) = missing.remove(name) else {
-            return Err(damaged(format!("{} is not in its manifest, or there twice", model::text::printable(name))));
+            return Err(damaged(format!(
+                "{} is not in its manifest, or there twice",
+                model::text::printable(name)
+            )));
         };
         if found.size() != entry.bytes {
             return Err(damaged(format!("{name} has {} bytes instead of {}", found.size(), entry.bytes)));
@@ -186,12 +187,15 @@ fn manifest_of(found: &mut impl Read, name: &str) -> Result<Manifest, String> {
     if text.len() as u64 > MAX_MANIFEST_BYTES {
         return Err("its manifest is too large".into());
     }
-    let format = serde_json::from_slice::<serde_json::Value>(&text).ok().and_then(|json| json["format"].as_u64());
+    let format =
+        serde_json::from_slice::<serde_json::Value>(&text).ok().and_then(|json| json["format"].as_u64());
     if format.is_some_and(|format| format > u64::from(FORMAT)) {
         return Err("it was made by a newer version; use that version's assimcli".into());
     }
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| format!("its manifest: {error}"))?;
-    let is_known = |name: &str| name == DATABASE || parts::place(&model::paths::SitePaths::new("/"), name).is_some();
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|error| format!("its manifest: {error}"))?;
+    let is_known =
+        |name: &str| name == DATABASE || parts::place(&model::paths::SitePaths::new("/"), name).is_some();
     if let Some(odd) = manifest.parts.iter().find(|part| !is_known(&part.name)) {
         return Err(format!("no backup has a part {}", model::text::printable(&odd.name)));
     }
@@ -205,7 +209,13 @@ fn manifest_of(found: &mut impl Read, name: &str) -> Result<Manifest, String> {
 }
 
 /// A new manifest.
-pub fn manifest(host: String, now: model::Timestamp, schema: i64, with_keys: bool, parts: Vec<Entry>) -> Manifest {
+pub fn manifest(
+    host: String,
+    now: model::Timestamp,
+    schema: i64,
+    with_keys: bool,
+    parts: Vec<Entry>,
+) -> Manifest {
     let program = format!("assimcli {}", env!("CARGO_PKG_VERSION"));
     Manifest { format: FORMAT, program, host, made: now.to_utc_text(), schema, with_keys, parts }
 }
@@ -280,15 +290,16 @@ mod tests {
 
     fn rig() -> Rig {
         let directory = tempfile::tempdir().unwrap();
-        let files = [(DATABASE, "pages"), ("etc/assimilation/cma.toml", "debug = 1\n"), ("crypto.d/a.pub", "")]
-            .iter()
-            .enumerate()
-            .map(|(i, (name, text))| {
-                let path = directory.path().join(i.to_string());
-                fs::write(&path, text).unwrap();
-                Part { name: (*name).into(), path, mode: 0o640 }
-            })
-            .collect();
+        let files =
+            [(DATABASE, "pages"), ("etc/assimilation/cma.toml", "debug = 1\n"), ("crypto.d/a.pub", "")]
+                .iter()
+                .enumerate()
+                .map(|(i, (name, text))| {
+                    let path = directory.path().join(i.to_string());
+                    fs::write(&path, text).unwrap();
+                    Part { name: (*name).into(), path, mode: 0o640 }
+                })
+                .collect();
         Rig { directory, files }
     }
 
@@ -341,7 +352,8 @@ mod tests {
             let seen = rig.checked(&flipped);
             assert!(seen.as_ref().map_or(true, |seen| *seen == rig.manifest()), "{position}: {seen:?}");
         }
-        let find = |tar: &[u8], text: &str| tar.windows(text.len()).position(|w| w == text.as_bytes()).unwrap();
+        let find =
+            |tar: &[u8], text: &str| tar.windows(text.len()).position(|w| w == text.as_bytes()).unwrap();
         let other_content = tampered(&bytes, |tar| {
             let at = find(tar, "debug = 1\n");
             tar[at + 8] = b'2';

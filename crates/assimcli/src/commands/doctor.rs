@@ -85,10 +85,12 @@ impl Check {
 }
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
-    let is_wanted = |topic: &&&Topic| options.topics.is_empty() || options.topics.iter().any(|name| name == topic.name);
+    let is_wanted =
+        |topic: &&&Topic| options.topics.is_empty() || options.topics.iter().any(|name| name == topic.name);
     if let Some(odd) = options.topics.iter().find(|name| TOPICS.iter().all(|topic| topic.name != **name)) {
         let names: Vec<&str> = TOPICS.iter().map(|topic| topic.name).collect();
-        return Err(Failure::new(format!("there is no topic {odd:?}")).hint(format!("There are {}.", names.join(", "))));
+        return Err(Failure::new(format!("there is no topic {odd:?}"))
+            .hint(format!("There are {}.", names.join(", "))));
     }
     let look = Look::new(context);
     let wanted = TOPICS.iter().filter(is_wanted);
@@ -111,7 +113,9 @@ mod tests {
         let rig = look::Rig::new();
         let names: BTreeSet<&str> = TOPICS.iter().map(|topic| topic.name).collect();
         assert_eq!(names.len(), TOPICS.len(), "two topics have one name");
-        for expected in ["keys", "ports", "multicast", "clock", "disk", "queue", "versions", "units", "backups"] {
+        for expected in
+            ["keys", "ports", "multicast", "clock", "disk", "queue", "versions", "units", "backups"]
+        {
             assert!(names.contains(expected), "{expected} is missing in {names:?}");
         }
         let look = rig.look();

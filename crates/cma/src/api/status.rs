@@ -60,7 +60,8 @@ pub async fn status(site: Shared) -> Answer {
 /// Clocks of hosts that are off, in seconds ahead of ours.
 fn clocks(site: &Site) -> Value {
     let clocks = site.hosts.clocks(CLOCK_OFF_SECONDS, CLOCKS_SHOWN);
-    let named = |(host, seconds): &(model::Designation, i64)| json!({"designation": host, "seconds": seconds});
+    let named =
+        |(host, seconds): &(model::Designation, i64)| json!({"designation": host, "seconds": seconds});
     json!({"hosts": clocks.hosts, "ahead": clocks.ahead, "behind": clocks.behind,
         "off": clocks.off.iter().map(named).collect::<Vec<_>>()})
 }

@@ -15,7 +15,8 @@ fn check(look: &Look) -> Vec<Check> {
     let Ok(status) = &look.status else { return Vec::new() };
     let waiting = status["outbox"].as_u64().unwrap_or(0);
     let mut checks = vec![if waiting > MANY {
-        let text = format!("{waiting} alerts wait for delivery: `assimcli notify test` shows which channel fails");
+        let text =
+            format!("{waiting} alerts wait for delivery: `assimcli notify test` shows which channel fails");
         Check::bad(NAME, text).fix("assimcli notify test")
     } else {
         Check::good(NAME, format!("{waiting} alerts waiting"))
@@ -46,7 +47,8 @@ mod tests {
         assert_eq!(check(&rig.look()), []);
         rig.status = Ok(json!({"outbox": 3, "failed_deliveries": []}));
         assert_eq!(check(&rig.look()), [Check::good(NAME, "3 alerts waiting")]);
-        rig.status = Ok(json!({"outbox": 3000, "failed_deliveries": [{"channel": "syslog", "reason": "no socket"}]}));
+        rig.status =
+            Ok(json!({"outbox": 3000, "failed_deliveries": [{"channel": "syslog", "reason": "no socket"}]}));
         let found = check(&rig.look());
         assert!(found[0].is_bad() && found[1].text == "syslog: no socket", "{found:?}");
     }

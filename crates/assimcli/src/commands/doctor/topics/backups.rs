@@ -30,10 +30,22 @@ fn last(look: &Look) -> Check {
     let record: Value = record.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null);
     let Some(made) = record["made"].as_str().and_then(Timestamp::parse) else {
         // A new CMA has nothing to lose yet.
-        let age = look.paths().database().metadata().and_then(|file| file.created()).ok().map(|time| since(look, time));
+        let age = look
+            .paths()
+            .database()
+            .metadata()
+            .and_then(|file| file.created())
+            .ok()
+            .map(|time| since(look, time));
         return if age.is_some_and(|age| age > OLD) {
-            Check::bad(NAME, format!("no backup was ever made, and the database is {} days old", days(age.unwrap_or_default())))
-                .fix(MAKE)
+            Check::bad(
+                NAME,
+                format!(
+                    "no backup was ever made, and the database is {} days old",
+                    days(age.unwrap_or_default())
+                ),
+            )
+            .fix(MAKE)
         } else {
             Check::good(NAME, "no backup was made yet")
         };
@@ -84,8 +96,16 @@ mod tests {
         rig.now = rig.now.plus(Duration::from_secs(40 * 86_400));
         let found = check(&rig.look());
         assert!(found[0].is_bad() && found[0].fix.contains("assimcli backup"), "{found:?}");
-        assert!(found[1].fix.starts_with("rm ") && found[1].fix.ends_with("before-restore-20200101T000000Z"), "{found:?}");
-        let made = |days: u64| format!("{{\"made\":\"{}\",\"file\":\"/b\"}}", Timestamp(rig.now.0 - days as i64 * 86_400_000_000));
+        assert!(
+            found[1].fix.starts_with("rm ") && found[1].fix.ends_with("before-restore-20200101T000000Z"),
+            "{found:?}"
+        );
+        let made = |days: u64| {
+            format!(
+                "{{\"made\":\"{}\",\"file\":\"/b\"}}",
+                Timestamp(rig.now.0 - days as i64 * 86_400_000_000)
+            )
+        };
         rig.file("/var/lib/assimilation/last-backup.json", &made(2));
         assert_eq!(check(&rig.look())[0], Check::good(NAME, "the last backup was made 2 days ago: /b"));
         rig.file("/var/lib/assimilation/last-backup.json", &made(20));

@@ -55,8 +55,11 @@ fn own(look: &Look) -> Check {
         .or_else(|| look.at("/run/systemd/timesync/synchronized").exists().then_some(true));
     match synchronised {
         Some(true) => Check::good(NAME, "this machine's clock is synchronised"),
-        Some(false) => Check::bad(NAME, "this machine's clock is not synchronised: times in events and history may be wrong")
-            .fix(SET),
+        Some(false) => Check::bad(
+            NAME,
+            "this machine's clock is not synchronised: times in events and history may be wrong",
+        )
+        .fix(SET),
         None => Check::unknown(NAME, "whether this machine's clock is synchronised is not to be seen here"),
     }
 }
@@ -149,11 +152,24 @@ mod tests {
         assert_eq!(
             told(json!({"hosts": 9, "ahead": 1, "behind": 1,
                 "off": [{"designation": "a", "seconds": 3 * year}, {"designation": "b", "seconds": -40}, {"designation": "c", "seconds": 20}]})),
-            ["PROBLEM the clock of a is 3 years ahead of the CMA's", "PROBLEM the clock of b is 40 s behind the CMA's"]
+            [
+                "PROBLEM the clock of a is 3 years ahead of the CMA's",
+                "PROBLEM the clock of b is 40 s behind the CMA's"
+            ]
         );
-        let all: Vec<Value> = (0..12).map(|n| json!({"designation": n.to_string(), "seconds": 500})).collect();
-        assert!(told(json!({"hosts": 12, "ahead": 12, "behind": 0, "off": all}))[0].contains("12 of 12 hosts are ahead"));
-        assert_eq!(told(json!({"hosts": 40, "ahead": 12, "behind": 0, "off": all})).last().unwrap(), "PROBLEM and of 2 more hosts");
-        assert!(told(json!({"hosts": 1, "ahead": 1, "off": [{"designation": "a", "seconds": i64::MIN}]}))[0].contains("years"));
+        let all: Vec<Value> =
+            (0..12).map(|n| json!({"designation": n.to_string(), "seconds": 500})).collect();
+        assert!(
+            told(json!({"hosts": 12, "ahead": 12, "behind": 0, "off": all}))[0]
+                .contains("12 of 12 hosts are ahead")
+        );
+        assert_eq!(
+            told(json!({"hosts": 40, "ahead": 12, "behind": 0, "off": all})).last().unwrap(),
+            "PROBLEM and of 2 more hosts"
+        );
+        assert!(
+            told(json!({"hosts": 1, "ahead": 1, "off": [{"designation": "a", "seconds": i64::MIN}]}))[0]
+                .contains("years")
+        );
     }
 }

@@ -48,7 +48,9 @@ mod tests {
     fn its_problems_are_ours() {
         let mut rig = Rig::new();
         assert!(check(&rig.look())[0].text.contains("Start one with"));
-        rig.status = Ok(json!({"version": "1", "pid": 7, "problems": ["the web port is taken"], "notes": {"names": "some"}}));
+        rig.status = Ok(
+            json!({"version": "1", "pid": 7, "problems": ["the web port is taken"], "notes": {"names": "some"}}),
+        );
         let found = check(&rig.look());
         let bad: Vec<&Check> = found.iter().filter(|c| c.is_bad()).collect();
         assert!(bad.len() == 1 && bad[0].text == "the web port is taken", "{found:?}");

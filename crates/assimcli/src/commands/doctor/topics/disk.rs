@@ -38,11 +38,15 @@ fn judge(state: &Path, space: &Space) -> Vec<Check> {
     let shown = format!("{} MB free for {}", space.free_bytes / 1_048_576, state.display());
     if space.is_read_only {
         let text = format!("{} is on a read-only file system: remount it", state.display());
-        return vec![Check::bad(NAME, text).fix(format!("mount -o remount,rw $(findmnt -no TARGET -T {})", state.display()))];
+        return vec![
+            Check::bad(NAME, text)
+                .fix(format!("mount -o remount,rw $(findmnt -no TARGET -T {})", state.display())),
+        ];
     }
     let mut checks = vec![if space.free_bytes < LOW_SPACE_BYTES {
-        Check::bad(NAME, format!("only {shown}: make room, changes are kept on the hosts until then"))
-            .fix(format!("du -xh --max-depth=2 $(findmnt -no TARGET -T {}) | sort -h | tail", state.display()))
+        Check::bad(NAME, format!("only {shown}: make room, changes are kept on the hosts until then")).fix(
+            format!("du -xh --max-depth=2 $(findmnt -no TARGET -T {}) | sort -h | tail", state.display()),
+        )
     } else {
         Check::good(NAME, shown)
     }];
@@ -64,7 +68,11 @@ mod tests {
     #[test]
     fn what_is_short_is_named() {
         let bad = |space: Space| -> Vec<String> {
-            judge(Path::new("/s"), &space).into_iter().filter(Check::is_bad).map(|c| c.text + &c.fix).collect()
+            judge(Path::new("/s"), &space)
+                .into_iter()
+                .filter(Check::is_bad)
+                .map(|c| c.text + &c.fix)
+                .collect()
         };
         assert_eq!(bad(WELL), Vec::<String>::new());
         assert!(bad(Space { free_bytes: 5 << 20, ..WELL })[0].contains("only 5 MB"));

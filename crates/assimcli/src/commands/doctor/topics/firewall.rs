@@ -40,7 +40,9 @@ fn nft(rules: &str, port: u16) -> Check {
         None => open(port),
         Some(_) if rules.lines().any(|line| names_port(line, port)) => good(port),
         Some(Dropping { family, table, chain }) => {
-            let text = format!("what comes in is dropped by default (nft table {family} {table}), and no rule names UDP port {port}");
+            let text = format!(
+                "what comes in is dropped by default (nft table {family} {table}), and no rule names UDP port {port}"
+            );
             let rule = format!("nft add rule {family} {table} {chain} udp dport {port} accept");
             judged(rules.contains("accept") && rules.contains("saddr"), text, rule)
         }
@@ -52,7 +54,7 @@ fn iptables(rules: &str, port: u16) -> Check {
     let drops = |line: &&str| {
         matches!(*line, "-P INPUT DROP" | "-A INPUT -j DROP") || line.starts_with("-A INPUT -j REJECT")
     };
-    if !lines.iter().any(|line| drops(line)) {
+    if !lines.iter().any(drops) {
         return open(port);
     }
     if lines.iter().any(|line| names_port(line, port)) {
@@ -121,7 +123,9 @@ fn dropping(rules: &str) -> Option<Dropping> {
 
 /// A rule without a condition.
 fn is_rest_dropped(rule: &str) -> bool {
-    let verdict = rule.strip_prefix("counter ").map_or(rule, |rest| rest.trim_start_matches(|c: char| !c.is_alphabetic()));
+    let verdict = rule
+        .strip_prefix("counter ")
+        .map_or(rule, |rest| rest.trim_start_matches(|c: char| !c.is_alphabetic()));
     verdict == "drop" || verdict == "reject" || verdict.starts_with("reject with ")
 }
 
@@ -146,7 +150,9 @@ mod tests {
         assert_eq!(state("accept", "reject with icmpx admin-prohibited"), State::Problem);
         assert_eq!(state("drop", "tcp dport 1984 accept"), State::Problem, "the other protocol");
         assert_eq!(state("drop", "udp dport 1984 drop"), State::Problem);
-        for rule in ["udp dport 1984 accept", "udp dport { 53, 1984 } accept", "udp dport 1900-2000 counter accept"] {
+        for rule in
+            ["udp dport 1984 accept", "udp dport { 53, 1984 } accept", "udp dport 1900-2000 counter accept"]
+        {
             assert_eq!(state("drop", rule), State::Ok, "{rule}");
         }
         assert_eq!(state("drop", "ip saddr 10.0.0.0/8 accept"), State::Unknown);
@@ -162,8 +168,14 @@ mod tests {
     fn the_older_program_is_understood_too() {
         let bad = iptables("-P INPUT DROP\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\n", 1984);
         assert!(bad.is_bad() && bad.fix.contains("--dport 1984"), "{bad:?}");
-        assert!(iptables("-P INPUT ACCEPT\n-A INPUT -j REJECT --reject-with icmp-port-unreachable\n", 1984).is_bad());
-        assert_eq!(iptables("-P INPUT DROP\n-A INPUT -p udp -m multiport --dports 53,1984 -j ACCEPT\n", 1984).state, State::Ok);
+        assert!(
+            iptables("-P INPUT ACCEPT\n-A INPUT -j REJECT --reject-with icmp-port-unreachable\n", 1984)
+                .is_bad()
+        );
+        assert_eq!(
+            iptables("-P INPUT DROP\n-A INPUT -p udp -m multiport --dports 53,1984 -j ACCEPT\n", 1984).state,
+            State::Ok
+        );
         assert_eq!(iptables("-P INPUT ACCEPT\n", 1984).state, State::Ok);
     }
 

@@ -24,7 +24,8 @@ fn check(look: &Look) -> Vec<Check> {
         return vec![Check::good(NAME, "the CMA listens on loopback only, where there is no multicast")];
     }
     let Some(groups) = look.read("/proc/net/igmp") else {
-        let text = "this kernel does not tell which multicast groups are joined: nanoprobes may need --cmaaddr";
+        let text =
+            "this kernel does not tell which multicast groups are joined: nanoprobes may need --cmaaddr";
         return vec![Check::unknown(NAME, text)];
     };
     let joined = joined(&groups);
@@ -64,7 +65,12 @@ fn joined(igmp: &str) -> BTreeSet<String> {
                 found.extend(interface.clone());
             }
         } else {
-            interface = line.split([':', ' ', '\t']).map(str::trim).filter(|word| !word.is_empty()).nth(1).map(str::to_owned);
+            interface = line
+                .split([':', ' ', '\t'])
+                .map(str::trim)
+                .filter(|word| !word.is_empty())
+                .nth(1)
+                .map(str::to_owned);
         }
     }
     found
@@ -72,7 +78,8 @@ fn joined(igmp: &str) -> BTreeSet<String> {
 
 /// Interfaces that are up and could take part.
 fn able(look: &Look) -> BTreeSet<String> {
-    let entries = fs::read_dir(look.at("/sys/class/net")).into_iter().flatten().flatten().take(MAX_INTERFACES);
+    let entries =
+        fs::read_dir(look.at("/sys/class/net")).into_iter().flatten().flatten().take(MAX_INTERFACES);
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     names
         .filter(|name| {
@@ -107,12 +114,17 @@ mod tests {
         assert_eq!(check(&rig.look())[0].state, State::Ok);
         rig.status = Ok(json!({"bind": "[::]:1984"}));
         assert_eq!(check(&rig.look())[0].state, State::Unknown, "no /proc/net/igmp");
-        for (name, flags) in [("lo", "0x1009"), ("eth0", "0x1003"), ("wlan0", "0x1003"), ("eth1", "0x1002"), ("tun0", "0x91")] {
+        for (name, flags) in
+            [("lo", "0x1009"), ("eth0", "0x1003"), ("wlan0", "0x1003"), ("eth1", "0x1002"), ("tun0", "0x91")]
+        {
             rig.file(&format!("/sys/class/net/{name}/flags"), &format!("{flags}\n"));
         }
         rig.file("/proc/net/igmp", &igmp("010000E0"));
         let found = check(&rig.look());
-        assert!(found.len() == 1 && found[0].is_bad() && found[0].text.contains("on eth0, wlan0:"), "{found:?}");
+        assert!(
+            found.len() == 1 && found[0].is_bad() && found[0].text.contains("on eth0, wlan0:"),
+            "{found:?}"
+        );
         rig.file("/proc/net/igmp", &igmp("050200E0"));
         let found = check(&rig.look());
         assert_eq!(found[0], Check::good(NAME, "224.0.2.5 is listened to on eth0"));

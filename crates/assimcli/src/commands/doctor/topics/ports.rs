@@ -58,8 +58,11 @@ fn cma_port(
     sockets: &[Socket],
     owners: &BTreeMap<u64, (u32, String)>,
 ) -> Check {
-    let held: Vec<Owner> =
-        sockets.iter().filter(|socket| socket.port == port).map(|socket| owners.get(&socket.inode).cloned()).collect();
+    let held: Vec<Owner> = sockets
+        .iter()
+        .filter(|socket| socket.port == port)
+        .map(|socket| owners.get(&socket.inode).cloned())
+        .collect();
     let pid = look.status.as_ref().ok().and_then(|status| status["pid"].as_u64());
     let is_cma = |owner: &Owner| match (owner, pid) {
         (Some((found, _)), Some(pid)) => u64::from(*found) == pid,
@@ -91,8 +94,9 @@ fn nanoprobe_port(look: &Look, udp: &[Socket], owners: &BTreeMap<u64, (u32, Stri
     let pid = fs::read_to_string(look.paths().nanoprobe_pidfile()).ok()?;
     let pid: u32 = pid.trim().parse().ok()?;
     // Its network half may be a process of its own, so all of that name count.
-    let of_nanoprobe =
-        |socket: &&Socket| owners.get(&socket.inode).is_some_and(|(owner, name)| *owner == pid || name == "nanoprobe");
+    let of_nanoprobe = |socket: &&Socket| {
+        owners.get(&socket.inode).is_some_and(|(owner, name)| *owner == pid || name == "nanoprobe")
+    };
     let mut ports: Vec<u16> = udp.iter().filter(of_nanoprobe).map(|socket| socket.port).collect();
     ports.sort_unstable();
     ports.dedup();
@@ -135,7 +139,8 @@ fn owners(look: &Look) -> BTreeMap<u64, (u32, String)> {
     let numbered = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     for pid in numbered.take(MAX_PROCESSES) {
         let Ok(descriptors) = fs::read_dir(look.at(&format!("/proc/{pid}/fd"))) else { continue };
-        let targets = descriptors.flatten().take(MAX_DESCRIPTORS).filter_map(|entry| fs::read_link(entry.path()).ok());
+        let targets =
+            descriptors.flatten().take(MAX_DESCRIPTORS).filter_map(|entry| fs::read_link(entry.path()).ok());
         let inodes: Vec<u64> = targets
             .filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
             .collect();
@@ -158,10 +163,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
     fn row(port: u16, state: &str, inode: u64) -> String {
-        format!("  7: 00000000:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 2 0 0\n")
+        format!(
+            "  7: 00000000:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 2 0 0\n"
+        )
     }
 
     fn process(rig: &Rig, pid: u32, name: &str, inode: u64) {
@@ -180,7 +188,10 @@ mod tests {
         let mut rig = Rig::new();
         rig.status = running("127.0.0.1:1984");
         let found = check(&rig.look());
-        assert!(found.len() == 2 && found.iter().all(|c| c.is_bad() && c.fix.contains("restart")), "{found:?}");
+        assert!(
+            found.len() == 2 && found.iter().all(|c| c.is_bad() && c.fix.contains("restart")),
+            "{found:?}"
+        );
         rig.file("/proc/net/udp6", &(HEAD.to_owned() + &row(1984, "07", 11)));
         // A connection from that port is nobody who listens.
         rig.file("/proc/net/tcp", &(HEAD.to_owned() + &row(1984, "01", 12)));
@@ -203,7 +214,10 @@ mod tests {
         assert_eq!(check(&rig.look())[0].state, State::Unknown, "of a process that is not seen");
         process(&rig, 50, "nanoprobe", 11);
         let found = check(&rig.look());
-        assert!(found[0].is_bad() && found[0].text.contains("2000 is taken by nanoprobe (pid 50)"), "{found:?}");
+        assert!(
+            found[0].is_bad() && found[0].text.contains("2000 is taken by nanoprobe (pid 50)"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -30,8 +30,11 @@ fn check(look: &Look) -> Vec<Check> {
     };
     let (mut count, mut bytes, mut oldest) = (0u64, 0u64, None);
     for entry in entries.flatten().take(MAX_FILES) {
-        let is_change = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
-        let Some(metadata) = entry.metadata().ok().filter(|metadata| is_change && metadata.is_file()) else { continue };
+        let is_change =
+            entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
+        let Some(metadata) = entry.metadata().ok().filter(|metadata| is_change && metadata.is_file()) else {
+            continue;
+        };
         count += 1;
         bytes = bytes.saturating_add(metadata.len());
         let made = metadata.modified().ok();
@@ -51,9 +54,14 @@ fn judge(count: u64, bytes: u64, age: Duration) -> Check {
     let waiting = format!("{count} changes ({} KB) wait for the CMA", bytes / 1024);
     let why = "journalctl -u assimilation-nanoprobe -n 20";
     if bytes > NEARLY_FULL_BYTES {
-        Check::bad(NAME, format!("{waiting}: the queue is nearly full, older changes will be dropped")).fix(why)
+        Check::bad(NAME, format!("{waiting}: the queue is nearly full, older changes will be dropped"))
+            .fix(why)
     } else if age > LONG {
-        Check::bad(NAME, format!("{waiting}, the oldest for {} minutes: no CMA takes them", age.as_secs() / 60)).fix(why)
+        Check::bad(
+            NAME,
+            format!("{waiting}, the oldest for {} minutes: no CMA takes them", age.as_secs() / 60),
+        )
+        .fix(why)
     } else {
         Check::good(NAME, waiting)
     }

@@ -50,7 +50,10 @@ fn one(look: &Look, unit: &str) -> Vec<Check> {
     }
     let mut checks = Vec::new();
     if value("LoadState") == "masked" {
-        checks.push(Check::bad(NAME, format!("{unit} is masked and cannot start")).fix(format!("systemctl unmask {unit}")));
+        checks.push(
+            Check::bad(NAME, format!("{unit} is masked and cannot start"))
+                .fix(format!("systemctl unmask {unit}")),
+        );
         return checks;
     }
     match value("ActiveState") {
@@ -58,10 +61,13 @@ fn one(look: &Look, unit: &str) -> Vec<Check> {
         "failed" => {
             let why = value("Result");
             checks.push(
-                Check::bad(NAME, format!("{unit} has failed ({why})")).fix(format!("journalctl -u {unit} -n 30")),
+                Check::bad(NAME, format!("{unit} has failed ({why})"))
+                    .fix(format!("journalctl -u {unit} -n 30")),
             );
         }
-        state => checks.push(Check::bad(NAME, format!("{unit} is {state}")).fix(format!("systemctl start {unit}"))),
+        state => {
+            checks.push(Check::bad(NAME, format!("{unit} is {state}")).fix(format!("systemctl start {unit}")))
+        }
     }
     if value("UnitFileState") == "disabled" {
         let text = format!("{unit} does not start with the system");
@@ -71,7 +77,9 @@ fn one(look: &Look, unit: &str) -> Vec<Check> {
     if restarts > FEW_RESTARTS {
         let why = if value("Result") == "watchdog" { ", the last time by its watchdog" } else { "" };
         let text = format!("{unit} was restarted {restarts} times{why}");
-        checks.push(Check::bad(NAME, text).fix(format!("journalctl -u {unit} | grep -E 'Failed|Watchdog|exited'")));
+        checks.push(
+            Check::bad(NAME, text).fix(format!("journalctl -u {unit} | grep -E 'Failed|Watchdog|exited'")),
+        );
     }
     for path in value("DropInPaths").split_whitespace() {
         for line in look.read(path).iter().flat_map(|text| weakened(text)) {
@@ -91,7 +99,9 @@ fn weakened(text: &str) -> Vec<String> {
         let Some((name, value)) = line.split_once('=') else { return false };
         let (name, value) = (name.trim(), value.trim().to_lowercase());
         let grants = matches!(name, "AmbientCapabilities" | "CapabilityBoundingSet")
-            && (value.contains("cap_sys_admin") || value.contains("cap_dac_override") || value.starts_with('~'));
+            && (value.contains("cap_sys_admin")
+                || value.contains("cap_dac_override")
+                || value.starts_with('~'));
         grants || WEAKER.iter().any(|(known, values)| *known == name && values.contains(&value.as_str()))
     };
     text.lines().map(str::trim).filter(weakens).map(str::to_owned).collect()
@@ -115,7 +125,10 @@ mod tests {
         std::fs::create_dir_all(rig.folder.path().join("run/systemd/system")).unwrap();
         systemctl(&mut rig, UNITS[0], WELL);
         systemctl(&mut rig, UNITS[1], "LoadState=not-found\nActiveState=inactive\n");
-        assert_eq!(check(&rig.look()), [Check::good(NAME, "assimilation-cma.service runs, and starts with the system")]);
+        assert_eq!(
+            check(&rig.look()),
+            [Check::good(NAME, "assimilation-cma.service runs, and starts with the system")]
+        );
         for (from, to, wrong) in [
             ("ActiveState=active", "ActiveState=inactive", "systemctl start"),
             ("ActiveState=active", "ActiveState=failed", "journalctl -u"),

@@ -22,7 +22,8 @@ fn check(look: &Look) -> Vec<Check> {
     }
     if look.is_machine() && look.has_nanoprobe() {
         let installed = look.program("nanoprobe", &["--version"]);
-        let installed = installed.as_deref().and_then(|answer| answer.split_whitespace().nth(1)).map(str::to_owned);
+        let installed =
+            installed.as_deref().and_then(|answer| answer.split_whitespace().nth(1)).map(str::to_owned);
         if let Some(installed) = installed.filter(|installed| installed != OWN) {
             let text = format!("the nanoprobe installed here is {installed}, and assimcli is {OWN}");
             checks.push(Check::bad(NAME, text).fix("nanoprobe --version; assimcli --version"));
@@ -40,7 +41,8 @@ fn check(look: &Look) -> Vec<Check> {
         checks.push(if same {
             Check::good(NAME, format!("{those} nanoprobe {version}"))
         } else {
-            let text = format!("{those} nanoprobe {version}, such as {}; the CMA is {reference}", text(example));
+            let text =
+                format!("{those} nanoprobe {version}, such as {}; the CMA is {reference}", text(example));
             Check::bad(NAME, text).fix("assimcli sql \"SELECT host, software FROM hosts ORDER BY software\"")
         });
     }
