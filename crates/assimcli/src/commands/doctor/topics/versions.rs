@@ -39,10 +39,9 @@ fn check(look: &Look) -> Vec<Check> {
         let hosts = hosts.as_u64().unwrap_or(0);
         let those = if hosts == 1 { "1 host has".into() } else { format!("{hosts} hosts have") };
         checks.push(if same {
-            Check::good(NAME, format!("{those} nanoprobe {version}"))
+            Check::good(NAME, format!("{those} {version}"))
         } else {
-            let text =
-                format!("{those} nanoprobe {version}, such as {}; the CMA is {reference}", text(example));
+            let text = format!("{those} {version}, such as {}; the CMA is {reference}", text(example));
             Check::bad(NAME, text).fix("assimcli sql \"SELECT host, software FROM hosts ORDER BY software\"")
         });
     }
@@ -62,13 +61,14 @@ mod tests {
         rig.file("/var/lib/assimilation/nanoprobe/queue/x", "");
         rig.program("nanoprobe --version", &format!("nanoprobe {OWN}\n"));
         rig.status = Ok(json!({"version": OWN}));
-        rig.questions.push(("FROM hosts".into(), vec![vec![json!(OWN), json!(9), json!("a")]]));
+        rig.questions
+            .push(("FROM hosts".into(), vec![vec![json!(format!("nanoprobe {OWN}")), json!(9), json!("a")]]));
         assert!(check(&rig.look()).iter().all(|c| !c.is_bad()));
         rig.program("nanoprobe --version", "nanoprobe 0.0.1\n");
         rig.status = Ok(json!({"version": "0.0.2"}));
-        rig.questions[0].1.push(vec![json!("0.0.3"), json!(1), json!("b")]);
+        rig.questions[0].1.push(vec![json!("nanoprobe 0.0.3"), json!(1), json!("b")]);
         let found = check(&rig.look());
-        for version in ["0.0.1", "0.0.2", "1 host has nanoprobe 0.0.3, such as b"] {
+        for version in ["0.0.1", "0.0.2", "1 host has nanoprobe 0.0.3, such as b;"] {
             assert!(found.iter().any(|c| c.is_bad() && c.text.contains(version)), "{version}: {found:?}");
         }
     }
