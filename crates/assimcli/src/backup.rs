@@ -155,8 +155,11 @@ mod tests {
         fs::write(context.paths.cma_config(), "store = \"sqlite:/srv/a.sqlite\"\n").unwrap();
         assert_eq!(configured(&context).unwrap(), Path::new("/srv/a.sqlite"));
         fs::create_dir_all(context.paths.at("/etc/default")).unwrap();
-        fs::write(context.paths.at("/etc/default/cma"), "CMA_STORE=\n#CMA_STORE=x\nCMA_STORE='sqlite:///srv/b'\n")
-            .unwrap();
+        fs::write(
+            context.paths.at("/etc/default/cma"),
+            "CMA_STORE=\n#CMA_STORE=x\nCMA_STORE='sqlite:///srv/b'\n",
+        )
+        .unwrap();
         assert_eq!(configured(&context).unwrap(), Path::new("/srv/b"));
         fs::write(context.paths.at("/etc/default/cma"), "CMA_STORE=postgres://u:secret@h/db\n").unwrap();
         let failure = configured(&context).unwrap_err();

@@ -2,7 +2,7 @@
 
 use crate::knowledge::Knowledge;
 use model::message::{Configure, FromCma};
-use model::{Designation, DocumentHash};
+use model::{Designation, DocumentHash, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,20 @@ struct State {
     /// The configuration each host was given at its last registration. What is sent later counts only when the host
     /// registers with it: nothing else says that it arrived.
     given: HashMap<Designation, DocumentHash>,
+    /// How far ahead of ours each host's clock was at its last registration since the start, in whole seconds.
+    clocks: HashMap<Designation, i64>,
+}
+
+/// How the clocks of hosts differ from ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// Hosts that told their clock since the start.
+    pub hosts: usize,
+    /// Hosts further off than asked for, in either direction.
+    pub ahead: usize,
+    pub behind: usize,
+    /// Those furthest off, in seconds ahead of us.
+    pub off: Vec<(Designation, i64)>,
 }
 
 #[derive(Debug)]
@@ -60,6 +74,31 @@ impl Hosts {
     pub fn lacks(&self, designation: &Designation, wanted: DocumentHash) -> bool {
         let state = self.lock();
         !state.by_name.contains_key(designation) && state.given.get(designation) != Some(&wanted)
+    }
+
+    /// A host registered and said what time it is.
+    pub fn told_clock(&self, designation: &Designation, theirs: Timestamp, ours: Timestamp) {
+        let seconds = theirs.0.saturating_sub(ours.0) / 1_000_000;
+        self.lock().clocks.insert(designation.clone(), seconds);
+    }
+
+    /// Hosts whose clocks are off by more than `seconds`; at most `limit` are named.
+    pub fn clocks(&self, seconds: u64, limit: usize) -> Clocks {
+        let state = self.lock();
+        let off = state.clocks.iter().filter(|(_, off)| off.unsigned_abs() > seconds);
+        let mut off: Vec<(Designation, i64)> = off.map(|(name, off)| (name.clone(), *off)).collect();
+        let ahead = off.iter().filter(|(_, seconds)| *seconds > 0).count();
+        let behind = off.len() - ahead;
+        off.sort_by(|a, b| b.1.unsigned_abs().cmp(&a.1.unsigned_abs()).then_with(|| a.0.cmp(&b.0)));
+        off.truncate(limit);
+        Clocks { hosts: state.clocks.len(), ahead, behind, off }
+    }
+
+    /// A host was removed.
+    pub fn forget(&self, designation: &Designation) {
+        let mut state = self.lock();
+        state.by_name.remove(designation);
+        state.clocks.remove(designation);
     }
 
     /// Enters a host that was welcomed with the configuration of this hash.
@@ -147,6 +186,23 @@ mod tests {
         assert_eq!(hosts.count(), 1);
         hosts.leave(&name("a"), &new);
         assert_eq!(hosts.count(), 0);
+    }
+
+    #[test]
+    fn clocks_that_are_off_are_named_the_worst_first() {
+        let hosts = Hosts::default();
+        let now = Timestamp(1_000_000_000_000_000);
+        for (host, theirs) in
+            [("a", now.0 + 3_000_000), ("b", i64::MAX), ("c", i64::MIN), ("d", now.0 - 90_000_000)]
+        {
+            hosts.told_clock(&name(host), Timestamp(theirs), now);
+        }
+        let seen = hosts.clocks(30, 2);
+        assert_eq!((seen.hosts, seen.ahead, seen.behind), (4, 1, 2));
+        assert_eq!(seen.off.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>(), ["c", "b"]);
+        hosts.told_clock(&name("c"), now, now);
+        hosts.forget(&name("b"));
+        assert_eq!(hosts.clocks(30, 9).off, [(name("d"), -90)]);
     }
 
     #[test]

@@ -50,7 +50,6 @@ pub struct Metrics {
     commit_seconds: Histogram,
 }
 
-
 impl Default for Metrics {
     fn default() -> Self {
         Self {
@@ -113,8 +112,16 @@ impl Metrics {
         registry.register("events", "Events that were stored, by type", self.events.clone());
         registry.register("deliveries", "Attempts to deliver an alert", self.deliveries.clone());
         registry.register("commits", "Transactions that became durable", self.commits.clone());
-        registry.register("commit_failures", "Transactions that failed as a whole", self.failed_commits.clone());
-        registry.register("committed_requests", "Requests in transactions that became durable", self.requests.clone());
+        registry.register(
+            "commit_failures",
+            "Transactions that failed as a whole",
+            self.failed_commits.clone(),
+        );
+        registry.register(
+            "committed_requests",
+            "Requests in transactions that became durable",
+            self.requests.clone(),
+        );
         registry.register("rule_evaluations", "Evaluations of rules", self.evaluations.clone());
         registry.register_with_unit(
             "commit_duration",

@@ -16,6 +16,8 @@ const FOLDER: &str = "assimilation-backup/";
 const MANIFEST: &str = "manifest.json";
 /// Largest manifest that is read; one line of it is about 200 bytes.
 const MAX_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+/// What may follow the last part: tar fills its records up, GNU tar's to 10 KB.
+const MAX_PADDING_BYTES: u64 = 1024 * 1024;
 /// zstd's usual level: bodies of documents are compressed already.
 const LEVEL: i32 = 3;
 
@@ -52,6 +54,9 @@ impl Manifest {
         self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
     }
 }
+
+/// Says where a part is written to.
+pub type Take<'a> = &'a mut dyn FnMut(&Manifest, &Entry) -> Result<Box<dyn Write>, Failure>;
 
 /// Makes the entry of a file by reading it.
 ///
@@ -100,16 +105,11 @@ pub fn write(
     archive.into_inner().and_then(zstd::stream::Encoder::finish).map_err(cannot)?.flush().map_err(cannot)
 }
 
-/// Reads a whole backup, compares it with its manifest and hands every part to `take` with what is left of it to read.
-/// Whatever `take` leaves unread is read all the same.
+/// Reads a whole backup, compares it with its manifest, and writes every part to what `take` gives for it.
 ///
 /// # Errors
 /// The file is no backup, is damaged, incomplete, or of a version that this program does not know.
-pub fn read(
-    file: &Path,
-    tick: &mut dyn FnMut(u64),
-    take: &mut dyn FnMut(&Manifest, &Entry) -> Result<Box<dyn Write>, Failure>,
-) -> Result<Manifest, Failure> {
+pub fn read(file: &Path, tick: &mut dyn FnMut(u64), take: Take<'_>) -> Result<Manifest, Failure> {
     let damaged = |what: String| {
         Failure::new(format!("{} is no whole backup: {what}", file.display()))
             .hint("Take another one; nothing was changed.")
@@ -136,7 +136,10 @@ pub fn read(
             continue;
         };
         let Some(entry) = missing.remove(name) else {
-            return Err(damaged(format!("{} is not in its manifest, or there twice", model::text::printable(name))));
+            return Err(damaged(format!(
+                "{} is not in its manifest, or there twice",
+                model::text::printable(name)
+            )));
         };
         if found.size() != entry.bytes {
             return Err(damaged(format!("{name} has {} bytes instead of {}", found.size(), entry.bytes)));
@@ -146,6 +149,11 @@ pub fn read(
         if (bytes, sha256.as_str()) != (entry.bytes, entry.sha256.as_str()) {
             return Err(damaged(format!("{name} is not what was backed up")));
         }
+    }
+    // Behind the end of the archive there is only padding, and then the end of the compressed stream with its checksum.
+    let mut rest = archive.into_inner().take(MAX_PADDING_BYTES + 1);
+    if io::copy(&mut rest, &mut io::sink()).map_err(broken)? > MAX_PADDING_BYTES {
+        return Err(damaged("something follows its end".into()));
     }
     let manifest = manifest.ok_or_else(|| damaged("it is empty".into()))?;
     match missing.keys().next() {
@@ -179,12 +187,15 @@ fn manifest_of(found: &mut impl Read, name: &str) -> Result<Manifest, String> {
     if text.len() as u64 > MAX_MANIFEST_BYTES {
         return Err("its manifest is too large".into());
     }
-    let format = serde_json::from_slice::<serde_json::Value>(&text).ok().and_then(|json| json["format"].as_u64());
+    let format =
+        serde_json::from_slice::<serde_json::Value>(&text).ok().and_then(|json| json["format"].as_u64());
     if format.is_some_and(|format| format > u64::from(FORMAT)) {
         return Err("it was made by a newer version; use that version's assimcli".into());
     }
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| format!("its manifest: {error}"))?;
-    let is_known = |name: &str| name == DATABASE || parts::place(&model::paths::SitePaths::new("/"), name).is_some();
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|error| format!("its manifest: {error}"))?;
+    let is_known =
+        |name: &str| name == DATABASE || parts::place(&model::paths::SitePaths::new("/"), name).is_some();
     if let Some(odd) = manifest.parts.iter().find(|part| !is_known(&part.name)) {
         return Err(format!("no backup has a part {}", model::text::printable(&odd.name)));
     }
@@ -198,7 +209,13 @@ fn manifest_of(found: &mut impl Read, name: &str) -> Result<Manifest, String> {
 }
 
 /// A new manifest.
-pub fn manifest(host: String, now: model::Timestamp, schema: i64, with_keys: bool, parts: Vec<Entry>) -> Manifest {
+pub fn manifest(
+    host: String,
+    now: model::Timestamp,
+    schema: i64,
+    with_keys: bool,
+    parts: Vec<Entry>,
+) -> Manifest {
     let program = format!("assimcli {}", env!("CARGO_PKG_VERSION"));
     Manifest { format: FORMAT, program, host, made: now.to_utc_text(), schema, with_keys, parts }
 }
@@ -273,15 +290,16 @@ mod tests {
 
     fn rig() -> Rig {
         let directory = tempfile::tempdir().unwrap();
-        let files = [(DATABASE, "pages"), ("etc/assimilation/cma.toml", "debug = 1\n"), ("crypto.d/a.pub", "")]
-            .iter()
-            .enumerate()
-            .map(|(i, (name, text))| {
-                let path = directory.path().join(i.to_string());
-                fs::write(&path, text).unwrap();
-                Part { name: (*name).into(), path, mode: 0o640 }
-            })
-            .collect();
+        let files =
+            [(DATABASE, "pages"), ("etc/assimilation/cma.toml", "debug = 1\n"), ("crypto.d/a.pub", "")]
+                .iter()
+                .enumerate()
+                .map(|(i, (name, text))| {
+                    let path = directory.path().join(i.to_string());
+                    fs::write(&path, text).unwrap();
+                    Part { name: (*name).into(), path, mode: 0o640 }
+                })
+                .collect();
         Rig { directory, files }
     }
 
@@ -334,7 +352,8 @@ mod tests {
             let seen = rig.checked(&flipped);
             assert!(seen.as_ref().map_or(true, |seen| *seen == rig.manifest()), "{position}: {seen:?}");
         }
-        let find = |tar: &[u8], text: &str| tar.windows(text.len()).position(|w| w == text.as_bytes()).unwrap();
+        let find =
+            |tar: &[u8], text: &str| tar.windows(text.len()).position(|w| w == text.as_bytes()).unwrap();
         let other_content = tampered(&bytes, |tar| {
             let at = find(tar, "debug = 1\n");
             tar[at + 8] = b'2';

@@ -105,7 +105,8 @@ impl Found {
         };
         for entry in entries.flatten() {
             let path = entry.path();
-            let (Ok(metadata), Some(file)) = (entry.metadata(), entry.file_name().to_str().map(str::to_owned))
+            let (Ok(metadata), Some(file)) =
+                (entry.metadata(), entry.file_name().to_str().map(str::to_owned))
             else {
                 self.left_out.push(path);
                 continue;
@@ -173,8 +174,12 @@ mod tests {
         let (_root, site) = site();
         std::os::unix::fs::symlink("/etc/passwd", site.at("/etc/assimilation/link")).unwrap();
         let (parts, left_out) = of_site(&site, false).unwrap();
-        let public =
-            ["crypto.d/#CMA#00000.pub", "etc/assimilation/cma.toml", "etc/assimilation/rules.d/a/b.toml", "etc/default/cma"];
+        let public = [
+            "crypto.d/#CMA#00000.pub",
+            "etc/assimilation/cma.toml",
+            "etc/assimilation/rules.d/a/b.toml",
+            "etc/default/cma",
+        ];
         assert_eq!(names(&parts), public);
         assert_eq!(left_out, [site.at("/etc/assimilation/link")]);
         assert!(parts.iter().all(|part| !is_key(&part.name)));

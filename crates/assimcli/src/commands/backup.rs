@@ -46,8 +46,9 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let file = options.file.as_deref().ok_or_else(|| Failure::new("no file is given"))?;
     let is_stream = file == Path::new("-");
     if is_stream && io::stdout().is_terminal() {
-        return Err(Failure::new("a backup is no text for a terminal")
-            .hint("Write `assimcli backup - | ssh elsewhere 'cat > cma.tar.zst'`, or give the name of a file."));
+        return Err(Failure::new("a backup is no text for a terminal").hint(
+            "Write `assimcli backup - | ssh elsewhere 'cat > cma.tar.zst'`, or give the name of a file.",
+        ));
     }
     if !is_stream && file.exists() {
         return Err(Failure::new(format!("{} exists", file.display()))
@@ -155,7 +156,10 @@ fn remember(context: &Context, file: &Path, manifest: &Manifest) {
         Ok(())
     })();
     if let Err(error) = written {
-        note!("assimcli: `doctor` will not know of this backup: {} cannot be written: {error}", place.display());
+        note!(
+            "assimcli: `doctor` will not know of this backup: {} cannot be written: {error}",
+            place.display()
+        );
     }
 }
 
@@ -166,7 +170,8 @@ fn show(
     schema: i64,
     bytes: u64,
 ) -> Result<Finding, Failure> {
-    let mut rows = Rows::new(&["file", "made", "host", "program", "schema", "database_bytes", "files", "with_keys"]);
+    let mut rows =
+        Rows::new(&["file", "made", "host", "program", "schema", "database_bytes", "files", "with_keys"]);
     let file = file.display().to_string();
     rows.rows.push(match manifest {
         Some(all) => vec![
@@ -180,7 +185,16 @@ fn show(
             json!(all.with_keys),
         ],
         None => {
-            vec![json!(file), json!(null), json!(null), json!(null), json!(schema), json!(bytes), json!(0), json!(false)]
+            vec![
+                json!(file),
+                json!(null),
+                json!(null),
+                json!(null),
+                json!(schema),
+                json!(bytes),
+                json!(0),
+                json!(false),
+            ]
         }
     });
     rows.print(context.format)?;

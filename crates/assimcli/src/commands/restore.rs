@@ -60,7 +60,9 @@ fn explain(files: &[(PathBuf, Outcome)], kept: Option<&Path>, is_running: bool) 
     }
     let any = |wanted: Outcome| files.iter().any(|(_, outcome)| *outcome == wanted);
     if any(Outcome::Differs) {
-        note!("Files that were left alone differ from the backup; --replace-files takes those of the backup.");
+        note!(
+            "Files that were left alone differ from the backup; --replace-files takes those of the backup."
+        );
     }
     if is_running && (any(Outcome::Made) || any(Outcome::Replaced)) {
         note!("Configuration and keys are read at the start: systemctl restart assimilation-cma");
@@ -79,7 +81,9 @@ fn taken_over(context: &Context, database: &Path, before: &Value) -> Result<Opti
         std::thread::sleep(LOOK_EVERY);
         progress.at(begun.elapsed().as_secs(), PATIENCE.as_secs());
         match get_within(context, "/v1/status", Duration::from_secs(10)) {
-            Ok(status) if status["started"] != before["started"] => return came_back(database, before, &status),
+            Ok(status) if status["started"] != before["started"] => {
+                return came_back(database, before, &status);
+            }
             _ if begun.elapsed() > PATIENCE => {
                 return Err(Failure::new("the CMA did not come back with the restored database")
                     .hint("Its log tells why; the database from before is kept beside it."));

@@ -66,7 +66,7 @@ pub async fn remove(site: Shared, Path(name): Path<String>) -> Answer {
     let name = designation(&name)?;
     match write(&site, Work::RemoveHost(name.clone())).await? {
         Done::Removed(true) => {
-            site.hosts.disconnect(&name);
+            site.hosts.forget(&name);
             Ok(Json(json!({})))
         }
         _ => Err(Failure::unknown_host(&name)),

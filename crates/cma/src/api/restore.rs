@@ -21,10 +21,10 @@ pub async fn restore(site: Shared) -> Answer {
         ));
     }
     let looked = tokio::task::spawn_blocking(move || sqlite::identify(&staged)).await;
-    let identity = looked
-        .map_err(|error| StoreError::Sql(error.to_string()))
-        .and_then(|identity| identity)
-        .map_err(|error| Failure::new(StatusCode::CONFLICT, error.to_string(), "restore another backup"))?;
+    let identity =
+        looked.map_err(|error| StoreError::Sql(error.to_string())).and_then(|identity| identity).map_err(
+            |error| Failure::new(StatusCode::CONFLICT, error.to_string(), "restore another backup"),
+        )?;
     let stopping = || {
         Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -1,13 +1,17 @@
 //! `GET /v1/status`: what runs here, and what is wrong with it.
 
-use super::{Answer, Shared};
+use super::{Answer, Shared, Site};
 use axum::Json;
 use model::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Deliveries given up are shown for so long.
 const FAILURES_SHOWN: Duration = Duration::from_secs(7 * 86_400);
+
+/// A clock that differs by more is worth looking at; how many are named.
+const CLOCK_OFF_SECONDS: u64 = 30;
+const CLOCKS_SHOWN: usize = 50;
 
 pub async fn status(site: Shared) -> Answer {
     let since = Timestamp(
@@ -55,7 +59,17 @@ pub async fn status(site: Shared) -> Answer {
         "failed_deliveries": failed,
         "hosts": hosts,
         "connected": site.hosts.count(),
+        "clocks": clocks(&site),
         "problems": problems,
         "notes": site.health.notes(),
     })))
+}
+
+/// Clocks of hosts that are off, in seconds ahead of ours.
+fn clocks(site: &Site) -> Value {
+    let clocks = site.hosts.clocks(CLOCK_OFF_SECONDS, CLOCKS_SHOWN);
+    let named =
+        |(host, seconds): &(model::Designation, i64)| json!({"designation": host, "seconds": seconds});
+    json!({"hosts": clocks.hosts, "ahead": clocks.ahead, "behind": clocks.behind,
+        "off": clocks.off.iter().map(named).collect::<Vec<_>>()})
 }

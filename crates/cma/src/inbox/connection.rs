@@ -11,7 +11,7 @@ use model::envelope::MAX_DOCUMENT_BYTES;
 use model::message::{
     Ack, CmaKeys, FromCma, Refused, RefusedReason, Register, Rejection, Report, ToCma, Welcome,
 };
-use model::{Designation, DocumentHash};
+use model::{Designation, DocumentHash, Timestamp};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,6 +61,7 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
         }
     };
     let trusted = message.cma_keys.clone();
+    let clocks = (message.clock, Timestamp::now());
     match register(&reception, &connection, message).await {
         Registration::Refused(refused) => {
             tracing::debug!(%remote, reason = ?refused.reason, "registration refused");
@@ -68,6 +69,7 @@ pub async fn serve(reception: Arc<Reception>, connection: Connection) {
         }
         Registration::Welcome { sender, welcome, config } => {
             let mut ticket = reception.hosts.enter(&sender.designation, config);
+            reception.hosts.told_clock(&sender.designation, clocks.0, clocks.1);
             reception.liveness.entered(sender.designation.clone());
             // Made while another key was in use: what is said on it would count as said by that one.
             if !reception.keys.is_in_use(&connection.own) {

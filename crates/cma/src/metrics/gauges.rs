@@ -132,7 +132,12 @@ impl Gauges {
         gauge(registry, "problems", "Problems that assimcli doctor tells", sources.health.problems().len());
         let (waiting, room) = sources.writer.waiting();
         gauge(registry, "writer_queue_requests", "Requests that wait for the thread that writes", waiting);
-        gauge(registry, "writer_queue_limit_requests", "Requests that may wait before senders are held back", room);
+        gauge(
+            registry,
+            "writer_queue_limit_requests",
+            "Requests that may wait before senders are held back",
+            room,
+        );
         if let Some(restored) = sources.restored {
             let time = Gauge::<i64, AtomicI64>::default();
             time.set(restored.0.div_euclid(1_000_000));
@@ -224,7 +229,8 @@ fn process(registry: &mut Registry, started: Timestamp) {
         ("VmRSS:", "process_resident_memory", "Memory that this process has in RAM"),
         ("VmSize:", "process_virtual_memory", "Address space of this process"),
     ] {
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok());
+        let kilobytes =
+            status.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok());
         let Some(kilobytes): Option<i64> = kilobytes else { continue };
         let memory = Gauge::<i64, AtomicI64>::default();
         memory.set(kilobytes.saturating_mul(1024));

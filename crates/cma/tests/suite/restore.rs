@@ -95,7 +95,12 @@ fn hosts_send_what_the_backup_does_not_know_and_nothing_is_told_twice() {
     let events = site.get("/v1/events?after=0");
     let new: Vec<(&str, &str)> = events.as_array().unwrap()[at_backup..]
         .iter()
-        .map(|e| (e["event"]["eventtype"].as_str().unwrap(), e["event"]["extrainfo"]["ruleid"].as_str().unwrap_or("")))
+        .map(|e| {
+            (
+                e["event"]["eventtype"].as_str().unwrap(),
+                e["event"]["extrainfo"]["ruleid"].as_str().unwrap_or(""),
+            )
+        })
         .collect();
     assert!(new.contains(&("unwarn", "nist_V-38528")), "{new:?}");
     assert!(!new.iter().any(|(kind, _)| *kind == "up"), "the host was up all the time: {new:?}");
@@ -138,7 +143,11 @@ fn without_a_sound_database_everything_stays_as_it_is() {
     let agent = Agent::new(&site, "web1");
     runtime().block_on(agent.deliver(1));
     let (code, answer) = site.request("POST", "/v1/restore", Some(json!({})));
-    assert_eq!((code, answer["hint"].as_str().unwrap().contains("assimcli restore")), (409, true), "{answer}");
+    assert_eq!(
+        (code, answer["hint"].as_str().unwrap().contains("assimcli restore")),
+        (409, true),
+        "{answer}"
+    );
     fs::write(staged(&site), vec![9; 5000]).unwrap();
     assert_eq!(site.request("POST", "/v1/restore", Some(json!({}))).0, 409);
     // Of a version that this program does not know: byte 60 is user_version (SQLite file format, section 1.3).

@@ -1,6 +1,8 @@
 //! A site of its own below a temporary directory: keys, the real program on loopback, its API, and a small nanoprobe.
 
-use model::message::{FromCma, Goodbye, Incarnation, KnownDocument, PROTOCOL_VERSION, Register, Report, ToCma};
+use model::message::{
+    FromCma, Goodbye, Incarnation, KnownDocument, PROTOCOL_VERSION, Register, Report, ToCma,
+};
 use model::paths::SitePaths;
 use model::{Designation, DocumentHash, Timestamp};
 use serde_json::{Value, json};

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 
 struct Web {
     site: Site,
@@ -63,10 +64,15 @@ impl Metrics {
                 let plain = name.split('{').next().unwrap();
                 let family = ["_bucket", "_sum", "_count"]
                     .iter()
-                    .find_map(|end| plain.strip_suffix(end).filter(|name| types.get(name) == Some(&"histogram")))
+                    .find_map(|end| {
+                        plain.strip_suffix(end).filter(|name| types.get(name) == Some(&"histogram"))
+                    })
                     .unwrap_or(plain);
                 assert!(types.contains_key(family), "a sample without a type: {line}");
-                assert!(!["milliseconds", "_ms", "_mb", "_kb"].iter().any(|unit| family.contains(unit)), "{line}");
+                assert!(
+                    !["milliseconds", "_ms", "_mb", "_kb"].iter().any(|unit| family.contains(unit)),
+                    "{line}"
+                );
                 let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
                 assert!(series.insert(name.to_owned(), value).is_none(), "twice: {line}");
             }
@@ -97,13 +103,19 @@ fn metrics_count_what_happens() {
     web.site.script("log", "exit 0");
     let _cma = web.site.start(&["--web", &web.address]);
     let first = web.metrics();
-    assert_eq!((first.at("assimilation_hosts{status=\"up\"}"), first.at("assimilation_events_total{type=\"up\"}")), (0.0, 0.0));
+    assert_eq!(
+        (first.at("assimilation_hosts{status=\"up\"}"), first.at("assimilation_events_total{type=\"up\"}")),
+        (0.0, 0.0)
+    );
     let mut agent = Agent::new(&web.site, "web1");
     agent.queue(json!({"net.ipv4.conf.all.log_martians": 0}));
     agent.queue_of("other", "os", json!({"n": 1}));
     runtime().block_on(agent.deliver(1));
     let mut stranger = Agent::new(&web.site, "web1");
-    assert!(matches!(runtime().block_on(stranger.dial()), Ok((_, _, _, model::message::FromCma::Refused(_)))));
+    assert!(matches!(
+        runtime().block_on(stranger.dial()),
+        Ok((_, _, _, model::message::FromCma::Refused(_)))
+    ));
     stranger.queue(json!({}));
     wait_for("the outbox to be empty", 30, || (web.site.get("/v1/status")["outbox"] == 0).then_some(()));
     // What the database says is asked again after some seconds.
@@ -172,10 +184,28 @@ fn who_is_ready_says_so_and_who_stops_does_not() {
     wait_for("the script to run", 30, || web.site.paths.root().join("running").exists().then_some(()));
     let pid = rustix::process::Pid::from_raw(cma.0.id() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let (status, body) = wait_for("it to say that it stops", 30, || ready(&web).filter(|(status, _)| *status != 200));
+    let (status, body) =
+        wait_for("it to say that it stops", 30, || ready(&web).filter(|(status, _)| *status != 200));
     assert!(status == 503 && body.contains("stopping"), "{status} {body}");
     assert!(wait_for("the CMA to stop", 30, || cma.0.try_wait().unwrap()).success());
     assert_eq!(ready(&web), None);
+}
+
+/// A small file system of its own; gone when dropped.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(place: &std::path::Path) -> Option<Small> {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs"]).arg(place).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success()).then(|| Small(place.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }
 
 #[test]
@@ -183,17 +213,14 @@ fn a_full_disk_is_told_before_it_is_too_late() {
     let web = Web::new();
     let state = web.site.paths.state();
     fs::create_dir_all(&state).unwrap();
-    let command = |program: &str, arguments: &[&str]| {
-        std::process::Command::new(program).args(arguments).arg(&state).stderr(std::process::Stdio::null()).status()
-    };
-    if !command("mount", &["-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs"]).is_ok_and(|status| status.success()) {
+    let Some(small) = Small::mount(&state) else {
         eprintln!("skipped: mounting a file system takes root");
         return;
-    }
+    };
     let cma = web.site.start(&["--web", &web.address]);
     let ready = web.get("/readyz", "");
     drop(cma);
-    assert!(command("umount", &[]).unwrap().success());
+    drop(small);
     let (status, _, body) = ready.unwrap();
     assert!(status == 503 && body.contains("make room"), "{status} {body}");
 }

@@ -145,7 +145,9 @@ pub fn staged(path: &Path) -> PathBuf {
 
 /// Where [`replace`] keeps the database that was there before.
 pub fn aside(path: &Path, now: Timestamp) -> PathBuf {
-    beside(path, &format!(".before-restore-{}", file_time(now)))
+    // To the microsecond: two restores of one second must not have one name.
+    let time: String = now.to_utc_text().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+    beside(path, &format!(".before-restore-{time}"))
 }
 
 /// Puts the database `staged` (of the same directory, in one file) in the place of the one at `path`, which stays under the name
@@ -175,7 +177,7 @@ pub fn replace(path: &Path, staged: &Path, now: Timestamp) -> Result<Option<Path
     prepare(staged, old.as_ref().filter(|_| !damaged).map(|_| path), now)?;
     if let Some(old) = &old {
         match fs::hard_link(path, old) {
-            // Interrupted here, and tried again within the same second.
+            // Interrupted here, and tried again with the same time.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same_file(path, old) => {}
             linked => linked.map_err(|error| unwritable(old, &error))?,
         }
@@ -272,8 +274,7 @@ fn forget_delivered(connection: &mut Connection, old: &Path) -> rusqlite::Result
 fn connect(path: &Path, writes: bool) -> Result<Connection> {
     let path = open::absolute(path)?;
     open::refuse_odd(&path)?;
-    let access =
-        if writes { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let access = if writes { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
     let connection = Connection::open_with_flags(&path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| open::opening(&path, error))?;
     connection.busy_timeout(BUSY).map_err(failure)?;

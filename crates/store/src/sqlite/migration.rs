@@ -45,7 +45,12 @@ pub fn run(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<(
             // The database is as it was, so that the copy is one too many: with a service manager that tries again and
             // again they would fill the disk.
             let _ = fs::remove_file(&kept);
-            Err(StoreError::Migration { path: path.display().to_string(), from, to, reason: error.to_string() })
+            Err(StoreError::Migration {
+                path: path.display().to_string(),
+                from,
+                to,
+                reason: error.to_string(),
+            })
         }
     }
 }

@@ -78,13 +78,18 @@ fn a_copy_is_one_moment_while_others_write() {
             })
             .unwrap();
             assert!(written.load(Ordering::SeqCst) >= before + 2);
-            assert!(steps.len() >= 3 && steps.is_sorted() && steps.iter().all(|(done, all)| done < all), "{steps:?}");
+            assert!(
+                steps.len() >= 3 && steps.is_sorted() && steps.iter().all(|(done, all)| done < all),
+                "{steps:?}"
+            );
             assert_eq!((copied.schema, copied), (SCHEMA_VERSION, sqlite::verify(&copy).unwrap()));
             assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
             assert_eq!(fs::metadata(&copy).unwrap().len(), copied.bytes);
             let mut store = SqliteStore::open(&copy).unwrap();
             let mut transaction = store.begin().unwrap();
-            let seen = |t: &mut dyn store::Transaction, name| t.setting(name).unwrap().unwrap().parse::<i64>().unwrap();
+            let seen = |t: &mut dyn store::Transaction, name| {
+                t.setting(name).unwrap().unwrap().parse::<i64>().unwrap()
+            };
             let one = seen(transaction.as_mut(), "one");
             assert_eq!(one, seen(transaction.as_mut(), "other"));
             assert!(one >= before, "what was committed before the copy began is in it");
@@ -118,7 +123,7 @@ fn the_old_database_is_kept_when_another_takes_its_place() {
     let now = model::Timestamp(1_700_000_000_000_000);
     let kept = sqlite::replace(&path, &staged, now).unwrap().unwrap();
     assert_eq!(kept, sqlite::aside(&path, now));
-    assert!(kept.ends_with("cma.sqlite.before-restore-20231114T221320Z"), "{}", kept.display());
+    assert!(kept.ends_with("cma.sqlite.before-restore-20231114T221320.000000Z"), "{}", kept.display());
     assert_eq!((word(&path), word(&kept), staged.exists()), ("new".into(), "old".into(), false));
     assert_eq!(SqliteStore::open(&path).unwrap().restored().unwrap(), Some(now));
     assert_eq!(SqliteStore::open(&kept).unwrap().restored().unwrap(), None);
@@ -139,10 +144,17 @@ fn a_database_that_is_used_is_not_replaced() {
     let user = SqliteStore::open(&path).unwrap();
     let reader = user.reader().unwrap();
     let refused = sqlite::replace(&path, &staged, model::Timestamp(1)).unwrap_err();
-    assert!(matches!(&refused, StoreError::Unwritable(text) if text.contains("another process")), "{refused}");
-    assert!(staged.exists() && fs::read_dir(directory.path()).unwrap().flatten().all(|entry| {
-        !entry.file_name().to_string_lossy().contains("before-restore")
-    }));
+    assert!(
+        matches!(&refused, StoreError::Unwritable(text) if text.contains("another process")),
+        "{refused}"
+    );
+    assert!(
+        staged.exists()
+            && fs::read_dir(directory.path())
+                .unwrap()
+                .flatten()
+                .all(|entry| { !entry.file_name().to_string_lossy().contains("before-restore") })
+    );
     drop((reader, user));
     assert_eq!(word(&path), "old");
 }
@@ -206,23 +218,36 @@ fn a_migration_that_fails_leaves_the_database_as_it_was() {
     assert!(sqlite::copies(&path).is_empty(), "a service manager tries for ever");
 }
 
+/// A small file system of its own; gone when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(place: &Path) -> Option<Small> {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(place).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success()).then(|| Small(place.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
 #[test]
 fn without_room_for_the_copy_nothing_is_begun() {
     // A file system of its own, of 4 MB; that takes root, as in CI.
     let directory = TempDir::new().unwrap();
-    let mount = |arguments: &[&str]| {
-        Command::new("mount").args(arguments).arg(directory.path()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-    };
-    if !mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs"]) {
+    let Some(small) = Small::mount(directory.path()) else {
         eprintln!("skipped: mounting a file system takes root");
         return;
-    }
+    };
     let path = old_database(directory.path());
     let error = SqliteStore::open(&path).err().map(|error| error.to_string());
     let schema = sqlite::identify(&path).map(|identity| identity.schema);
     let copies = sqlite::copies(&path).len();
-    let unmounted = Command::new("umount").arg(directory.path()).status().unwrap();
-    assert!(unmounted.success());
+    drop(small);
     let error = error.unwrap();
     assert!(error.contains("17 MB") && error.contains("make room"), "{error}");
     assert_eq!((schema.unwrap(), copies), (3, 0));
@@ -323,8 +348,10 @@ fn killed_while_it_is_migrated_a_database_is_the_old_or_the_new_one() {
         assert_eq!(copies.len(), 1, "{copies:?}");
         assert_eq!(sqlite::verify(&copies[0].1).unwrap().schema, 3);
         let unfinished = fs::read_dir(directory.path()).unwrap().flatten();
-        let unfinished: Vec<_> =
-            unfinished.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains("copying")).collect();
+        let unfinished: Vec<_> = unfinished
+            .map(|entry| entry.file_name())
+            .filter(|name| name.to_string_lossy().contains("copying"))
+            .collect();
         assert!(unfinished.is_empty(), "{unfinished:?}");
     }
     println!("old {old}, new {new}");

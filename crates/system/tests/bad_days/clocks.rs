@@ -74,6 +74,8 @@ fn clocks_that_are_wrong_or_jump_are_named_and_stop_nothing() {
     scene.wait_until_judged("picard", "pass");
     let log = scene.log("nanoprobe-picard");
     assert!(log.contains("this host's clock and the CMA's differ seconds=3153"), "{log}");
+    let (code, text) = scene.assimcli(&["-o", "script", "doctor", "clock"]);
+    assert!(code == 2 && text.contains("the clock of picard is 10 years behind the CMA's"), "{text}");
     scene.prove_that_changes_arrive("picard");
     let by_host = "SELECT seen FROM documents WHERE instance = '_auto_proc_sys' AND seen < since";
     assert_eq!(scene.site.count(by_host), 1, "what the host says about its time is kept as it is");
