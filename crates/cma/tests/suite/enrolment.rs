@@ -324,6 +324,7 @@ fn an_older_nanoprobe_is_told_only_what_it_knows() {
     assert_eq!(rig.comes(applicant("web1", KEY)).0, Some(RefusedReason::KeyMismatch));
     let mut strict = site("policy = \"token\"");
     assert_eq!(strict.comes(applicant("web1", KEY)).0, Some(RefusedReason::KeyMismatch));
+    assert!(strict.text(applicant("web1", KEY)).contains("too old to show one"));
 }
 
 #[test]
