@@ -36,7 +36,7 @@ pub fn decide(
     designation: &Designation,
     applicant: &Applicant,
 ) -> Result<Admission> {
-    let waiting = tx.pending()?.into_iter().find(|row| row.key == applicant.key);
+    let waiting = tx.waiting(&applicant.key)?;
     if let Some(row) = waiting.filter(|row| row.approved.is_some() && row.designation == *designation) {
         tx.remove_pending(&row.key)?;
         return Ok(Admission::Granted { tags: Vec::new(), how: "as approved".into() });
