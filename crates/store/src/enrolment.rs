@@ -81,6 +81,8 @@ pub trait EnrolmentTransaction {
 
     /// Keys that wait, in the order in which they came.
     fn pending(&mut self) -> Result<Vec<PendingRow>>;
+    /// The one of them with this key.
+    fn waiting(&mut self, key: &PublicKey) -> Result<Option<PendingRow>>;
     fn put_pending(&mut self, row: &PendingRow) -> Result<()>;
     fn remove_pending(&mut self, key: &PublicKey) -> Result<()>;
 

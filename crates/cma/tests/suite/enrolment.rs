@@ -1,6 +1,7 @@
 //! Who may become a host: policies, tokens, approval, copies of machines, revocation.
 
 use crate::ingest::{Rig, applicant, envelope, events, incoming, name, rig, rig_with, told};
+use crate::site::{Agent, Site, runtime};
 use cma::ingest::Change;
 use cma::ingest::enrolment::actions::{Action, Outcome, perform};
 use cma::ingest::register::{Applicant, Registration};
@@ -8,10 +9,11 @@ use cma::ingest::report::Outcome as Reported;
 use cma::knowledge::Knowledge;
 use model::config::parse_toml;
 use model::enrolment::{MarkKind, TOKEN_BYTES, machine_mark, token_hash, token_text};
-use model::message::{Machine, RefusedReason};
+use model::message::{FromCma, Machine, RefusedReason, Register, ToCma};
 use model::{Event, PublicKey, Timestamp};
 use rules::RuleSets;
 use serde_json::json;
+use std::fs;
 use std::time::Duration;
 use store::Store;
 
@@ -177,7 +179,7 @@ fn tokens_that_do_not_count_are_refused_also_where_none_is_asked_for() {
     for policy in ["first-use", "token"] {
         let mut rig = site(&format!("policy = \"{policy}\""));
         let (id, token) = rig.token(7, "db-*", None, Some(1));
-        let mut refused = |rig: &mut Rig, host: &str, token: &str, words: &str| {
+        let refused = |rig: &mut Rig, host: &str, token: &str, words: &str| {
             let (reason, text) = answer(rig.register(with_token(host, KEY, token)).0);
             assert_eq!(reason, Some(RefusedReason::Token), "{policy} {token}");
             assert!(text.contains(words), "{words}: {text}");
@@ -324,6 +326,7 @@ fn an_older_nanoprobe_is_told_only_what_it_knows() {
     assert_eq!(rig.comes(applicant("web1", KEY)).0, Some(RefusedReason::KeyMismatch));
     let mut strict = site("policy = \"token\"");
     assert_eq!(strict.comes(applicant("web1", KEY)).0, Some(RefusedReason::KeyMismatch));
+    assert!(strict.text(applicant("web1", KEY)).contains("too old to show one"));
 }
 
 #[test]
@@ -495,4 +498,68 @@ fn old_tokens_make_room_and_there_are_only_so_many() {
     assert!(is_conflict(&rig.act(create(1000)).0, "1000 tokens"), "expired for 29 days");
     rig.wait(86_400);
     assert!(matches!(rig.act(create(1000)).0, Outcome::Token(1001)));
+}
+
+#[test]
+fn a_token_made_by_the_program_counts_once_though_it_is_killed() {
+    let site = Site::create();
+    fs::write(site.paths.cma_config(), "[enrolment]\npolicy = \"token\"\n").unwrap();
+    let cma = site.start(&[]);
+    for (wrong, word) in [
+        (json!({"tags": ["a b"]}), "a b"),
+        (json!({"hosts": "web 1"}), "web 1"),
+        (json!({"uses": 0}), "good for nothing"),
+        (json!({"seconds": 0}), "good for nothing"),
+        (json!({"expires": 7}), "expires"),
+    ] {
+        let (status, answer) = site.request("POST", "/v1/tokens", Some(wrong));
+        assert!(status == 400 && answer["error"].as_str().unwrap().contains(word), "{status} {answer}");
+    }
+    let wanted = json!({"tags": ["b", "a", "b"], "hosts": "WEB*", "uses": 1, "seconds": 3600});
+    let (status, made) = site.request("POST", "/v1/tokens", Some(wanted));
+    assert_eq!((status, &made["hosts"], &made["tags"]), (200, &json!("web*"), &json!(["a", "b"])));
+    let token = made["token"].as_str().unwrap();
+    assert!(!site.get("/v1/tokens").to_string().contains(token));
+
+    let agent = Agent::new(&site, "web1");
+    let register = |token: Option<&str>| {
+        let machine = Some(machine("web1", "a"));
+        ToCma::Register(Register { token: token.map(String::from), machine, ..agent.registration() })
+    };
+    let ask = |message: &ToCma| runtime().block_on(agent.ask(message));
+    let refused = ask(&register(None));
+    assert!(
+        matches!(&refused, FromCma::Refused(refused) if refused.reason == RefusedReason::Token),
+        "{refused:?}"
+    );
+    assert!(matches!(ask(&register(Some(token))), FromCma::Welcome(_)));
+    // Killed without a chance to put anything in order; the nanoprobe asks again with what it has.
+    drop(cma);
+    let _cma = site.start(&[]);
+    assert!(matches!(ask(&register(Some(token))), FromCma::Welcome(_)));
+    assert!(matches!(ask(&register(None)), FromCma::Welcome(_)));
+    let tokens = site.get("/v1/tokens");
+    assert_eq!((&tokens[0]["used"], &tokens[0]["state"]), (&json!(1), &json!("used up")));
+    assert_eq!(site.get("/v1/hosts")[0]["tags"], json!(["a", "b"]));
+    let has = |file: Vec<u8>, text: &[u8]| file.windows(text.len()).any(|window| window == text);
+    let files: Vec<Vec<u8>> = ["cma.sqlite", "cma.sqlite-wal"]
+        .into_iter()
+        .map(|file| fs::read(site.paths.state().join(file)).unwrap())
+        .collect();
+    assert!(files.iter().any(|file| has(file.clone(), b"web1")), "the search finds nothing");
+    let is_kept = files.into_iter().any(|file| has(file, token.as_bytes()));
+    assert!(!is_kept, "the database has its hash only");
+
+    assert_eq!(site.request("DELETE", "/v1/tokens/1", None).0, 200);
+    assert_eq!(site.request("DELETE", "/v1/tokens/1", None).0, 404);
+    assert_eq!(site.request("POST", "/v1/hosts/web1/revoke", Some(json!({"reason": "lost"}))).0, 200);
+    let refused = ask(&register(Some(token)));
+    assert!(
+        matches!(&refused, FromCma::Refused(refused) if refused.reason == RefusedReason::Revoked),
+        "{refused:?}"
+    );
+    let problems = site.get("/v1/status")["problems"].to_string();
+    assert!(problems.contains("the revoked key of web1 is being used"), "{problems}");
+    assert_eq!(site.request("POST", "/v1/hosts/web1/unrevoke", None).0, 200);
+    assert!(matches!(ask(&register(None)), FromCma::Welcome(_)));
 }

@@ -16,7 +16,7 @@ const TOKENS: &str = "SELECT id, hash, tags, hosts, uses, created, expires, revo
   (SELECT count(*) FROM token_use WHERE token = id) FROM enrolment_token ORDER BY id";
 const PENDING: &str =
     "SELECT key, designation, source, address, first_seen, last_seen, software, machine, note, approved
-  FROM pending_key ORDER BY first_seen, key";
+  FROM pending_key";
 const REVOKED: &str = "SELECT key, designation, reason, revoked, tried FROM revoked_key";
 
 impl EnrolmentTransaction for SqliteTransaction<'_> {
@@ -78,7 +78,11 @@ impl EnrolmentTransaction for SqliteTransaction<'_> {
     }
 
     fn pending(&mut self) -> Result<Vec<PendingRow>> {
-        self.all(PENDING, [], pending)
+        self.all(&format!("{PENDING} ORDER BY first_seen, key"), [], pending)
+    }
+
+    fn waiting(&mut self, key: &PublicKey) -> Result<Option<PendingRow>> {
+        self.one(&format!("{PENDING} WHERE key = ?1"), [key.0], pending)
     }
 
     fn put_pending(&mut self, row: &PendingRow) -> Result<()> {
@@ -175,7 +179,7 @@ impl EnrolmentReader for SqliteReader {
     }
 
     fn pending(&mut self) -> Result<Vec<PendingRow>> {
-        all(self.connection(), PENDING, [], pending)
+        all(self.connection(), &format!("{PENDING} ORDER BY first_seen, key"), [], pending)
     }
 
     fn revocations(&mut self) -> Result<Vec<RevokedRow>> {

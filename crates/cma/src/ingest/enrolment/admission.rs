@@ -36,7 +36,7 @@ pub fn decide(
     designation: &Designation,
     applicant: &Applicant,
 ) -> Result<Admission> {
-    let waiting = tx.pending()?.into_iter().find(|row| row.key == applicant.key);
+    let waiting = tx.waiting(&applicant.key)?;
     if let Some(row) = waiting.filter(|row| row.approved.is_some() && row.designation == *designation) {
         tx.remove_pending(&row.key)?;
         return Ok(Admission::Granted { tags: Vec::new(), how: "as approved".into() });
@@ -68,8 +68,12 @@ pub fn decide(
         (EnrolmentPolicy::Token, None) => {
             let problem = "it showed none, and this site asks for one";
             tell_misuse(tx, context, designation, applicant, problem)?;
-            let text = "this site enrols hosts with a token only: make one with `assimcli tokens create` on the CMA, put it \
-                        into /etc/assimilation/enrol.token (mode 0600) on this host, and start the nanoprobe again";
+            let text = if applicant.message.machine.is_none() {
+                "this site enrols hosts with a token only, and this nanoprobe is too old to show one: install the CMA's version"
+            } else {
+                "this site enrols hosts with a token only: make one with `assimcli tokens create` on the CMA, put it into \
+                 /etc/assimilation/enrol.token (mode 0600) on this host, and start the nanoprobe again"
+            };
             Ok(Admission::Refused(RefusedReason::Token, text.into()))
         }
         // Also where none is asked for: enrolled without the tags of its token the host would be in the wrong groups, and

@@ -36,8 +36,7 @@ pub fn wait(
         "{designation} waits for approval: run `assimcli hosts approve {designation} --key {fingerprint}` on the CMA"
     );
     let now = context.now;
-    let mut rows = forget_old(tx, context)?;
-    let known = rows.iter().position(|row| row.key == applicant.key).map(|index| rows.remove(index));
+    let known = tx.waiting(&applicant.key)?;
     let message = &applicant.message;
     let row = PendingRow {
         key: applicant.key,
@@ -58,6 +57,8 @@ pub fn wait(
     if known.as_ref().is_some_and(is_unchanged) {
         return Ok(told);
     }
+    let mut rows = forget_old(tx, context)?;
+    rows.retain(|row| row.key != applicant.key);
     if known.is_none_or(|known| known.source != row.source) && !make_room(tx, context, &rows, &row.source)? {
         let text = "the list of hosts that wait for approval is full: approve or reject some (`assimcli hosts pending` on the \
                     CMA), or raise max_pending under [enrolment] in cma.toml; this host asks again by itself";

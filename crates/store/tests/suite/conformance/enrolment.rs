@@ -101,6 +101,8 @@ pub fn keys_wait_and_are_revoked(store: &mut dyn Store) {
         t.put_revoked(&revoked)?;
         t.put_revoked(&RevokedRow { tried: Some(at(4)), ..revoked.clone() })?;
         assert_eq!(t.pending()?, [waiting(2, 10), later.clone()]);
+        assert_eq!(t.waiting(&later.key)?, Some(later.clone()));
+        assert_eq!(t.waiting(&revoked.key)?, None);
         assert_eq!(t.revoked(&revoked.key)?.and_then(|row| row.tried), Some(at(4)));
         assert_eq!(t.revoked(&PublicKey([1; 32]))?, None);
         t.remove_pending(&later.key)
