@@ -177,7 +177,7 @@ fn tokens_that_do_not_count_are_refused_also_where_none_is_asked_for() {
     for policy in ["first-use", "token"] {
         let mut rig = site(&format!("policy = \"{policy}\""));
         let (id, token) = rig.token(7, "db-*", None, Some(1));
-        let mut refused = |rig: &mut Rig, host: &str, token: &str, words: &str| {
+        let refused = |rig: &mut Rig, host: &str, token: &str, words: &str| {
             let (reason, text) = answer(rig.register(with_token(host, KEY, token)).0);
             assert_eq!(reason, Some(RefusedReason::Token), "{policy} {token}");
             assert!(text.contains(words), "{words}: {text}");
