@@ -45,6 +45,8 @@ const HOST: &str = "host";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     pub host: Designation,
+    /// Its domain before; empty for a host that was in none.
+    pub from_domain: String,
     pub to: Standing,
 }
 
@@ -260,7 +262,12 @@ fn configured(knowledge: &Knowledge) -> String {
 /// Whom to write down.
 fn differences(before: &Membership, now: &Membership) -> Vec<Moved> {
     let differs = |(host, standing): &(&Designation, &Standing)| before.of(host) != Some(*standing);
-    now.iter().filter(differs).map(|(host, to)| Moved { host: host.clone(), to: to.clone() }).collect()
+    let moved = |(host, to): (&Designation, &Standing)| Moved {
+        host: host.clone(),
+        from_domain: before.of(host).map(|old| old.domain.clone()).unwrap_or_default(),
+        to: to.clone(),
+    };
+    now.iter().filter(differs).map(moved).collect()
 }
 
 /// Whether another rule set may count for a host that moved.

@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn the_reference_is_current() {
-        let settings = Arguments::default().settings(CmaConfig::default()).unwrap();
+        let arguments = Arguments { root: "/".into(), ..Arguments::default() };
+        let settings = arguments.settings(CmaConfig::default()).unwrap();
         let defaults = Table::try_from(CmaConfig::default()).unwrap();
         let text = reference(CmaConfig::SHAPE.fields(), &defaults, &origins(&settings, &|_| None));
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");

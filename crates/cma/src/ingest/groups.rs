@@ -30,8 +30,10 @@ pub fn put(
         let groups: Vec<(String, String)> =
             one.to.groups.iter().map(|(name, why)| (name.clone(), why.clone())).collect();
         tx.set_groups(&one.host, &groups, context.now)?;
-        let old_domain = std::mem::replace(&mut host.domain, one.to.domain.clone());
-        if old_domain != host.domain {
+        // Judging its documents by its new rules may have moved it already.
+        let old_domain = &one.from_domain;
+        if host.domain != one.to.domain {
+            host.domain.clone_from(&one.to.domain);
             tx.put_host(&host)?;
         }
         let joined: Vec<String> = groups
@@ -47,7 +49,7 @@ pub fn put(
                 parts.push(format!("{what} the {plural} {}", names.join(", ")));
             }
         }
-        if old_domain != host.domain && !old_domain.is_empty() {
+        if *old_domain != host.domain && !old_domain.is_empty() {
             parts.push(format!("moved from the domain {old_domain} to {}", host.domain));
         }
         if parts.is_empty() {

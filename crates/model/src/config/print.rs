@@ -119,14 +119,14 @@ impl Page<'_> {
         for (name, value) in leaves {
             let before = default.and_then(|default| default.get(name));
             if before != Some(value) {
-                self.comment(&self.from_file(&join(path, name)));
+                self.comment(&self.place_in_file(&join(path, name)));
             }
             self.text += &format!("{} = {}\n", key_text(name), shown(value, path));
         }
         for (name, value) in tables {
             let at = join(path, name);
             self.text.push('\n');
-            self.comment(&self.from_file(&at));
+            self.comment(&self.place_in_file(&at));
             self.text += &format!("[{at}]\n");
             self.plain(value, &at);
         }
@@ -165,7 +165,7 @@ impl Page<'_> {
         let value = origin.and_then(|origin| origin.value.clone()).or_else(|| value.cloned());
         match origin.and_then(|origin| origin.from) {
             Some(from) => note += &format!(" This one: {from}."),
-            None if self.what.lines.has(&at) => note += &format!(" This one: {}.", self.from_file(&at)),
+            None if self.what.lines.has(&at) => note += &format!(" This one: {}.", self.place_in_file(&at)),
             None => {}
         }
         self.comment(&note);
@@ -175,7 +175,7 @@ impl Page<'_> {
         }
     }
 
-    fn from_file(&self, at: &str) -> String {
+    fn place_in_file(&self, at: &str) -> String {
         match self.what.lines.of(at) {
             Some(line) => format!("{} line {line}", self.what.path),
             None => self.what.path.to_owned(),

@@ -69,7 +69,8 @@ impl Shape {
     pub fn allowed(&self) -> String {
         match self {
             Self::Flag => "true or false".into(),
-            Self::Whole(most) if *most >= i64::MAX as u64 => "a whole number, 0 or more".into(),
+            // As much as the type holds: what makes sense stands in the comment.
+            Self::Whole(most) if *most >= u64::from(u32::MAX) => "a whole number, 0 or more".into(),
             Self::Whole(most) => format!("a whole number from 0 to {most}"),
             Self::Number => "a number".into(),
             Self::Text => "a text in quotation marks".into(),

@@ -120,7 +120,7 @@ pub fn columns_of(statement: &str) -> Result<Vec<String>> {
     if prepared.parameter_count() > 0 {
         return Err(StoreError::Sql("it has parameters, and nobody gives them values here".into()));
     }
-    Ok(prepared.column_names().into_iter().map(str::to_owned).collect())
+    Ok(prepared.column_names().map(str::to_owned).collect())
 }
 
 fn limit(connection: &Connection) -> rusqlite::Result<()> {
@@ -302,7 +302,9 @@ fn is_ours(table: &str) -> bool {
         "edge",
         "event",
         "host",
+        "host_group",
         "host_name",
+        "host_tag",
         "json_each",
         "json_tree",
         "node",

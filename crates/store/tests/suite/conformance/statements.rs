@@ -9,6 +9,10 @@ pub fn every_view_answers_with_its_documented_columns(store: &mut dyn Store) {
     site::fill(store);
     site::fill_monitors(store);
     network::fill(store);
+    commit(store, |t| {
+        t.set_tags(&host("web1"), &["dmz".into()])?;
+        t.set_groups(&host("web1"), &[("web".into(), "tag dmz".into())], at(5))
+    });
     for view in documentation() {
         let table = sql(store, &format!("SELECT * FROM {}", view.name));
         let names: Vec<&str> = view.columns.iter().map(|(name, _)| *name).collect();
