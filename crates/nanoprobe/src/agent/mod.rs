@@ -46,7 +46,6 @@ use tokio::time::Instant;
 use wire::delivery::{Route, Sender, SenderConfig, Standing};
 use wire::endpoint::{Endpoint, Inbox};
 use wire::hello::Hello;
-use wire::keys::CmaTrust;
 
 /// How long a stop may take, to deliver what is queued and to say goodbye.
 const STOP: Duration = Duration::from_secs(5);
@@ -77,8 +76,7 @@ pub struct Parts {
     pub settings: Settings,
     pub site: SitePaths,
     pub host_root: PathBuf,
-    /// CMA keys that are trusted.
-    pub trust: CmaTrust,
+    pub trust: wire::keys::CmaTrust,
     pub endpoint: Endpoint,
     pub inbox: Inbox,
     pub queue: Queue,
