@@ -116,7 +116,7 @@ enum Command {
     /// Go back to a backup, or to a copy of the database that the CMA kept
     Restore(restore::Options),
     /// What is wrong with this installation, and what to do
-    Doctor,
+    Doctor(doctor::Options),
     /// Print what makes the shell complete assimcli's words; packages install it for all three programs
     Completions {
         #[arg(value_name = "SHELL")]
@@ -221,7 +221,7 @@ fn run(context: &Context, output: Option<Output>, command: Command) -> Result<Fi
         Command::Notify(options) => notify::run(context, &options),
         Command::Backup(options) => backup_command::run(context, &options),
         Command::Restore(options) => restore::run(context, &options),
-        Command::Doctor => doctor::run(context),
+        Command::Doctor(options) => doctor::run(context, &options),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "assimcli", &mut text);

@@ -45,7 +45,12 @@ impl Agent {
         let Some(mut trust) = self.keys.trust.take() else { return };
         let taken = trust.take(&sender, wanted);
         match taken {
-            Ok(outcome) => self.trust_from_now_on(trust.succession(), &outcome),
+            Ok((outcome, problem)) => {
+                if let Some(problem) = problem {
+                    tracing::warn!(%problem, "the key files do not show which CMA keys are trusted; it is kept all the same");
+                }
+                self.trust_from_now_on(trust.succession(), &outcome);
+            }
             Err(error @ TakeError::Refused(_)) => tracing::error!(
                 %error,
                 "the CMA sent keys that this nanoprobe may not take; if nobody changed keys, the key in use may be stolen: \

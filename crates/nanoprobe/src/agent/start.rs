@@ -123,7 +123,8 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         Err(KeyError::NoDirectory { .. }) => return Err(no_key()),
         Err(error) => return Err(StartError::Keys(error)),
     };
-    let opened = KeyDirectory::open(site.crypto()).and_then(CmaTrust::open);
+    let state = site.nanoprobe_state().join("keys");
+    let opened = KeyDirectory::open(site.crypto()).and_then(|keys| CmaTrust::open(keys, &state));
     let (trust, notes) = match opened {
         Ok(opened) => opened,
         Err(KeyError::NoCmaKey { .. }) => return Err(no_key()),

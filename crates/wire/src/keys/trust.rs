@@ -1,18 +1,20 @@
-//! The CMA keys that a nanoprobe trusts, on disk: the `#CMA#*.pub` files of the key directory, and beside them a file that says
-//! who introduced each ([`Succession`]).
+//! The CMA keys that a nanoprobe trusts, on disk: the `#CMA#*.pub` files of the key directory, and in the nanoprobe's own
+//! directory a record of who introduced each ([`Succession`]).
 //!
-//! A change is written to that file first, marked as pending; then the key files follow, then the mark goes. Killed anywhere in
-//! between, the next start does the rest. Without the mark, key files that differ from the record were put there, or taken
-//! away, by hand, and count.
+//! A change is written to the record first, marked as pending; then the key files follow, then the mark goes. Killed anywhere in
+//! between, the next start does the rest. Where the key files cannot be changed (the directory is the CMA's, or read-only) the
+//! mark stays, and the record counts. Without the mark, key files that differ from the record were put there, or taken away, by
+//! hand, and count.
 
 use super::directory::{KeyDirectory, KeyError};
 use super::id::{KeyId, PUBLIC_SUFFIX};
-use super::store::Access;
+use super::store::{Access, FileStore};
 use super::succession::{Origin, Outcome, Refusal, Succession, TrustedKey};
 use model::PublicKey;
 use model::message::CmaKeys;
+use std::path::{Path, PathBuf};
 
-/// Name of the record; no key file has it.
+/// Name of the record.
 const RECORD: &str = "cma-keys";
 
 /// Why what a CMA wants is not done.
@@ -29,37 +31,48 @@ pub enum TakeError {
 #[derive(Debug)]
 pub struct CmaTrust {
     directory: KeyDirectory,
+    /// Where the record is. Opened when it is needed: it may not be there at the start.
+    state: PathBuf,
     succession: Succession,
 }
 
 impl CmaTrust {
-    /// Reads files and record; a change that was cut off is completed. The notes say what a person may want to know.
+    /// Reads the files of the key directory and the record in `state` (made with mode 0700 when it is missing); a change that was
+    /// cut off is completed. Without a record, as without that directory, all keys count as put there by hand. The notes say
+    /// what a person may want to know.
     ///
     /// # Errors
     /// What [`KeyDirectory::cma_publics`] finds wrong; no key at all is an error.
-    pub fn open(directory: KeyDirectory) -> Result<(Self, Vec<String>), KeyError> {
+    pub fn open(directory: KeyDirectory, state: &Path) -> Result<(Self, Vec<String>), KeyError> {
         let mut notes = Vec::new();
-        let text = directory.files.read_text(RECORD, super::succession::MAX_RECORD_BYTES)?;
-        let kept = match &text {
-            Some(text) => Succession::from_text(text).or_else(|| {
+        let state = state.to_owned();
+        let text = FileStore::open_or_create(&state)
+            .and_then(|records| records.read_text(RECORD, super::succession::MAX_RECORD_BYTES));
+        let kept = match text {
+            Ok(Some(text)) => Succession::from_text(&text).or_else(|| {
                 notes.push(format!(
                     "{} is damaged: all CMA keys count as put there by hand",
-                    directory.files.file(RECORD).display()
+                    state.join(RECORD).display()
                 ));
                 None
             }),
-            None => None,
+            Ok(None) => None,
+            Err(error) => {
+                notes.push(format!("all CMA keys count as put there by hand: {error}"));
+                None
+            }
         };
         match kept {
             Some((succession, false)) => {
-                let mut trust = Self { directory, succession };
-                match trust.write() {
+                let trust = Self { directory, state, succession };
+                match trust.follow() {
                     Ok(()) => {
                         notes.push("a change of the CMA's keys that was cut off is complete now".into())
                     }
-                    Err(error) => {
-                        notes.push(format!("a change of the CMA's keys cannot be completed: {error}"))
-                    }
+                    Err(error) => notes.push(format!(
+                        "the key files do not show which CMA keys are trusted, {} does: {error}",
+                        trust.state.join(RECORD).display()
+                    )),
                 }
                 Ok((trust, notes))
             }
@@ -86,7 +99,7 @@ impl CmaTrust {
                     Some((kept, _)) => reconciled(&kept, &found),
                     None => Succession::by_hand(found),
                 };
-                Ok((Self { directory, succession }, notes))
+                Ok((Self { directory, state, succession }, notes))
             }
         }
     }
@@ -95,20 +108,23 @@ impl CmaTrust {
         &self.succession
     }
 
-    /// Does what a CMA that proved to hold `sender` wants, as far as it may. On disk when this returns.
+    /// Does what a CMA that proved to hold `sender` wants, as far as it may. Kept when this returns; the error beside the outcome
+    /// says that the key files do not show it yet.
     ///
     /// # Errors
     /// Nothing has changed then, as far as this process is concerned.
-    pub fn take(&mut self, sender: &PublicKey, wanted: &CmaKeys) -> Result<Outcome, TakeError> {
+    pub fn take(
+        &mut self,
+        sender: &PublicKey,
+        wanted: &CmaKeys,
+    ) -> Result<(Outcome, Option<KeyError>), TakeError> {
         let outcome = self.succession.propose(sender, wanted)?;
-        if outcome.succession != self.succession {
-            let before = std::mem::replace(&mut self.succession, outcome.succession.clone());
-            if let Err(error) = self.write() {
-                self.succession = before;
-                return Err(error.into());
-            }
+        if outcome.succession == self.succession {
+            return Ok((outcome, None));
         }
-        Ok(outcome)
+        self.record(&outcome.succession, false)?;
+        self.succession = outcome.succession.clone();
+        Ok((outcome, self.follow().err()))
     }
 
     /// Keys that were retired here; none where that cannot be read.
@@ -116,12 +132,15 @@ impl CmaTrust {
         self.directory.cma_retired().unwrap_or_default()
     }
 
-    /// Record, files, record: see the head of this file.
-    fn write(&mut self) -> Result<(), KeyError> {
-        let files = &self.directory.files;
-        files.replace(RECORD, Access::Public, self.succession.to_text(false).as_bytes())?;
+    /// The key files follow the record.
+    fn follow(&self) -> Result<(), KeyError> {
         self.write_files()?;
-        files.replace(RECORD, Access::Public, self.succession.to_text(true).as_bytes())
+        self.record(&self.succession, true)
+    }
+
+    fn record(&self, succession: &Succession, is_applied: bool) -> Result<(), KeyError> {
+        let records = FileStore::open_or_create(&self.state)?;
+        records.replace(RECORD, Access::Public, succession.to_text(is_applied).as_bytes())
     }
 
     fn write_files(&self) -> Result<(), KeyError> {
@@ -208,12 +227,16 @@ mod tests {
             fs::set_permissions(file, PermissionsExt::from_mode(0o644)).unwrap();
         }
 
+        fn state(&self) -> PathBuf {
+            self.home.path().join("state")
+        }
+
         fn key(&self, number: usize) -> PublicKey {
             self.pairs[number].public()
         }
 
         fn open(&self) -> CmaTrust {
-            CmaTrust::open(KeyDirectory::open(self.path()).unwrap()).unwrap().0
+            CmaTrust::open(KeyDirectory::open(self.path()).unwrap(), &self.state()).unwrap().0
         }
 
         fn set(&self, numbers: &[usize]) -> CmaKeys {
@@ -249,7 +272,7 @@ mod tests {
         trust.take(&rig.key(0), &rig.set(&[0, 1, 2])).unwrap();
         assert_eq!(rig.open().succession(), trust.succession());
         assert_eq!(trust.succession().keys()[2].origin, Origin::From(rig.key(0)));
-        assert!(trust.take(&rig.key(1), &rig.set(&[1, 2])).unwrap().took_over);
+        assert!(trust.take(&rig.key(1), &rig.set(&[1, 2])).unwrap().0.took_over);
         assert_eq!(names(&rig.path()), ["#CMA#00000.retired", "#CMA#00001.pub", "#CMA#00002.pub"]);
         assert_eq!(rig.open().succession(), trust.succession());
         assert_eq!(trust.retired(), [(KeyId::cma(0).unwrap(), rig.key(0))]);
@@ -268,25 +291,28 @@ mod tests {
         let saved = tempfile::tempdir().unwrap();
         let pending = trust.succession.to_text(false);
         let files = &trust.directory.files;
+        let records = FileStore::open_or_create(&rig.state()).unwrap();
         let steps: [&dyn Fn(); 6] = [
-            &|| files.create(".half.tmp", Access::Public, b"CMA ke").unwrap(),
-            &|| files.replace(RECORD, Access::Public, pending.as_bytes()).unwrap(),
+            &|| records.create(".half.tmp", Access::Public, b"CMA ke").unwrap(),
+            &|| records.replace(RECORD, Access::Public, pending.as_bytes()).unwrap(),
             &|| files.replace("#CMA#00002.pub", Access::Public, &rig.key(2).0).unwrap(),
             &|| files.replace("#CMA#00003.pub", Access::Public, &rig.key(3).0).unwrap(),
             &|| files.set_aside("#CMA#00000.pub", "#CMA#00000.retired").unwrap(),
-            &|| files.replace(RECORD, Access::Public, after.to_text(true).as_bytes()).unwrap(),
+            &|| records.replace(RECORD, Access::Public, after.to_text(true).as_bytes()).unwrap(),
         ];
         for (done, step) in steps.iter().enumerate() {
             step();
-            let copied = saved.path().join("copy");
-            fs::create_dir_all(&copied).unwrap();
-            copy(&rig.path(), &copied);
-            let (found, notes) = CmaTrust::open(KeyDirectory::open(&copied).unwrap()).unwrap();
+            let (copied, state) = (saved.path().join("copy"), saved.path().join("state"));
+            for (from, to) in [(&rig.path(), &copied), (&rig.state(), &state)] {
+                fs::create_dir_all(to).unwrap();
+                copy(from, to);
+            }
+            let (found, notes) = CmaTrust::open(KeyDirectory::open(&copied).unwrap(), &state).unwrap();
             let wanted = if done == 0 { &before } else { &after };
             assert_eq!(found.succession(), wanted, "killed after step {done}");
             assert_eq!(notes.len(), usize::from((1..5).contains(&done)), "{done}: {notes:?}");
             // And once more: what was completed is complete.
-            let (again, notes) = CmaTrust::open(KeyDirectory::open(&copied).unwrap()).unwrap();
+            let (again, notes) = CmaTrust::open(KeyDirectory::open(&copied).unwrap(), &state).unwrap();
             assert_eq!((again.succession(), notes.len()), (wanted, 0), "{done}");
             if done > 0 {
                 assert!(names(&copied).contains(&"#CMA#00000.retired".to_owned()), "{done}");
@@ -306,8 +332,8 @@ mod tests {
         let numbers: Vec<u32> = trust.succession().keys().iter().map(|trusted| trusted.number).collect();
         assert_eq!(numbers, [0, 1, 3]);
         assert_eq!(trust.succession().keys()[2].origin, Origin::ByHand);
-        fs::write(rig.path().join(RECORD), "rubbish").unwrap();
-        let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap()).unwrap();
+        fs::write(rig.state().join(RECORD), "rubbish").unwrap();
+        let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap(), &rig.state()).unwrap();
         assert!(notes[0].contains("damaged"), "{notes:?}");
         assert!(trust.succession().keys().iter().all(|trusted| trusted.origin == Origin::ByHand));
     }
@@ -317,7 +343,7 @@ mod tests {
         let rig = Rig::new();
         rig.open().take(&rig.key(1), &rig.set(&[1, 2])).unwrap();
         rig.put(0);
-        let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap()).unwrap();
+        let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap(), &rig.state()).unwrap();
         assert_eq!(trust.succession().to_message(), rig.set(&[1, 2]));
         assert!(notes[0].starts_with("#CMA#00000 was retired"), "{notes:?}");
         fs::remove_file(rig.path().join("#CMA#00000.retired")).unwrap();
@@ -333,11 +359,29 @@ mod tests {
         let rig = Rig::new();
         let mut trust = rig.open();
         // The name of the record is taken by something that cannot be replaced.
-        fs::create_dir(rig.path().join(RECORD)).unwrap();
+        fs::create_dir(rig.state().join(RECORD)).unwrap();
         let before = trust.succession().clone();
         let taken = trust.take(&rig.key(1), &rig.set(&[1, 2]));
         assert!(matches!(taken, Err(TakeError::Disk(_))), "{taken:?}");
         assert_eq!(trust.succession(), &before);
+    }
+
+    #[test]
+    fn key_files_that_cannot_be_changed_do_not_keep_a_take_over_away() {
+        let rig = Rig::new();
+        let mut trust = rig.open();
+        // The name that the old key is to get is taken; root could do everything else.
+        let obstacle = rig.path().join("#CMA#00000.retired");
+        fs::create_dir(&obstacle).unwrap();
+        let (outcome, problem) = trust.take(&rig.key(1), &rig.set(&[1, 2])).unwrap();
+        assert!(outcome.took_over && problem.is_some(), "{problem:?}");
+        assert!(rig.path().join("#CMA#00000.pub").exists());
+        let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap(), &rig.state()).unwrap();
+        assert_eq!(trust.succession().to_message(), rig.set(&[1, 2]), "also after the next start");
+        assert!(notes[0].contains("do not show"), "{notes:?}");
+        fs::remove_dir(obstacle).unwrap();
+        rig.open();
+        assert!(!rig.path().join("#CMA#00000.pub").exists());
     }
 
     #[test]
