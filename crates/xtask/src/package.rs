@@ -149,8 +149,8 @@ fn cargo(program: &Path) -> Command {
     command
 }
 
-fn selection() -> [&'static str; 8] {
-    ["--locked", "-p", "cma", "-p", "nanoprobe", "-p", "assimcli", "--bins"]
+fn selection() -> [&'static str; 10] {
+    ["--locked", "-p", "cma", "-p", "nanoprobe", "-p", "assimcli", "-p", "manuals", "--bins"]
 }
 
 #[cfg(test)]

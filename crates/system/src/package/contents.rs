@@ -36,6 +36,7 @@ pub fn lay_out(request: &Request, part: Part, kind: Kind, root: &Path) -> Result
     layout.program(name, &format!("/usr/sbin/{name}"))?;
     layout.program("assimcli", &format!("/usr/lib/assimilation/{name}/assimcli"))?;
     layout.completions(name)?;
+    layout.manuals(part)?;
     let unit = format!("assimilation-{name}.service");
     layout.copy(&packaging(format!("systemd/{unit}")), &format!("/usr/lib/systemd/system/{unit}"))?;
     for folder in ["sysusers.d", "tmpfiles.d"] {
@@ -170,6 +171,35 @@ impl Layout<'_> {
             self.write(&format!("/usr/lib/assimilation/{name}/assimcli.bash"), &output.stdout, 0o644)?;
         }
         Ok(())
+    }
+
+    /// Manual pages and completions of the programs. Two packages cannot have the same file, so those of assimcli are in the
+    /// CMA's, but for its completions in bash, which are linked with the program.
+    fn manuals(&self, part: Part) -> Result<(), String> {
+        let all = self.root.join(".manuals");
+        let maker = self.request.programs.path("manuals");
+        if !maker.is_file() {
+            return Err(format!("{} is not built; `cargo build -p manuals` builds it", maker.display()));
+        }
+        checked(Command::new(maker).arg(&all))?;
+        let programs: &[&str] = match part {
+            Part::Cma => &["cma", "assimcli"],
+            Part::Nanoprobe => &["nanoprobe"],
+        };
+        for inside in files(&all)? {
+            let file = Path::new(&inside).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let stem = file.trim_start_matches('_').split(['-', '.']).next().unwrap_or_default();
+            if !programs.contains(&stem) || inside == "/bash-completion/completions/assimcli" {
+                continue;
+            }
+            let from = all.join(inside.trim_start_matches('/'));
+            if inside.starts_with("/man/") {
+                self.compressed(&from, &format!("/usr/share{inside}.gz"))?;
+            } else {
+                self.copy(&from, &format!("/usr/share{inside}"))?;
+            }
+        }
+        fs::remove_dir_all(&all).map_err(at(&all))
     }
 
     fn compressed(&self, from: &Path, absolute: &str) -> Result<(), String> {
