@@ -233,20 +233,6 @@ impl Observer {
         }
     }
 
-    /// In place of [`Observer::handle_timeout`] while the shell is held up and cannot read what arrives: partners are to
-    /// know that this host lives, but nobody is judged. When this is over, the next call of that is late, with all that
-    /// follows from it.
-    pub fn beat_unheeding(&mut self, now: Duration) {
-        if let Some(timing) = self.timing.filter(|_| !self.stopped && self.next_beat <= now) {
-            self.send_regular_beats(now, timing);
-        }
-    }
-
-    /// When the next heartbeat is to be sent.
-    pub fn next_beat(&self) -> Option<Duration> {
-        (!self.stopped && !self.partners.is_empty()).then_some(self.next_beat)
-    }
-
     pub fn poll_timeout(&self) -> Option<Duration> {
         let timing = self.timing.filter(|_| !self.stopped && !self.partners.is_empty())?;
         let steps = (0..self.partners.len()).filter_map(|index| self.due(index, timing));

@@ -115,32 +115,6 @@ impl Bench {
 }
 
 #[test]
-fn who_cannot_read_for_a_while_goes_on_sending_and_judges_nobody() {
-    let mut bench = Bench::with(&[1, 2]);
-    let began = bench.now;
-    while bench.now < began + ms(10_000) {
-        bench.now = bench.observer.next_beat().unwrap().min(began + ms(10_000));
-        bench.observer.beat_unheeding(bench.now);
-        bench.observer.beat_unheeding(bench.now);
-        bench.drain();
-    }
-    let regular =
-        |to| bench.sent.iter().filter(|(_, number, beat)| *number == to && *beat == Beat::Regular).count();
-    assert_eq!((regular(1), regular(2)), (10, 10));
-    assert_eq!(bench.probes(1) + bench.probes(2), 0);
-    // What arrived meanwhile is read before it judges again.
-    for partner in [1, 2] {
-        bench.observer.handle_beat(bench.now, partner, Beat::Regular);
-    }
-    bench.run_to(began + ms(60_000));
-    assert_eq!(bench.told, []);
-    // One that has died in the meantime is found.
-    bench.alive = vec![2];
-    bench.run_to(began + ms(70_000));
-    assert!(bench.sights().contains(&(1, Sight::Silent)), "{:?}", bench.told);
-}
-
-#[test]
 fn a_calm_minute_costs_one_packet_a_second_and_partner() {
     let mut bench = Bench::with(&[1, 2, 3, 4]);
     bench.run_to(ms(65_000));
