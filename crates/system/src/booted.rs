@@ -252,9 +252,9 @@ impl Machine {
         }
         let id = checked_output(Command::new("sh").args(["-c", "tr -d - < /proc/sys/kernel/random/uuid"]))?;
         self.write("/etc/machine-id", &id)?;
-        self.write("/etc/hostname", &format!("{}\n", self.hostname))?;
+        self.write("/etc/hostname", format!("{}\n", self.hostname))?;
         let short = self.hostname.split('.').next().unwrap_or_default();
-        self.write("/etc/hosts", &format!("127.0.0.1 localhost\n127.0.1.1 {} {short}\n", self.hostname))
+        self.write("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {} {short}\n", self.hostname))
     }
 
     /// Arguments for sh: machine.sh and how to put this machine's root together.

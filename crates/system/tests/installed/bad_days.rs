@@ -53,7 +53,7 @@ fn permissions(pair: &Pair) {
         (&pair.picard, NANOPROBE, "", "755"),
         (&pair.center, CMA, "", "750"),
         (&pair.center, CMA, "#CMA#00000.secret", "644"),
-        (&pair.picard, NANOPROBE, &format!("picard.example.org@@*.secret"), "640"),
+        (&pair.picard, NANOPROBE, "picard.example.org@@*.secret", "640"),
     ] {
         step(&format!("{unit} does not start when {CRYPTO}/{file} has mode {mode}; its own words mend it"));
         let path = format!("\"$(readlink -f {CRYPTO})\"/{}", file.replace('#', "\\#"));
