@@ -202,7 +202,7 @@ fn a_host_that_does_not_come_is_told_with_its_reason() {
     let rig = Rig::new();
     let machine = format!(
         "case $last in 'sh -s') cat <<END\n{FACTS}END\n;; *mktemp*) echo /tmp/assimilation-install.abcdef ;;\n\
-         tar*) cat >/dev/null ;; *reach*) echo answers ;; *--from-cma*) echo designation=picard; echo restarted=yes ;; esac"
+         tar*) cat >/dev/null ;; *reach*) echo answers ;; ls*crypto.d) echo picard@@1234abcd.secret ;; *--from-cma*) echo designation=picard; echo restarted=yes ;; esac"
     );
     rig.ssh(&machine);
     for (cma, code, words) in [
@@ -214,7 +214,7 @@ fn a_host_that_does_not_come_is_told_with_its_reason() {
         (
             "case $* in *'hosts pending'*) printf 'picard\\tk\\ta\\ts\\tl\\tm\\tn\\t\\n'; exit 2 ;; esac",
             2,
-            &["assimcli hosts approve picard"],
+            &["assimcli hosts approve picard --key 1234abcd"],
         ),
         (
             "case $* in *'hosts revoked'*) printf 'picard\\tk\\tw\\tr\\tt\\n' ;; esac",
