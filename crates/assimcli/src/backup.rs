@@ -11,14 +11,20 @@ use crate::client;
 use crate::{Context, Failure};
 use daemon::pidfile;
 use model::config::CmaConfig;
+use rustix::process::geteuid;
 use serde_json::Value;
 use std::fs;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Progress of anything that takes longer is shown.
 const SHOW_AFTER: Duration = Duration::from_secs(2);
+/// Beginning of the names of temporary directories, and when one was left behind.
+const SCRATCH: &str = ".assimcli-";
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(86_400);
 /// How often, on a terminal and in a log.
 const SHOW_EVERY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
@@ -135,6 +141,25 @@ pub fn temporary_directory() -> PathBuf {
     std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
+/// A temporary directory for large files that only this user can look into. What interrupted runs of this user left there
+/// more than a day ago is removed: it holds copies of databases.
+///
+/// # Errors
+/// It cannot be made there.
+pub fn scratch(place: &Path) -> std::io::Result<TempDir> {
+    let is_old = |entry: &fs::DirEntry| {
+        let ours = entry.file_name().to_string_lossy().starts_with(SCRATCH);
+        // Of the entry itself, not of what a link leads to.
+        let old = entry.metadata().ok().filter(|found| found.is_dir() && found.uid() == geteuid().as_raw());
+        let age = old.and_then(|found| found.modified().ok()?.elapsed().ok());
+        ours && age.is_some_and(|age| age > FORGOTTEN_AFTER)
+    };
+    for entry in fs::read_dir(place).into_iter().flatten().flatten().filter(is_old) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    TempDir::with_prefix_in(SCRATCH, place)
+}
+
 /// The directory that a file lies in.
 pub fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
@@ -145,6 +170,24 @@ mod tests {
     use super::*;
     use model::paths::SitePaths;
     use output::Format;
+
+    #[test]
+    fn what_interrupted_runs_left_goes_in_time() {
+        let place = tempfile::tempdir().unwrap();
+        let made = |name: &str, age: Duration| {
+            let path = place.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("cma.sqlite"), "copy").unwrap();
+            fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::now() - age).unwrap();
+            path
+        };
+        let old = made(".assimcli-old", FORGOTTEN_AFTER * 2);
+        let recent = made(".assimcli-recent", FORGOTTEN_AFTER / 2);
+        let other = made("other", FORGOTTEN_AFTER * 2);
+        let scratch = scratch(place.path()).unwrap();
+        let there = [&old, &recent, &other].map(|path| path.exists());
+        assert_eq!((there, scratch.path().exists()), ([false, true, true], true));
+    }
 
     #[test]
     fn the_database_is_found_without_a_cma() {

@@ -258,7 +258,7 @@ fn killed_at_any_moment_the_old_or_the_new_database_is_whole() {
     assert_eq!(site.word(), "first");
     let left = site.left_over();
     assert!(
-        left.iter().all(|name| name.contains("before-restore") || name.starts_with("assimcli-")),
+        left.iter().all(|name| name.contains("before-restore") || name.starts_with(".assimcli-")),
         "{left:?}"
     );
 }

@@ -3,7 +3,7 @@
 
 use super::archive::{self, Entry, Manifest};
 use super::parts::{self, DATABASE};
-use super::{Progress, directory_of, need_room, temporary_directory};
+use super::{Progress, directory_of, need_room, scratch, temporary_directory};
 use crate::Failure;
 use daemon::privileges::{Identity, find_user};
 use model::Timestamp;
@@ -245,7 +245,7 @@ fn owner(database: &Path) -> Option<Identity> {
 
 fn temporary() -> Result<TempDir, Failure> {
     let place = temporary_directory();
-    TempDir::with_prefix_in("assimcli-", &place).map_err(|error| unwritable(&place, &error))
+    scratch(&place).map_err(|error| unwritable(&place, &error))
 }
 
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use crate::backup::archive::{self, Manifest};
 use crate::backup::parts::{self, DATABASE, Part};
-use crate::backup::{Progress, directory_of, need_room, place, target, temporary_directory};
+use crate::backup::{Progress, directory_of, need_room, place, scratch, target, temporary_directory};
 use crate::{Context, Failure, Finding};
 use model::Timestamp;
 use output::{Rows, note};
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use store::sqlite;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -58,7 +58,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     // Beside the file there must be room for the backup anyway.
     let place = if is_stream { temporary_directory() } else { directory_of(file).to_owned() };
     let cannot = |error: io::Error| Failure::new(format!("{} cannot be written: {error}", place.display()));
-    let directory = TempDir::with_prefix_in(".assimcli-backup-", &place).map_err(cannot)?;
+    let directory = scratch(&place).map_err(cannot)?;
     let (files, schema) = collect(context, &database, directory.path(), options.with_keys)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let manifest = describe(host, schema, options.with_keys, &files)?;
