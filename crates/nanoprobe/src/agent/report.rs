@@ -221,7 +221,7 @@ impl Agent {
             News::Failed { error } => {
                 tracing::error!(error = text(error), "the network process cannot work");
             }
-            News::Connected { epoch, connection, address } if self.is_current(epoch) => {
+            News::Connected { epoch, connection, address, .. } if self.is_current(epoch) => {
                 let address = text(address);
                 tracing::debug!(address, "connected to a CMA");
                 self.counters.connections += 1;
