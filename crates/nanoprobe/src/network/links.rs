@@ -1,7 +1,7 @@
 //! One task per connection: dials, then carries messages both ways between the agent and the CMA.
 
 use super::channel::frame;
-use super::protocol::{FROM_CMA_LIMIT_BYTES, Keys, News, Reason, text};
+use super::protocol::{FROM_CMA_LIMIT_BYTES, News, Reason, text};
 use model::PublicKey;
 use model::liveness::{Ask, Watch};
 use model::message::{FromCma, ToCma};
@@ -97,10 +97,10 @@ struct Sink {
 }
 
 impl Sink {
-    async fn connected(&self, remote: SocketAddr, key: PublicKey) {
+    async fn connected(&self, remote: SocketAddr, peer: PublicKey) {
         self.of_partners(OfPartners::Cma(remote)).await;
         let Self { epoch, connection, .. } = *self;
-        self.tell(&News::Connected { epoch, connection, address: remote.to_string(), key: Keys::new(&[key]) }).await;
+        self.tell(&News::Connected { epoch, connection, address: remote.to_string(), peer: peer.0 }).await;
     }
 
     async fn failed(&self, error: impl std::fmt::Display) {

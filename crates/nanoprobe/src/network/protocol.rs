@@ -205,9 +205,9 @@ pub enum News {
         connection: u64,
         #[n(2)]
         address: String,
-        /// The one key that the CMA proved to hold.
-        #[n(3)]
-        key: Keys,
+        /// The key that the CMA proved to hold: of those pinned, says the network process.
+        #[cbor(n(3), with = "minicbor::bytes")]
+        peer: [u8; 32],
     },
     #[n(4)]
     DialFailed {
