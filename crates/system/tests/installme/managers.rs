@@ -53,8 +53,17 @@ impl Rig {
     fn run(&self, kind: &str) -> Told {
         let _ = fs::remove_file(self.at("calls"));
         let (root, keys) = (self.at("root"), self.at("keys"));
-        let words =
-            ["--root", root.to_str().unwrap(), "nanoprobe", "--keys", keys.to_str().unwrap(), "--kind", kind];
+        let words = [
+            "--root",
+            root.to_str().unwrap(),
+            "nanoprobe",
+            "--keys",
+            keys.to_str().unwrap(),
+            "--kind",
+            kind,
+            "--wait",
+            "1",
+        ];
         installme(&self.at("release/installme"), Some(&self.at("bin")), &words)
     }
 
