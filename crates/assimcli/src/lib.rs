@@ -9,8 +9,8 @@ mod commands;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use commands::{
-    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, groups, history, hosts, impact, keys,
-    notify, path, query, restore, rules, score, sql, tokens,
+    backup as backup_command, changes, coverage, doctor, draw, events, genkeys, groups, history, hosts,
+    impact, keys, notify, path, query, restore, rules, score, sql, tokens,
 };
 use model::paths::SitePaths;
 use output::{Format, note};

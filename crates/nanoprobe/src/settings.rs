@@ -86,7 +86,8 @@ impl Settings {
         let addresses =
             |all: &[PeerAddress]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let file = |path: &Option<PathBuf>| {
-            path.as_ref().map_or_else(|| "where the site keeps it".to_owned(), |path| path.display().to_string())
+            path.as_ref()
+                .map_or_else(|| "where the site keeps it".to_owned(), |path| path.display().to_string())
         };
         let bound = |bind: &Option<SocketAddr>| {
             bind.map_or_else(
@@ -114,11 +115,7 @@ impl Settings {
 
     /// These settings with what a running agent can take over from `new`; the rest stays until a restart.
     pub fn with_run_time_changes(&self, new: &Settings) -> Settings {
-        Settings {
-            designation: self.designation.clone(),
-            token_file: self.token_file.clone(),
-            ..new.clone()
-        }
+        Settings { designation: self.designation.clone(), token_file: self.token_file.clone(), ..new.clone() }
     }
 
     /// Merges. `environment` gives a variable's value, `host_name` is what the system calls itself.
@@ -291,7 +288,10 @@ mod tests {
         );
         let differences = Settings::differences(&old, &new);
         let keys = |all: &[Difference]| all.iter().map(|one| one.key).collect::<Vec<_>>();
-        assert_eq!(keys(&differences.at_run_time), ["cmaaddr", "bind", "ttl", "debug", "keepalive", "queue_bytes"]);
+        assert_eq!(
+            keys(&differences.at_run_time),
+            ["cmaaddr", "bind", "ttl", "debug", "keepalive", "queue_bytes"]
+        );
         assert_eq!(keys(&differences.after_restart), ["name", "token_file"]);
         let told = differences.needs_restart().unwrap();
         assert!(told.contains("name: web1 → other"), "{told}");

@@ -35,7 +35,11 @@ const NEEDS: &[Need] = &[
     },
     Need { program: "dash", package: "dash", reason: "the sample scripts are POSIX sh" },
     Need { program: "shellcheck", package: "shellcheck", reason: "scripts of packages are read by a critic" },
-    Need { program: "systemd-analyze", package: "systemd", reason: "units are verified and their sandbox is rated" },
+    Need {
+        program: "systemd-analyze",
+        package: "systemd",
+        reason: "units are verified and their sandbox is rated",
+    },
     Need { program: "rpmbuild", package: "rpm", reason: "packages for Red Hat's and SUSE's systems" },
     Need { program: "objdump", package: "binutils", reason: "which glibc the programs need" },
 ];

@@ -89,7 +89,8 @@ fn what_a_host_reports_and_its_tags_decide_its_rules() {
     wait_for("the second event", 30, || (moves(&site).len() == 2).then_some(()));
     assert_eq!(moves(&site)[1], "left the groups all, asked");
 
-    let (code, answer) = site.request("POST", "/v1/hosts/web1/tags", Some(json!({"add": ["lenient"], "remove": []})));
+    let (code, answer) =
+        site.request("POST", "/v1/hosts/web1/tags", Some(json!({"add": ["lenient"], "remove": []})));
     assert_eq!(code, 200, "{answer}");
     wait_for_status(&site, "ignore");
     wait_for("the domain", 30, || (site.get("/v1/hosts")[0]["domain"] == "lab").then_some(()));

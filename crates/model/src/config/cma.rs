@@ -2,8 +2,8 @@
 
 use super::shape::settings;
 use super::{
-    DiscoveryConfig, EnrolmentConfig, HeartbeatConfig, KeysConfig, MonitoringConfig, NeighboursConfig, Selection,
-    matches_pattern,
+    DiscoveryConfig, EnrolmentConfig, HeartbeatConfig, KeysConfig, MonitoringConfig, NeighboursConfig,
+    Selection, matches_pattern,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! The CMA changes which of its keys are trusted: on disk first, then in use, then told.
 
 use super::Agent;
-use model::PublicKey;
 use crate::network::protocol::Order;
+use model::PublicKey;
 use model::message::{CmaKeys, ToCma};
 use wire::delivery::ConnectionId;
 use wire::keys::{CmaTrust, Outcome, Succession, TakeError};
@@ -62,7 +62,8 @@ impl Agent {
         }
         let trusted = trust.succession().to_message();
         self.keys.trust = Some(trust);
-        self.network.order(&Order::Say { connection: connection.0, message: Box::new(ToCma::Trusts(trusted)) });
+        self.network
+            .order(&Order::Say { connection: connection.0, message: Box::new(ToCma::Trusts(trusted)) });
     }
 
     fn trust_from_now_on(&mut self, succession: &Succession, outcome: &Outcome) {

@@ -135,7 +135,8 @@ pub struct Agent {
 impl Agent {
     /// Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, site, host_root, trust, network, queue, signals, level, reload, enrolment } = parts;
+        let Parts { settings, site, host_root, trust, network, queue, signals, level, reload, enrolment } =
+            parts;
         let zero = Instant::now();
         let seed = random_seed();
         let (result_sender, results) = unbounded_channel();

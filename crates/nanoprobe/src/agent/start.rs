@@ -177,7 +177,8 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         };
         let token_file = settings.token_file.clone().unwrap_or_else(|| site.token_file());
         let enrolment = Enrolment::read(token_file, &host_root);
-        let parts = Parts { settings, site, host_root, trust, network, queue, signals, level, reload, enrolment };
+        let parts =
+            Parts { settings, site, host_root, trust, network, queue, signals, level, reload, enrolment };
         Agent::new(parts).run().await;
         Ok::<(), StartError>(())
     })?;

@@ -5,8 +5,8 @@ use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, MEMBER_COLUMNS, RULE_COL
 use super::sql::BoundedConnection;
 use super::{failure, host_keys, names, open, walk};
 use crate::{
-    Direction, DocumentRow, GraphEdge, GraphLink, GraphNode, HostKeysRow, HostRow, MemberRow, OutboxRow, Reader, Result,
-    RuleResultRow, SqlLimits, StoreError, Table,
+    Direction, DocumentRow, GraphEdge, GraphLink, GraphNode, HostKeysRow, HostRow, MemberRow, OutboxRow,
+    Reader, Result, RuleResultRow, SqlLimits, StoreError, Table,
 };
 use model::{Designation, Event, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, Row};

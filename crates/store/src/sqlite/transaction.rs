@@ -4,8 +4,8 @@ use super::functions::unpack;
 use super::rows::{self, DOCUMENT_COLUMNS, HOST_COLUMNS, RULE_COLUMNS};
 use super::{enrolment, failure, graph, host_keys, names};
 use crate::{
-    DocumentRow, HostKeysRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse, StoreError,
-    Transaction,
+    DocumentRow, HostKeysRow, HostRow, MemberRow, NodeEdge, OutboxRow, Result, RuleResultRow, ServiceUse,
+    StoreError, Transaction,
 };
 use model::envelope::MAX_DOCUMENT_BYTES;
 use model::graph::{EdgeKind, NodeKind};

@@ -24,7 +24,10 @@ fn chapter(name: &str) -> Vec<Step> {
 /// Types a command at a terminal 200 columns wide, as the reader does: exit status and everything that is shown.
 fn typed(machine: &Machine, command: &str) -> (i32, String) {
     let at_terminal = format!("stty cols 200; cd {RELEASE}; {command}");
-    let script = format!("NO_COLOR=1 script --quiet --return --command {} /dev/null < /dev/null", quoted(&at_terminal));
+    let script = format!(
+        "NO_COLOR=1 script --quiet --return --command {} /dev/null < /dev/null",
+        quoted(&at_terminal)
+    );
     let output = machine.run(&script).unwrap();
     let shown = String::from_utf8_lossy(&output.stdout).replace('\r', "");
     (output.status.code().unwrap_or(-1), shown)
@@ -43,7 +46,9 @@ fn follow(name: &str, machines: &[&Machine]) {
             if !step.asks() || Instant::now() > deadline {
                 let wanted = step.shown.join("\n");
                 let journal = machine.journal(&["assimilation-cma", "assimilation-nanoprobe"]);
-                panic!("{name}, {step}\n{problem}\n── the chapter shows\n{wanted}\n── the machine showed\n{shown}\n{journal}");
+                panic!(
+                    "{name}, {step}\n{problem}\n── the chapter shows\n{wanted}\n── the machine showed\n{shown}\n{journal}"
+                );
             }
             std::thread::sleep(Duration::from_millis(500));
         }
@@ -64,7 +69,8 @@ fn the_three_walks_are_as_the_book_says() {
     picard.start_ssh().unwrap();
     cma.ok("useradd --create-home admin 2> /dev/null || true").unwrap();
     // The administrator's own access to picard, which the book takes for granted.
-    cma.ok(&format!("printf '%s picard\\n' {} >> /etc/hosts", network.host("picard").unwrap().address)).unwrap();
+    cma.ok(&format!("printf '%s picard\\n' {} >> /etc/hosts", network.host("picard").unwrap().address))
+        .unwrap();
     cma.ok("mkdir -m 700 -p /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519").unwrap();
     cma.ok("ssh-keyscan -t ed25519 picard > /root/.ssh/known_hosts").unwrap();
     let key = cma.ok("cat /root/.ssh/id_ed25519.pub").unwrap();

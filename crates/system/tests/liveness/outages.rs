@@ -154,8 +154,7 @@ fn a_host_that_was_copied_with_its_keys_is_told_of_and_nobody_dies() {
     let copy = scene.host("copy").clone();
     let to = ["--cmaaddr", scene.site.address.as_str(), "--name", "worf"];
     let _nanoprobe = scene.site.start_nanoprobe("copy", Some(&copy), &to).unwrap();
-    let warned =
-        "SELECT 1 FROM events WHERE eventtype = 'warn' AND reason = 'clone' AND host = 'worf'";
+    let warned = "SELECT 1 FROM events WHERE eventtype = 'warn' AND reason = 'clone' AND host = 'worf'";
     scene.wait("a warning", || (scene.site.count(warned) > 0).then_some(()));
     std::thread::sleep(Duration::from_secs(20));
     assert_eq!(scene.site.count(warned), 1);

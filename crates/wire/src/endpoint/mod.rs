@@ -427,9 +427,8 @@ impl Endpoint {
                 Some(offered) => ConnectError::NotTrusted { address, offered: *offered },
                 None => ConnectError::Refused { address, reason: Lost::from(error).to_string() },
             }),
-            Ok(Ok(connection)) => Connection::new(connection, identity.public(), None).ok_or_else(|| ConnectError::Refused {
-                address,
-                reason: "it showed no Ed25519 key".to_owned(),
+            Ok(Ok(connection)) => Connection::new(connection, identity.public(), None).ok_or_else(|| {
+                ConnectError::Refused { address, reason: "it showed no Ed25519 key".to_owned() }
             }),
         }
     }
