@@ -53,8 +53,8 @@ impl Agent {
             }
             Err(error @ TakeError::Refused(Refusal::Unsigned)) => tracing::error!(
                 %error,
-                "keys came that this nanoprobe does not take; if the CMA works with one of the keys that are trusted here \
-                 (`assimcli keys hosts` on the CMA), somebody has control of this nanoprobe's network process"
+                "keys to trust came that are not from this host's CMA, and nothing was changed; somebody may have control of this \
+                 nanoprobe's network process: see docs/keys.md"
             ),
             Err(error @ TakeError::Refused(_)) => tracing::error!(
                 %error,
