@@ -111,9 +111,9 @@ pub struct CmaKeys {
     #[n(0)]
     pub keys: Vec<CmaKey>,
     /// That the CMA wants the nanoprobe that it says this to, to trust these (`wire::keys::signed`); absent from what a
-    /// nanoprobe says.
+    /// nanoprobe says. In a box, so that other messages do not become as large.
     #[n(1)]
-    pub signature: Option<Signature>,
+    pub signature: Option<Box<Signature>>,
 }
 
 impl CmaKeys {

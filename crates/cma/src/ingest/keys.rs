@@ -227,7 +227,7 @@ mod tests {
     fn what_hosts_say_can_be_compared() {
         let key = |number: u32| CmaKey { number, key: [number as u8; 32] };
         let mut told = CmaKeys::unsigned((0..100).rev().map(key).chain([key(99)]).collect());
-        told.signature = Some(Signature([1; 64]));
+        told.signature = Some(Box::new(Signature([1; 64])));
         let told = in_order(told);
         assert_eq!((told.keys.len(), told.signature), (MAX_TOLD, None));
         assert!(told.keys.is_sorted_by_key(|key| key.number));

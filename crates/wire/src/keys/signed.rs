@@ -20,7 +20,7 @@ const DOMAIN: &[u8] = b"Assimilation: CMA keys to trust, v. 1";
 /// This list, signed by `pair` for the nanoprobe whose key is `recipient`.
 pub fn signed(keys: &CmaKeys, pair: &KeyPair, recipient: &PublicKey) -> CmaKeys {
     let signature = Signature(pair.sign(&text(keys, recipient)));
-    CmaKeys { signature: Some(signature), ..keys.clone() }
+    CmaKeys { keys: keys.keys.clone(), signature: Some(Box::new(signature)) }
 }
 
 /// Which of the keys in `trusted` signed this list for `recipient`.
@@ -31,9 +31,9 @@ pub fn signer(keys: &CmaKeys, trusted: &[PublicKey], recipient: &PublicKey) -> R
     if keys.keys.len() > MAX_KEYS {
         return Err(Refusal::Malformed);
     }
-    let Signature(signature) = keys.signature.ok_or(Refusal::Unsigned)?;
+    let Signature(signature) = keys.signature.as_deref().ok_or(Refusal::Unsigned)?;
     let text = text(keys, recipient);
-    let is_signer = |key: &&PublicKey| verify(key, &text, &signature);
+    let is_signer = |key: &&PublicKey| verify(key, &text, signature);
     trusted.iter().find(is_signer).copied().ok_or(Refusal::Unsigned)
 }
 
@@ -101,7 +101,7 @@ mod tests {
             &|list| list.keys.truncate(2),
             &|list| list.keys.push(CmaKey { number: 3, key: [3; 32] }),
             &|list| list.keys.clear(),
-            &|list| list.signature = Some(Signature([0; 64])),
+            &|list| list.signature = Some(Box::new(Signature([0; 64]))),
         ];
         for (number, alter) in altered.iter().enumerate() {
             let mut list = good.clone();
@@ -114,7 +114,7 @@ mod tests {
     fn a_signature_of_the_bare_list_is_none() {
         let list = list(&[0, 1]);
         let bare = &text(&list, &HOST)[DOMAIN.len()..];
-        let forged = CmaKeys { signature: Some(Signature(pair(1).sign(bare))), ..list };
+        let forged = CmaKeys { signature: Some(Box::new(Signature(pair(1).sign(bare)))), ..list };
         assert_eq!(signer(&forged, &[pair(1).public()], &HOST), Err(Refusal::Unsigned));
     }
 
@@ -145,7 +145,7 @@ mod tests {
             let list = CmaKeys::unsigned(vec![CmaKey { number, key }]);
             let mut list = signed(&list, &pair(1), &HOST);
             prop_assert_eq!(signer(&list, &[pair(1).public()], &HOST), Ok(pair(1).public()));
-            let Some(Signature(signature)) = &mut list.signature else { unreachable!() };
+            let Some(Signature(signature)) = list.signature.as_deref_mut() else { unreachable!() };
             match at {
                 0..512 => signature[at / 8] ^= 1 << (at % 8),
                 512..544 => list.keys[0].number ^= 1 << (at - 512),
