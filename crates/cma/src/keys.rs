@@ -3,7 +3,8 @@
 //!
 //! A CMA signs with the lowest-numbered secret in the key directory; hosts are to trust that key and all with a higher number.
 //! What a host trusts it says when it registers; where that differs it is told, and says so again once it is on its disk. So
-//! nothing is lost whoever is killed when: the next registration begins with what the host really trusts.
+//! nothing is lost whoever is killed when: the next registration begins with what the host really trusts. Each list is signed for the
+//! host that it goes to: there it passes through a process that is not to be believed.
 
 mod distribute;
 
@@ -23,7 +24,7 @@ use std::time::Duration;
 use store::{HostKeysRow, HostRow};
 use tokio::sync::{Notify, watch};
 use wire::endpoint::{Endpoint, EndpointError};
-use wire::keys::{KeyDirectory, KeyError, KeyId, Standing};
+use wire::keys::{KeyDirectory, KeyError, KeyId, KeyPair, Standing, signed};
 
 /// How often the age of the key and the state of the hosts are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(600);
@@ -77,6 +78,8 @@ pub struct Now {
 
 struct State {
     now: Now,
+    /// Of the key in use: signs what hosts are to trust.
+    pair: KeyPair,
     hash: DocumentHash,
     hosts: HashMap<Designation, Known>,
     /// A host registered since the start.
@@ -104,11 +107,12 @@ impl Keyring {
         health: Arc<Health>,
         rows: Vec<HostKeysRow>,
     ) -> Result<Arc<Self>, ReloadError> {
-        let now = read(&directory)?;
+        let (now, pair) = read(&directory)?;
         let known =
             |row: HostKeysRow| (row.designation, Known { trusted: row.trusted, answered: row.answered });
         let hosts_known = rows.into_iter().map(known).collect();
-        let state = State { hash: hash_of(&now.wanted), now, hosts: hosts_known, is_anybody_here: false };
+        let state =
+            State { hash: hash_of(&now.wanted), now, pair, hosts: hosts_known, is_anybody_here: false };
         let changed = watch::Sender::new(());
         Ok(Arc::new(Self {
             directory,
@@ -147,10 +151,18 @@ impl Keyring {
         self.lock().now.key == *own
     }
 
-    /// What a host that says it trusts these keys is to be told.
-    pub fn offer(&self, trusted: Option<&CmaKeys>) -> Option<FromCma> {
-        let state = self.lock();
-        (*trusted? != state.now.wanted).then(|| FromCma::Keys(state.now.wanted.clone()))
+    /// What the host with this key, which says that it trusts these keys, is to be told.
+    pub fn offer(&self, host: &PublicKey, trusted: Option<&CmaKeys>) -> Option<FromCma> {
+        let trusts_otherwise = trusted?.keys != self.lock().now.wanted.keys;
+        trusts_otherwise.then(|| self.list_for(host))
+    }
+
+    /// A message as it goes to the host with this key: of CMA keys the present list, signed for it.
+    pub fn addressed(&self, host: &PublicKey, message: FromCma) -> FromCma {
+        match message {
+            FromCma::Keys(_) => self.list_for(host),
+            message => message,
+        }
     }
 
     /// A host said what it trusts; the work to keep that, if it is news.
@@ -180,21 +192,14 @@ impl Keyring {
     /// # Errors
     /// Everything is as before then.
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
-        let mut now = read(&self.directory)?;
+        let (mut now, pair) = read(&self.directory)?;
         let before = self.now();
         let is_switched = now.key != before.key;
         let is_changed = now.wanted != before.wanted;
         if is_switched {
-            let (id, pair) = self.directory.cma_pair()?;
-            if pair.public() != now.key {
-                return Err(KeyError::Mismatch {
-                    path: self.directory.path().join(id.public_file()),
-                    secret: self.directory.path().join(id.secret_file()),
-                }
-                .into());
-            }
             self.endpoint.identify(&pair)?;
-            tracing::info!(key = %id, fingerprint = %pair.public().fingerprint(), "another key is in use");
+            let key = KeyId::cma(now.in_use).map(|id| id.to_string());
+            tracing::info!(key, fingerprint = %pair.public().fingerprint(), "another key is in use");
         } else {
             now.since = before.since;
         }
@@ -203,6 +208,7 @@ impl Keyring {
             let mut state = self.lock();
             state.hash = hash_of(&now.wanted);
             state.now = now;
+            state.pair = pair;
         }
         if is_switched {
             // What is said on a connection counts as said by the key that it was made with.
@@ -335,7 +341,15 @@ impl Keyring {
         self.health.set("keys of hosts", problem);
     }
 
-    /// Who does not take it now is told when it registers.
+    fn list_for(&self, host: &PublicKey) -> FromCma {
+        let (wanted, pair) = {
+            let state = self.lock();
+            (state.now.wanted.clone(), state.pair.clone())
+        };
+        FromCma::Keys(signed(&wanted, &pair, host))
+    }
+
+    /// Who does not take it now is told when it registers. The connection signs the list ([`Self::addressed`]).
     fn tell_connected(&self) {
         let state = self.lock();
         for (host, known) in &state.hosts {
@@ -351,12 +365,14 @@ impl Keyring {
     }
 }
 
-fn read(directory: &KeyDirectory) -> Result<Now, KeyError> {
+/// The keys, and the pair of the one in use.
+fn read(directory: &KeyDirectory) -> Result<(Now, KeyPair), KeyError> {
     let (id, pair) = directory.cma_pair()?;
     let standing = directory.cma_standing()?;
     let keys = standing.trusted().into_iter().map(|(number, key)| CmaKey { number, key: key.0 }).collect();
     let in_use = id.cma_number().unwrap_or_default();
-    Ok(Now { in_use, key: pair.public(), wanted: CmaKeys { keys }, since: None })
+    let now = Now { in_use, key: pair.public(), wanted: CmaKeys::unsigned(keys), since: None };
+    Ok((now, pair))
 }
 
 /// What is not as it should be with the CMA's own keys. Pure.

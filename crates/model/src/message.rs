@@ -110,7 +110,23 @@ pub struct CmaKeys {
     /// By number, ascending.
     #[n(0)]
     pub keys: Vec<CmaKey>,
+    /// That the CMA wants the nanoprobe that it says this to, to trust these (`wire::keys::signed`); absent from what a
+    /// nanoprobe says. In a box, so that other messages do not become as large.
+    #[n(1)]
+    pub signature: Option<Box<Signature>>,
 }
+
+impl CmaKeys {
+    /// As they are compared, kept, and told by a nanoprobe.
+    pub fn unsigned(keys: Vec<CmaKey>) -> Self {
+        Self { keys, signature: None }
+    }
+}
+
+/// Ed25519 (RFC 8032 §5.1.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Signature(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 64]);
 
 /// `#CMA#<number>.pub`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -196,7 +212,7 @@ pub enum FromCma {
     /// Where to listen from now on, in place of all before.
     #[n(8)]
     Listen(#[n(0)] Listen),
-    /// The CMA keys to trust from now on, in place of all before. Only to a nanoprobe whose registration had `cma_keys`.
+    /// The CMA keys to trust from now on, in place of all before, signed. Only to a nanoprobe whose registration had `cma_keys`.
     #[n(9)]
     Keys(#[n(0)] CmaKeys),
 }

@@ -102,7 +102,7 @@ async fn welcomed(
     trusted: Option<CmaKeys>,
 ) -> Result<(), FrameError> {
     send(writer, &FromCma::Welcome(welcome)).await?;
-    let offer = reception.keys.offer(trusted.as_ref());
+    let offer = reception.keys.offer(&sender.key, trusted.as_ref());
     keep_trusted(reception, sender, trusted, false).await;
     match offer {
         Some(keys) => send(writer, &keys).await,
@@ -196,7 +196,10 @@ impl Conversation<'_> {
                 answer = front(&mut self.waiting), if !self.waiting.is_empty() => self.answer(answer).await,
                 _ = &mut ticket.superseded => Err(CloseReason::Superseded),
                 () = told(&mut stop) => Err(CloseReason::Shutdown),
-                Some(message) = ticket.messages.recv() => self.say(message).await,
+                Some(message) = ticket.messages.recv() => {
+                    let message = self.reception.keys.addressed(&self.sender.key, message);
+                    self.say(message).await
+                }
                 message = reader.read::<ToCma>(MESSAGE_LIMIT_BYTES), if has_room && allowed => match message {
                     Ok(Some(message)) => {
                         allowed = false;

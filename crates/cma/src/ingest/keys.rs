@@ -37,12 +37,12 @@ pub fn hash_of(keys: &CmaKeys) -> DocumentHash {
     DocumentHash::of(&message::encode(keys))
 }
 
-/// What a host said, as it can be compared: by number, each key once, and no more than any has.
+/// What a host said, as it can be compared: by number, each key once, no more than any has, and nothing but the keys.
 pub fn in_order(mut told: CmaKeys) -> CmaKeys {
     told.keys.truncate(MAX_TOLD);
     told.keys.sort_unstable_by_key(|key| (key.number, key.key));
     told.keys.dedup();
-    told
+    CmaKeys::unsigned(told.keys)
 }
 
 /// Keeps what a host trusts, and tells people when it does not take the list that it was sent.
@@ -208,6 +208,7 @@ pub fn age(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::message::Signature;
 
     #[test]
     fn a_key_expires_before_it_is_old() {
@@ -225,12 +226,13 @@ mod tests {
     #[test]
     fn what_hosts_say_can_be_compared() {
         let key = |number: u32| CmaKey { number, key: [number as u8; 32] };
-        let told = CmaKeys { keys: (0..100).rev().map(key).chain([key(99)]).collect() };
+        let mut told = CmaKeys::unsigned((0..100).rev().map(key).chain([key(99)]).collect());
+        told.signature = Some(Box::new(Signature([1; 64])));
         let told = in_order(told);
-        assert_eq!(told.keys.len(), MAX_TOLD);
+        assert_eq!((told.keys.len(), told.signature), (MAX_TOLD, None));
         assert!(told.keys.is_sorted_by_key(|key| key.number));
         let [one, two] =
-            [&[1, 2][..], &[2, 3]].map(|n| CmaKeys { keys: n.iter().map(|n| key(*n)).collect() });
+            [&[1, 2][..], &[2, 3]].map(|n| CmaKeys::unsigned(n.iter().map(|n| key(*n)).collect()));
         assert_eq!((missing(&one, &two), missing(&two, &one)), (vec![key(1)], vec![key(3)]));
     }
 }

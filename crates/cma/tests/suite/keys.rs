@@ -12,10 +12,10 @@ use std::time::Duration;
 use store::Store;
 use wire::endpoint::{Connection, Endpoint, EndpointConfig, Inbox};
 use wire::framed::{MESSAGE_LIMIT_BYTES, Reader, Writer};
-use wire::keys::{KeyDirectory, KeyPair};
+use wire::keys::{KeyDirectory, KeyPair, Refusal, signer};
 
 fn set(numbers: &[u32]) -> CmaKeys {
-    CmaKeys { keys: numbers.iter().map(|n| CmaKey { number: *n, key: [*n as u8; 32] }).collect() }
+    CmaKeys::unsigned(numbers.iter().map(|n| CmaKey { number: *n, key: [*n as u8; 32] }).collect())
 }
 
 fn kinds(events: &[(i64, Event)]) -> Vec<(EventType, String)> {
@@ -103,11 +103,14 @@ fn the_age_of_the_key_is_told_at_each_change_and_ends_with_a_rotation() {
 struct Nanoprobe {
     endpoint: Endpoint,
     inbox: Inbox,
+    key: PublicKey,
     register: Register,
 }
 
 struct Conversation {
     connection: Connection,
+    /// Of the nanoprobe.
+    key: PublicKey,
     writer: Writer,
     reader: Reader,
 }
@@ -115,22 +118,24 @@ struct Conversation {
 impl Nanoprobe {
     fn new(site: &Site, cma_keys: Option<CmaKeys>) -> Self {
         let publics = keys_of(site).cma_publics().unwrap().into_iter().map(|(_, key)| key).collect();
+        let own = KeyPair::generate().unwrap();
+        let key = own.public();
         let config = EndpointConfig {
             bind: ([127, 0, 0, 1], 0).into(),
             listen: true,
-            ..EndpointConfig::nanoprobe(KeyPair::generate().unwrap(), publics)
+            ..EndpointConfig::nanoprobe(own, publics)
         };
         let (endpoint, inbox) = Endpoint::bind(config).unwrap();
         let port = endpoint.local_address().unwrap().port();
         let register = Register { port, cma_keys, ..Agent::new(site, "web1").registration() };
-        Self { endpoint, inbox, register }
+        Self { endpoint, inbox, key, register }
     }
 
     async fn registered(&self, site: &Site) -> Conversation {
         let connection = self.endpoint.connect(site.address).await.unwrap();
         let (mut writer, reader) = connection.open_stream().await.unwrap();
         writer.write(&ToCma::Register(self.register.clone()), MESSAGE_LIMIT_BYTES).await.unwrap();
-        let mut conversation = Conversation { connection, writer, reader };
+        let mut conversation = Conversation { connection, key: self.key, writer, reader };
         let welcome = conversation.next(20).await;
         assert!(matches!(welcome, Some(FromCma::Welcome(_))), "{welcome:?}");
         conversation
@@ -142,10 +147,16 @@ impl Conversation {
         self.reader.read_within(MESSAGE_LIMIT_BYTES, Duration::from_secs(seconds)).await.ok().flatten()
     }
 
+    /// The list that comes next; it is signed, with the key that the CMA showed, for this nanoprobe and no other.
     async fn keys(&mut self) -> Vec<u32> {
         loop {
             match self.next(20).await {
-                Some(FromCma::Keys(keys)) => return keys.keys.iter().map(|key| key.number).collect(),
+                Some(FromCma::Keys(keys)) => {
+                    let trusted = [self.connection.peer];
+                    assert_eq!(signer(&keys, &trusted, &self.key), Ok(self.connection.peer));
+                    assert_eq!(signer(&keys, &trusted, &PublicKey([1; 32])), Err(Refusal::Unsigned));
+                    return keys.keys.iter().map(|key| key.number).collect();
+                }
                 Some(_) => {}
                 None => panic!("the CMA says nothing about keys"),
             }
@@ -161,7 +172,7 @@ fn keys_of(site: &Site) -> KeyDirectory {
 fn published(site: &Site, numbers: &[u32]) -> CmaKeys {
     let publics = keys_of(site).cma_publics().unwrap().into_iter();
     let keys = publics.map(|(id, key)| CmaKey { number: id.cma_number().unwrap(), key: key.0 });
-    CmaKeys { keys: keys.filter(|key| numbers.contains(&key.number)).collect() }
+    CmaKeys::unsigned(keys.filter(|key| numbers.contains(&key.number)).collect())
 }
 
 fn as_it_should_be(site: &Site) -> Value {

@@ -156,7 +156,7 @@ fn its_cma_reads_a_registration_of_ours() {
             hardware: None,
             boot: Some(MachineMark([3; 16])),
         }),
-        cma_keys: Some(CmaKeys { keys: vec![CmaKey { number: 1, key: [7; 32] }] }),
+        cma_keys: Some(CmaKeys::unsigned(vec![CmaKey { number: 1, key: [7; 32] }])),
         ..register()
     };
     let shapes::ToCma::Register(read) = decode(&encode(&ToCma::Register(ours))).unwrap() else { panic!() };

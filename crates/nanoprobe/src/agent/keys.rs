@@ -1,11 +1,12 @@
-//! The CMA changes which of its keys are trusted: on disk first, then in use, then told.
+//! The CMA changes which of its keys are trusted: on disk first, then in use, then told. What it wants comes through the network
+//! process, which is not believed: the list itself has to prove who made it, and that it is for this nanoprobe.
 
 use super::Agent;
 use crate::network::protocol::Order;
 use model::PublicKey;
 use model::message::{CmaKeys, ToCma};
 use wire::delivery::ConnectionId;
-use wire::keys::{CmaTrust, Outcome, Succession, TakeError};
+use wire::keys::{CmaTrust, Outcome, Refusal, Succession, TakeError};
 
 /// What the agent knows of the CMA's keys.
 pub(super) struct CmaKeyring {
@@ -13,13 +14,13 @@ pub(super) struct CmaKeyring {
     trust: Option<CmaTrust>,
     /// The keys that are trusted.
     pub pinned: Vec<PublicKey>,
-    /// The key that the CMA proved to hold, and on which connection.
-    pub cma: Option<(ConnectionId, PublicKey)>,
+    /// The public key of this nanoprobe.
+    own: PublicKey,
 }
 
 impl CmaKeyring {
-    pub fn new(trust: CmaTrust) -> Self {
-        Self { pinned: trust.succession().publics(), trust: Some(trust), cma: None }
+    pub fn new(trust: CmaTrust, own: PublicKey) -> Self {
+        Self { pinned: trust.succession().publics(), trust: Some(trust), own }
     }
 
     /// What is told at registration.
@@ -39,11 +40,10 @@ impl CmaKeyring {
 }
 
 impl Agent {
-    /// A CMA sent the keys to trust. Whatever comes of it, it is told what is trusted from now on.
+    /// Keys to trust came on this connection. Whatever comes of it, the CMA is told what is trusted from now on.
     pub(super) fn take_keys(&mut self, connection: ConnectionId, wanted: &CmaKeys) {
-        let Some((_, sender)) = self.keys.cma.filter(|(known, _)| *known == connection) else { return };
         let Some(mut trust) = self.keys.trust.take() else { return };
-        let taken = trust.take(&sender, wanted);
+        let taken = trust.take(&self.keys.own, wanted);
         match taken {
             Ok((outcome, problem)) => {
                 if let Some(problem) = problem {
@@ -51,6 +51,11 @@ impl Agent {
                 }
                 self.trust_from_now_on(trust.succession(), &outcome);
             }
+            Err(error @ TakeError::Refused(Refusal::Unsigned)) => tracing::error!(
+                %error,
+                "keys to trust came that are not from this host's CMA, and nothing was changed; somebody may have control of this \
+                 nanoprobe's network process: see docs/keys.md"
+            ),
             Err(error @ TakeError::Refused(_)) => tracing::error!(
                 %error,
                 "the CMA sent keys that this nanoprobe may not take; if nobody changed keys, the key in use may be stolen: \
@@ -82,5 +87,59 @@ impl Agent {
         }
         self.network.pin(publics.clone());
         self.keys.pinned = publics;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::protocol::News;
+    use model::message::{CmaKey, FromCma, decode, encode};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use wire::keys::{KeyDirectory, KeyPair, signed};
+
+    const OWN: PublicKey = PublicKey([50; 32]);
+
+    /// As it comes over the socket from the network process, whoever that is.
+    fn news(keys: CmaKeys) -> Vec<u8> {
+        encode(&News::Message { epoch: 1, connection: 1, message: Box::new(FromCma::Keys(keys)) })
+    }
+
+    fn heard(frame: &[u8]) -> Option<CmaKeys> {
+        let Ok(News::Message { message, .. }) = decode::<News>(frame) else { return None };
+        if let FromCma::Keys(keys) = *message { Some(keys) } else { None }
+    }
+
+    /// Each bit of a frame that brings a good list: turned, the list is another one or none, and never believed.
+    #[test]
+    fn no_bit_of_a_list_can_be_turned_on_the_way() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = KeyDirectory::open_or_create(home.path().join("crypto.d")).unwrap();
+        let pairs: Vec<KeyPair> = (0..3).map(|_| KeyPair::generate().unwrap()).collect();
+        let keys = pairs.iter().zip(0..).map(|(pair, number)| CmaKey { number, key: pair.public().0 });
+        let wanted = CmaKeys::unsigned(keys.collect());
+        for key in &wanted.keys[..2] {
+            let file = directory.path().join(format!("#CMA#{:05}.pub", key.number));
+            fs::write(&file, key.key).unwrap();
+            fs::set_permissions(file, PermissionsExt::from_mode(0o644)).unwrap();
+        }
+        let (mut trust, _) = CmaTrust::open(directory, &home.path().join("state")).unwrap();
+        let before = trust.succession().clone();
+        let good = signed(&wanted, &pairs[0], &OWN);
+        let frame = news(good.clone());
+        let (mut lists, mut refused) = (0, 0);
+        for bit in 0..frame.len() * 8 {
+            let mut frame = frame.clone();
+            frame[bit / 8] ^= 1 << (bit % 8);
+            let Some(list) = heard(&frame).filter(|list| *list != good) else { continue };
+            lists += 1;
+            refused += usize::from(trust.take(&OWN, &list).is_err());
+            assert_eq!(trust.succession(), &before, "bit {bit}: {list:?}");
+        }
+        assert!(lists > 8 * (64 + 3 * 32) - 1, "{lists}");
+        assert_eq!(lists, refused);
+        trust.take(&OWN, &heard(&frame).unwrap()).unwrap();
+        assert_eq!(trust.succession().to_message(), wanted);
     }
 }

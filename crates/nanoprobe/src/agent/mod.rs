@@ -32,10 +32,10 @@ use daemon::signals::{Signal, Signals};
 use discovery::Trigger;
 use enrolment::Enrolment;
 use first_runs::FirstRuns;
-use model::Timestamp;
 use model::config::AgentConfig;
 use model::message::Incarnation;
 use model::paths::SitePaths;
+use model::{PublicKey, Timestamp};
 use network::{Manager, Network};
 use reload::Reload;
 use report::Counters;
@@ -77,6 +77,8 @@ pub struct Parts {
     pub site: SitePaths,
     pub host_root: PathBuf,
     /// CMA keys that are trusted.
+    /// The public key of this nanoprobe.
+    pub key: PublicKey,
     pub trust: CmaTrust,
     /// Started, with its port open.
     pub network: Network,
@@ -135,8 +137,19 @@ pub struct Agent {
 impl Agent {
     /// Must be called within a tokio runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, site, host_root, trust, network, queue, signals, level, reload, enrolment } =
-            parts;
+        let Parts {
+            settings,
+            site,
+            host_root,
+            key,
+            trust,
+            network,
+            queue,
+            signals,
+            level,
+            reload,
+            enrolment,
+        } = parts;
         let zero = Instant::now();
         let seed = random_seed();
         let (result_sender, results) = unbounded_channel();
@@ -151,7 +164,7 @@ impl Agent {
             neighbours: Neighbours::new(settings.designation.as_str()),
             settings,
             site,
-            keys: keys::CmaKeyring::new(trust),
+            keys: keys::CmaKeyring::new(trust, key),
             signals,
             level,
             reload,

@@ -8,7 +8,7 @@ use crate::neighbours::is_ours;
 use crate::network::protocol::{News, Order, text};
 use crate::queue::{Change, Offered};
 use model::message::{Ack, Configure, FromCma, Goodbye, PROTOCOL_VERSION, Refused, Register, ToCma, Welcome};
-use model::{DocumentHash, PublicKey, Timestamp};
+use model::{DocumentHash, Timestamp};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -221,9 +221,8 @@ impl Agent {
             News::Failed { error } => {
                 tracing::error!(error = text(error), "the network process cannot work");
             }
-            News::Connected { epoch, connection, address, peer } if self.is_current(epoch) => {
+            News::Connected { epoch, connection, address } if self.is_current(epoch) => {
                 let address = text(address);
-                self.keys.cma = Some((ConnectionId(connection), PublicKey(peer)));
                 tracing::debug!(address, "connected to a CMA");
                 self.counters.connections += 1;
                 self.standing = StandingWithCma::Connected(address);

@@ -157,6 +157,7 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
             multicast_ttl: settings.multicast_ttl,
             keepalive: settings.keepalive,
         };
+        let key = own.public();
         drop(own);
         let (network, address) = open_port(network, settings.debug_level).await?;
         let (queue, notes) = Queue::open(&site.nanoprobe_state(), settings.queue_bytes);
@@ -177,8 +178,19 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         };
         let token_file = settings.token_file.clone().unwrap_or_else(|| site.token_file());
         let enrolment = Enrolment::read(token_file, &host_root);
-        let parts =
-            Parts { settings, site, host_root, trust, network, queue, signals, level, reload, enrolment };
+        let parts = Parts {
+            settings,
+            site,
+            host_root,
+            key,
+            trust,
+            network,
+            queue,
+            signals,
+            level,
+            reload,
+            enrolment,
+        };
         Agent::new(parts).run().await;
         Ok::<(), StartError>(())
     })?;

@@ -2,7 +2,6 @@
 
 use super::channel::frame;
 use super::protocol::{FROM_CMA_LIMIT_BYTES, News, Reason, text};
-use model::PublicKey;
 use model::liveness::{Ask, Watch};
 use model::message::{FromCma, ToCma};
 use std::net::SocketAddr;
@@ -97,10 +96,10 @@ struct Sink {
 }
 
 impl Sink {
-    async fn connected(&self, remote: SocketAddr, peer: PublicKey) {
+    async fn connected(&self, remote: SocketAddr) {
         self.of_partners(OfPartners::Cma(remote)).await;
         let Self { epoch, connection, .. } = *self;
-        self.tell(&News::Connected { epoch, connection, address: remote.to_string(), peer: peer.0 }).await;
+        self.tell(&News::Connected { epoch, connection, address: remote.to_string() }).await;
     }
 
     async fn failed(&self, error: impl std::fmt::Display) {
@@ -147,7 +146,7 @@ async fn run(endpoint: Endpoint, target: Target, mut commands: mpsc::UnboundedRe
         Ok(stream) => stream,
         Err(error) => return sink.failed(error).await,
     };
-    sink.connected(connection.remote(), connection.peer).await;
+    sink.connected(connection.remote()).await;
     // Reading goes on while a write waits for the other side to take more.
     let end = tokio::select! {
         end = read(reader, &sink) => Err(end),

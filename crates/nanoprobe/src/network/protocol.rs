@@ -205,9 +205,6 @@ pub enum News {
         connection: u64,
         #[n(2)]
         address: String,
-        /// The key that the CMA proved to hold: of those pinned, says the network process.
-        #[cbor(n(3), with = "minicbor::bytes")]
-        peer: [u8; 32],
     },
     #[n(4)]
     DialFailed {

@@ -1,11 +1,19 @@
 //! The CMA changes which of its keys are trusted.
 
 use crate::rig::{Said, Site, Store};
+use model::PublicKey;
 use model::message::{CmaKey, CmaKeys, FromCma};
 use std::fs;
+use wire::keys::{KeyPair, signed};
 
-fn say(store: &mut Store, keys: CmaKeys) {
-    store.say.as_ref().unwrap().send(FromCma::Keys(keys)).unwrap();
+/// As it is: through the network process, which passes on whatever comes.
+fn say_bare(site: &Site, keys: CmaKeys) {
+    site.store.lock().unwrap().say.as_ref().unwrap().send(FromCma::Keys(keys)).unwrap();
+}
+
+/// With the proof that it comes from whoever holds the key in use.
+fn say(site: &Site, keys: CmaKeys) {
+    say_bare(site, site.signed(&keys));
 }
 
 fn last(store: &Store) -> Option<(&[u32], Said)> {
@@ -30,7 +38,7 @@ async fn new_keys_are_on_disk_before_they_are_trusted_and_hold_after_a_kill() {
     let nanoprobe = site.nanoprobe(cma.address);
     site.until("the registration", |store| last(store) == Some((&[0, 1], Said::Registering))).await;
     let spare = site.set(&[0, 1, 2]);
-    say(&mut site.store.lock().unwrap(), spare);
+    say(&site, spare);
     site.until("the answer", |store| last(store) == Some((&[0, 1, 2], Said::Answering))).await;
     assert_eq!(names(&site), ["#CMA#00000.pub", "#CMA#00001.pub", "#CMA#00002.pub"]);
     // What it said it trusts it trusts, whatever happens to it.
@@ -39,7 +47,7 @@ async fn new_keys_are_on_disk_before_they_are_trusted_and_hold_after_a_kill() {
     site.until("it to come again", |store| last(store) == Some((&[0, 1, 2], Said::Registering))).await;
     // The current key may not take its successor away.
     let without = site.set(&[0, 2]);
-    say(&mut site.store.lock().unwrap(), without);
+    say(&site, without);
     site.until("the refusal", |store| last(store) == Some((&[0, 1, 2], Said::Answering))).await;
     assert!(site.log().contains("#CMA#00001 stays"), "{}", site.log());
 
@@ -53,7 +61,7 @@ async fn new_keys_are_on_disk_before_they_are_trusted_and_hold_after_a_kill() {
     site.until("it to come to the successor", |store| last(store) == Some((&[0, 1, 2], Said::Registering)))
         .await;
     let taken_over = site.set(&[1, 2]);
-    say(&mut site.store.lock().unwrap(), taken_over);
+    say(&site, taken_over);
     site.until("the take-over", |store| last(store) == Some((&[1, 2], Said::Answering))).await;
     assert_eq!(names(&site), ["#CMA#00000.retired", "#CMA#00001.pub", "#CMA#00002.pub"]);
     nanoprobe.kill();
@@ -70,7 +78,7 @@ async fn a_thief_of_the_key_in_use_cannot_get_rid_of_the_spare() {
     let rogue = CmaKey { number: 7, key: [7; 32] };
     let mut wanted = site.set(&[0]);
     wanted.keys.push(rogue);
-    say(&mut site.store.lock().unwrap(), wanted);
+    say(&site, wanted);
     site.until("the answer", |store| last(store) == Some((&[0, 1, 7], Said::Answering))).await;
 
     let address = cma.address;
@@ -83,7 +91,56 @@ async fn a_thief_of_the_key_in_use_cannot_get_rid_of_the_spare() {
     site.until("it to tell of the rogue key", |store| last(store) == Some((&[0, 1, 7], Said::Registering)))
         .await;
     let taken_over = site.set(&[1, 2]);
-    say(&mut site.store.lock().unwrap(), taken_over);
+    say(&site, taken_over);
     site.until("the take-over", |store| last(store) == Some((&[1, 2], Said::Answering))).await;
     assert!(!site.crypto().join("#CMA#00007.pub").exists());
+}
+
+/// A captured network process can say all that is said here: the connection is authentic, so nothing but the list itself can
+/// tell the agent that it is not.
+#[tokio::test]
+async fn a_list_that_no_trusted_key_signed_for_this_host_changes_nothing_whoever_brings_it() {
+    let site = Site::new();
+    site.cma_keys().generate_cma().unwrap();
+    let cma = site.cma(None);
+    let _nanoprobe = site.nanoprobe(cma.address);
+    site.until("the registration", |store| last(store) == Some((&[0, 1], Said::Registering))).await;
+    let own = site.store.lock().unwrap().registered.unwrap().1;
+    let (before, wanted) = (names(&site), site.set(&[0, 1, 2]));
+    let stranger = KeyPair::generate().unwrap();
+    let (_, not_pinned) = {
+        let keys = site.cma_keys();
+        for number in 0..2 {
+            fs::remove_file(keys.path().join(format!("#CMA#{number:05}.secret"))).unwrap();
+        }
+        keys.cma_pair().unwrap()
+    };
+    let mut altered = site.signed(&wanted);
+    altered.keys[2].key = stranger.public().0;
+    let mut moved = wanted.clone();
+    moved.signature = site.signed(&site.set(&[0, 1])).signature;
+    let forged = [
+        wanted.clone(),
+        signed(&wanted, &stranger, &own),
+        signed(&wanted, &not_pinned, &own),
+        signed(&wanted, &site.cma_key, &PublicKey([1; 32])),
+        signed(&wanted, &site.cma_key, &site.cma_key.public()),
+        altered,
+        moved,
+    ];
+    let refusals =
+        |site: &Site| site.log().matches("none of the keys that are trusted has signed it").count();
+    for (number, forged) in forged.into_iter().enumerate() {
+        say_bare(&site, forged);
+        // It says at once that nothing has changed, and its log says why.
+        site.until("the answer", |store| store.trusted.len() == number + 2).await;
+        assert_eq!(last(&site.store.lock().unwrap()), Some((&[0, 1][..], Said::Answering)), "{number}");
+        assert_eq!((names(&site), refusals(&site)), (before.clone(), number + 1), "{number}");
+    }
+    assert!(
+        !site.root().join("var/lib/assimilation/nanoprobe/keys/cma-keys").exists(),
+        "nothing was written"
+    );
+    say(&site, wanted);
+    site.until("the answer to a good one", |store| last(store) == Some((&[0, 1, 2], Said::Answering))).await;
 }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use wire::delivery::{Arrival, arrival};
 use wire::endpoint::{CloseReason, Connection, Datagram, Endpoint, EndpointConfig, Lost};
 use wire::framed::{MESSAGE_LIMIT_BYTES, Writer};
-use wire::keys::{KeyDirectory, KeyPair};
+use wire::keys::{KeyDirectory, KeyPair, signed};
 
 /// What the CMA has committed; outlives its restarts, as a database would.
 #[derive(Default)]
@@ -122,7 +122,8 @@ impl Drop for Cma {
 
 pub struct Site {
     directory: tempfile::TempDir,
-    cma_key: KeyPair,
+    /// The key that the CMA uses.
+    pub cma_key: KeyPair,
     pub store: Arc<Mutex<Store>>,
 }
 
@@ -156,12 +157,18 @@ impl Site {
         KeyDirectory::open(self.directory.path().join("cma-keys")).unwrap()
     }
 
-    /// These keys of the CMA, as it tells them.
+    /// These keys of the CMA.
     pub fn set(&self, numbers: &[u32]) -> CmaKeys {
         let publics = self.cma_keys().cma_publics().unwrap();
         let keys =
             publics.into_iter().map(|(id, key)| CmaKey { number: id.cma_number().unwrap(), key: key.0 });
-        CmaKeys { keys: keys.filter(|key| numbers.contains(&key.number)).collect() }
+        CmaKeys::unsigned(keys.filter(|key| numbers.contains(&key.number)).collect())
+    }
+
+    /// A list as the CMA sends it to the nanoprobe that registered.
+    pub fn signed(&self, keys: &CmaKeys) -> CmaKeys {
+        let (_, nanoprobe) = self.store.lock().unwrap().registered.unwrap();
+        signed(keys, &self.cma_key, &nanoprobe)
     }
 
     /// From now on the CMA signs with the next of its secrets.

@@ -1,7 +1,7 @@
 //! A key pair in memory; the secret part is wiped when it is dropped and never printed.
 
 use model::PublicKey;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -41,6 +41,18 @@ impl KeyPair {
         &self.seed
     }
 
+    /// Ed25519 signature of a text, which has to begin with words that tell for what it is: the same key signs for TLS.
+    pub(crate) fn sign(&self, text: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        // As above: it is always a seed, and the signature always 64 bytes. Zeros would be no valid signature.
+        if let Ok(pair) = Ed25519KeyPair::from_seed_unchecked(&*self.seed)
+            && let Some(bytes) = pair.sign(text).as_ref().first_chunk()
+        {
+            signature = *bytes;
+        }
+        signature
+    }
+
     /// PKCS #8 version 1 (RFC 8410 §7), the form that TLS takes.
     pub(crate) fn pkcs8(&self) -> Zeroizing<Vec<u8>> {
         const PREFIX: [u8; 16] =
@@ -56,6 +68,11 @@ impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyPair({})", self.public.fingerprint())
     }
+}
+
+/// Whether the holder of `key` signed this text. Bytes that are no key of the curve signed nothing.
+pub(crate) fn verify(key: &PublicKey, text: &[u8], signature: &[u8; 64]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key.0).verify(text, signature).is_ok()
 }
 
 /// SubjectPublicKeyInfo of an Ed25519 key (RFC 8410 §4): this and 32 bytes.
@@ -87,6 +104,33 @@ mod tests {
             "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
         );
         assert!(!format!("{pair:?}").contains("9d61b19d"));
+    }
+
+    /// RFC 8032 §7.1, test 2.
+    #[test]
+    fn signature_of_a_known_seed() {
+        let seed = PublicKey::from_hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+            .unwrap()
+            .0;
+        let pair = KeyPair::from_seed(Zeroizing::new(seed));
+        let signature = pair.sign(&[0x72]);
+        let half = |bytes: &[u8]| PublicKey(*bytes.first_chunk().unwrap()).to_hex();
+        assert_eq!(
+            half(&signature[..32]),
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        );
+        assert_eq!(
+            half(&signature[32..]),
+            "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+        );
+        assert!(verify(&pair.public(), &[0x72], &signature));
+        assert!(!verify(&pair.public(), &[0x73], &signature));
+        assert!(!verify(&KeyPair::generate().unwrap().public(), &[0x72], &signature));
+        // y = 2 is on no point of the curve; zeros are what `sign` gives for what is no seed.
+        let mut none = [0; 32];
+        none[0] = 2;
+        assert!(!verify(&PublicKey(none), &[0x72], &signature));
+        assert!(!verify(&pair.public(), &[0x72], &[0; 64]));
     }
 
     #[test]

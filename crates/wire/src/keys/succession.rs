@@ -52,8 +52,10 @@ pub struct Succession {
 pub enum Refusal {
     #[error("the list is empty, too long, or names a key twice")]
     Malformed,
-    #[error("the key that sent it is neither the current one nor its successor")]
+    #[error("the key that signed it is neither the current one nor its successor")]
     NotEntitled,
+    #[error("none of the keys that are trusted has signed it for this host")]
+    Unsigned,
     #[error("the successor takes over only with a list that it is in itself")]
     WithoutSender,
     #[error("#CMA#{0:05} stays: the current key may not remove it")]
@@ -115,10 +117,10 @@ impl Succession {
     /// As it is told to the CMA.
     pub fn to_message(&self) -> CmaKeys {
         let key = |trusted: &TrustedKey| CmaKey { number: trusted.number, key: trusted.key.0 };
-        CmaKeys { keys: self.keys.iter().map(key).collect() }
+        CmaKeys::unsigned(self.keys.iter().map(key).collect())
     }
 
-    /// What is trusted after a CMA that proved to hold `sender` has sent `wanted`.
+    /// What is trusted after a CMA that proved to hold `sender` ([`super::signer`]) has sent `wanted`.
     ///
     /// # Errors
     /// Why nothing of it is done.

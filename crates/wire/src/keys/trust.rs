@@ -8,6 +8,7 @@
 
 use super::directory::{KeyDirectory, KeyError};
 use super::id::{KeyId, PUBLIC_SUFFIX};
+use super::signed::signer;
 use super::store::{Access, FileStore};
 use super::succession::{Origin, Outcome, Refusal, Succession, TrustedKey};
 use model::PublicKey;
@@ -108,17 +109,18 @@ impl CmaTrust {
         &self.succession
     }
 
-    /// Does what a CMA that proved to hold `sender` wants, as far as it may. Kept when this returns; the error beside the outcome
-    /// says that the key files do not show it yet.
+    /// Does what the CMA wants that signed this list for the nanoprobe whose key is `own`, as far as it may. Whoever brought it does
+    /// not matter. Kept when this returns; the error beside the outcome says that the key files do not show it yet.
     ///
     /// # Errors
     /// Nothing has changed then, as far as this process is concerned.
     pub fn take(
         &mut self,
-        sender: &PublicKey,
+        own: &PublicKey,
         wanted: &CmaKeys,
     ) -> Result<(Outcome, Option<KeyError>), TakeError> {
-        let outcome = self.succession.propose(sender, wanted)?;
+        let sender = signer(wanted, &self.succession.publics(), own)?;
+        let outcome = self.succession.propose(&sender, wanted)?;
         if outcome.succession == self.succession {
             return Ok((outcome, None));
         }
@@ -192,7 +194,7 @@ fn reconciled(kept: &Succession, found: &[(u32, PublicKey)]) -> Succession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::KeyPair;
+    use crate::keys::{KeyPair, signed};
     use model::message::CmaKey;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -239,11 +241,19 @@ mod tests {
             CmaTrust::open(KeyDirectory::open(self.path()).unwrap(), &self.state()).unwrap().0
         }
 
+        /// These keys, as the CMA that uses the key `sender` sends them.
+        fn from(&self, sender: usize, numbers: &[usize]) -> CmaKeys {
+            signed(&self.set(numbers), &self.pairs[sender], &OWN)
+        }
+
         fn set(&self, numbers: &[usize]) -> CmaKeys {
             let key = |n: &usize| CmaKey { number: *n as u32, key: self.key(*n).0 };
-            CmaKeys { keys: numbers.iter().map(key).collect() }
+            CmaKeys::unsigned(numbers.iter().map(key).collect())
         }
     }
+
+    /// The nanoprobe that the rig belongs to.
+    const OWN: PublicKey = PublicKey([99; 32]);
 
     fn names(path: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(path)
@@ -269,15 +279,17 @@ mod tests {
     fn a_take_over_is_kept_and_the_old_key_is_remembered() {
         let rig = Rig::new();
         let mut trust = rig.open();
-        trust.take(&rig.key(0), &rig.set(&[0, 1, 2])).unwrap();
+        trust.take(&OWN, &rig.from(0, &[0, 1, 2])).unwrap();
         assert_eq!(rig.open().succession(), trust.succession());
         assert_eq!(trust.succession().keys()[2].origin, Origin::From(rig.key(0)));
-        assert!(trust.take(&rig.key(1), &rig.set(&[1, 2])).unwrap().0.took_over);
+        let refused = trust.take(&OWN, &rig.from(2, &[2]));
+        assert!(matches!(refused, Err(TakeError::Refused(Refusal::NotEntitled))), "{refused:?}");
+        assert!(trust.take(&OWN, &rig.from(1, &[1, 2])).unwrap().0.took_over);
         assert_eq!(names(&rig.path()), ["#CMA#00000.retired", "#CMA#00001.pub", "#CMA#00002.pub"]);
         assert_eq!(rig.open().succession(), trust.succession());
         assert_eq!(trust.retired(), [(KeyId::cma(0).unwrap(), rig.key(0))]);
-        let refused = trust.take(&rig.key(0), &rig.set(&[0, 1]));
-        assert!(matches!(refused, Err(TakeError::Refused(Refusal::NotEntitled))), "{refused:?}");
+        let refused = trust.take(&OWN, &rig.from(0, &[0, 1]));
+        assert!(matches!(refused, Err(TakeError::Refused(Refusal::Unsigned))), "{refused:?}");
     }
 
     /// Every state of the disk that a kill can leave: each is the one before a file operation of the same change.
@@ -321,11 +333,59 @@ mod tests {
         }
     }
 
+    /// The process that hears the CMA may be in the hands of somebody else: what it brings has to prove itself.
+    #[test]
+    fn a_list_without_proof_changes_nothing() {
+        let rig = Rig::new();
+        let mut trust = rig.open();
+        let (before, state) = (trust.succession().clone(), names(&rig.path()));
+        let mut altered = rig.from(0, &[0, 1, 2]);
+        altered.keys[2].key = rig.key(3).0;
+        let mut moved = rig.set(&[0, 1, 2]);
+        moved.signature = rig.from(0, &[0, 1]).signature;
+        let forged = [
+            ("unsigned", rig.set(&[0, 1, 2])),
+            ("of a stranger", rig.from(3, &[0, 1, 2])),
+            ("of a key that is only in the list itself", rig.from(2, &[0, 1, 2])),
+            ("for another host", signed(&rig.set(&[0, 1, 2]), &rig.pairs[0], &PublicKey([98; 32]))),
+            ("altered", altered),
+            ("the signature of another list", moved),
+        ];
+        for (what, forged) in forged {
+            let refused = trust.take(&OWN, &forged);
+            assert!(matches!(refused, Err(TakeError::Refused(Refusal::Unsigned))), "{what}: {refused:?}");
+            assert_eq!((trust.succession(), &names(&rig.path())), (&before, &state), "{what}");
+            assert_eq!(rig.open().succession(), &before, "{what}");
+        }
+        trust.take(&OWN, &rig.from(0, &[0, 1, 2])).unwrap();
+        assert_ne!(trust.succession(), &before);
+    }
+
+    #[test]
+    fn an_old_list_that_is_brought_again_does_not_keep_the_successor_away() {
+        let rig = Rig::new();
+        let mut trust = rig.open();
+        let old = rig.from(0, &[0, 1, 2]);
+        trust.take(&OWN, &old).unwrap();
+        trust.take(&OWN, &rig.from(0, &[0, 1, 2, 3])).unwrap();
+        trust.take(&OWN, &old).unwrap();
+        assert_eq!(
+            trust.succession().to_message(),
+            rig.set(&[0, 1, 2]),
+            "as if the later one had been kept back"
+        );
+        let taken = rig.from(1, &[1, 2, 3]);
+        assert!(trust.take(&OWN, &taken).unwrap().0.took_over);
+        let refused = trust.take(&OWN, &old);
+        assert!(matches!(refused, Err(TakeError::Refused(Refusal::Unsigned))), "{refused:?}");
+        assert_eq!(trust.succession().to_message(), rig.set(&[1, 2, 3]));
+    }
+
     #[test]
     fn what_was_done_by_hand_counts() {
         let rig = Rig::new();
         let mut trust = rig.open();
-        trust.take(&rig.key(0), &rig.set(&[0, 1, 2])).unwrap();
+        trust.take(&OWN, &rig.from(0, &[0, 1, 2])).unwrap();
         rig.put(3);
         fs::remove_file(rig.path().join("#CMA#00002.pub")).unwrap();
         let trust = rig.open();
@@ -341,7 +401,7 @@ mod tests {
     #[test]
     fn a_retired_key_that_is_copied_again_is_not_trusted_until_its_record_is_removed() {
         let rig = Rig::new();
-        rig.open().take(&rig.key(1), &rig.set(&[1, 2])).unwrap();
+        rig.open().take(&OWN, &rig.from(1, &[1, 2])).unwrap();
         rig.put(0);
         let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap(), &rig.state()).unwrap();
         assert_eq!(trust.succession().to_message(), rig.set(&[1, 2]));
@@ -349,7 +409,7 @@ mod tests {
         fs::remove_file(rig.path().join("#CMA#00000.retired")).unwrap();
         assert_eq!(rig.open().succession().to_message(), rig.set(&[0, 1, 2]));
         // Another key of that number is no old acquaintance.
-        rig.open().take(&rig.key(1), &rig.set(&[1, 2])).unwrap();
+        rig.open().take(&OWN, &rig.from(1, &[1, 2])).unwrap();
         fs::write(rig.path().join("#CMA#00000.pub"), rig.key(3).0).unwrap();
         assert_eq!(rig.open().succession().keys()[0].key, rig.key(3));
     }
@@ -361,7 +421,7 @@ mod tests {
         // The name of the record is taken by something that cannot be replaced.
         fs::create_dir(rig.state().join(RECORD)).unwrap();
         let before = trust.succession().clone();
-        let taken = trust.take(&rig.key(1), &rig.set(&[1, 2]));
+        let taken = trust.take(&OWN, &rig.from(1, &[1, 2]));
         assert!(matches!(taken, Err(TakeError::Disk(_))), "{taken:?}");
         assert_eq!(trust.succession(), &before);
     }
@@ -373,7 +433,7 @@ mod tests {
         // The name that the old key is to get is taken; root could do everything else.
         let obstacle = rig.path().join("#CMA#00000.retired");
         fs::create_dir(&obstacle).unwrap();
-        let (outcome, problem) = trust.take(&rig.key(1), &rig.set(&[1, 2])).unwrap();
+        let (outcome, problem) = trust.take(&OWN, &rig.from(1, &[1, 2])).unwrap();
         assert!(outcome.took_over && problem.is_some(), "{problem:?}");
         assert!(rig.path().join("#CMA#00000.pub").exists());
         let (trust, notes) = CmaTrust::open(KeyDirectory::open(rig.path()).unwrap(), &rig.state()).unwrap();
@@ -390,7 +450,7 @@ mod tests {
         let secret = rig.path().join("#CMA#00000.secret");
         fs::write(&secret, rig.pairs[0].seed()).unwrap();
         fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
-        rig.open().take(&rig.key(1), &rig.set(&[1, 2])).unwrap();
+        rig.open().take(&OWN, &rig.from(1, &[1, 2])).unwrap();
         assert!(rig.path().join("#CMA#00000.pub").exists());
         assert!(KeyDirectory::open(rig.path()).unwrap().check().unwrap().is_empty());
     }

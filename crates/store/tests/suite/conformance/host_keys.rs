@@ -8,9 +8,9 @@ use store::HostKeysRow;
 pub fn what_hosts_trust_is_kept_and_goes_with_them(store: &mut dyn Store) {
     let row = |name: &str, numbers: &[u32]| HostKeysRow {
         designation: host(name),
-        trusted: Some(CmaKeys {
-            keys: numbers.iter().map(|n| CmaKey { number: *n, key: [*n as u8; 32] }).collect(),
-        }),
+        trusted: Some(CmaKeys::unsigned(
+            numbers.iter().map(|n| CmaKey { number: *n, key: [*n as u8; 32] }).collect(),
+        )),
         answered: None,
         is_warned: false,
         since: at(100),

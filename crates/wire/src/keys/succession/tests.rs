@@ -7,7 +7,9 @@ fn key(name: u8) -> PublicKey {
 }
 
 fn set(keys: &[(u32, u8)]) -> CmaKeys {
-    CmaKeys { keys: keys.iter().map(|(number, name)| CmaKey { number: *number, key: [*name; 32] }).collect() }
+    CmaKeys::unsigned(
+        keys.iter().map(|(number, name)| CmaKey { number: *number, key: [*name; 32] }).collect(),
+    )
 }
 
 fn by_hand(keys: &[(u32, u8)]) -> Succession {
@@ -173,7 +175,7 @@ proptest! {
                         let known = trust.to_message().keys.into_iter().zip(named.iter().chain(std::iter::repeat(&false)));
                         let mut wanted: Vec<CmaKey> = known.filter(|(_, named)| **named).map(|(key, _)| key).collect();
                         wanted.extend(set(&own).keys);
-                        if let Ok(outcome) = trust.propose(&key(sender), &CmaKeys { keys: wanted }) {
+                        if let Ok(outcome) = trust.propose(&key(sender), &CmaKeys::unsigned(wanted)) {
                             trust = outcome.succession;
                         }
                     }
