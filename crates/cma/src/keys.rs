@@ -131,6 +131,14 @@ impl Keyring {
         self.directory.cma_standing()
     }
 
+    /// Whether the directory could be read again now.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), KeyError> {
+        read(&self.directory).map(|_| ())
+    }
+
     /// When the files of a key were made.
     pub fn made(&self, number: u32) -> Option<Timestamp> {
         let seconds = self.directory.made_at(number)?;

@@ -36,7 +36,7 @@ use store::{HostRow, Store, StoreError};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use wire::endpoint::{BindError, CloseReason, Endpoint, EndpointConfig, EndpointError};
-use wire::keys::{KeyDirectory, KeyError, KeyId, KeyPair, Pinned};
+use wire::keys::{KeyDirectory, KeyError, KeyId, Pinned};
 
 /// Mode of the API's socket: the CMA's user and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -80,52 +80,75 @@ pub enum StartError {
 /// Runs the CMA until it is told to stop.
 pub fn run(arguments: &Arguments) -> Result<(), StartError> {
     let site = arguments.site();
-    let settings = arguments.settings(read_config(&site)?)?;
+    let mut settings = arguments.settings(read_config(&site)?)?;
     let level = logging::start(settings.debug, "cma");
     // Before anything has a thread: root is given up per thread.
     account::settle(&settings)?;
     let _pidfile = PidFile::create(&settings.pidfile, "cma")?;
-    let keys = KeyDirectory::open(site.crypto())?;
-    let (_, own) = keys.cma_pair()?;
+    // Without a key nothing happens to the database either.
+    KeyDirectory::open(site.crypto())?.cma_pair()?;
     if arguments.erasedb {
         SqliteStore::erase(&settings.database)?;
         tracing::warn!(database = %settings.database.display(), "the database was erased, as --erasedb asks");
     }
     let mut store = SqliteStore::open(&settings.database)?;
+    let mut refused = None;
     let mut health = Arc::new(Health::default());
-    while let Ended::Restore = once(arguments, &settings, &level, &own, store, &health)? {
+    let mut signals = None;
+    loop {
+        let life = Life {
+            arguments: arguments.clone(),
+            settings: settings.clone(),
+            refused,
+            level: level.clone(),
+            health: health.clone(),
+        };
+        let in_effect = match once(life, store, &mut signals)? {
+            Ended::Stopped => return Ok(()),
+            Ended::Restore(in_effect) => in_effect,
+        };
         // A new life with another database: what was wrong with the one before is over.
         health = Arc::new(Health::default());
         store = restore::take_over(&settings.database, &health)?;
+        (settings, refused) = reload::at_restore(arguments, &settings, *in_effect, &level, &health);
     }
-    Ok(())
+}
+
+/// What one life of the CMA begins with, besides a database and what lies in its directories.
+struct Life {
+    arguments: Arguments,
+    settings: Settings,
+    /// Why the settings file is not what `settings` says.
+    refused: Option<String>,
+    level: logging::LogLevel,
+    health: Arc<Health>,
 }
 
 /// Why the CMA no longer serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Ended {
     Stopped,
-    /// To go on with the database that lies staged.
-    Restore,
+    /// To go on with the database that lies staged; with the settings that counted until now.
+    Restore(Box<CmaConfig>),
 }
 
-/// Serves with one database until told to stop, or to take another one. Nothing of the database is open afterwards.
-fn once(
-    arguments: &Arguments,
-    settings: &Settings,
-    level: &logging::LogLevel,
-    own: &KeyPair,
-    store: SqliteStore,
-    health: &Arc<Health>,
-) -> Result<Ended, StartError> {
+/// Serves with one database until told to stop, or to take another one. Nothing of the database is open afterwards. `signals`
+/// are made by the first life and outlive it: who tells the CMA to stop between two lives is heard by the second.
+fn once(life: Life, store: SqliteStore, signals: &mut Option<Signals>) -> Result<Ended, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(16)
         .build()
         .map_err(|error| StartError::Io { what: "the event loop cannot start", error })?;
-    let keys = KeyDirectory::open(settings.site.crypto())?;
-    let parts = (settings.clone(), level.clone(), keys, own.clone(), health.clone());
-    let result = runtime.block_on(serve(arguments, parts, store));
+    let signals = match signals {
+        Some(signals) => signals,
+        none => {
+            let _inside = runtime.enter();
+            let made = Signals::new(life.level.clone());
+            none.insert(made.map_err(|error| StartError::Io { what: "signals", error })?)
+        }
+    };
+    let result = runtime.block_on(serve(life, store, signals));
     // What is still running holds the way to the writer; without it the writer ends.
     runtime.shutdown_timeout(STOP_PATIENCE);
     let (writer, ended) = result?;
@@ -136,14 +159,15 @@ fn read_config(site: &SitePaths) -> Result<CmaConfig, SettingError> {
     Ok(daemon::settings::read(&site.cma_config())?)
 }
 
-type Parts = (Settings, logging::LogLevel, KeyDirectory, KeyPair, Arc<Health>);
-
 async fn serve(
-    arguments: &Arguments,
-    (settings, level, keys, own, health): Parts,
+    Life { arguments, settings, refused, level, health }: Life,
     mut store: SqliteStore,
+    signals: &mut Signals,
 ) -> Result<(JoinHandle<()>, Ended), StartError> {
     let site = settings.site.clone();
+    let keys = KeyDirectory::open(site.crypto())?;
+    // In each life again: the key may have changed since the one before.
+    let (_, own) = keys.cma_pair()?;
     let started = Timestamp::now();
     let replaced = restore::tell(&store, &health)?;
     let committed = groups::committed(store.reader()?.as_mut())?;
@@ -171,9 +195,6 @@ async fn serve(
     let (look_at, looks_asked) = mpsc::unbounded_channel();
     let addresses = Arc::new(Notify::new());
     let facts = Arc::new(Notify::new());
-    let mut signals =
-        Signals::new(level.clone()).map_err(|error| StartError::Io { what: "signals", error })?;
-
     let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
     let writer = Writer::new(queue);
     let hosts = Arc::new(Hosts::with_given(given));
@@ -203,7 +224,7 @@ async fn serve(
         tokio::spawn(web::serve(listener, web, stopped));
     }
 
-    let mut endpoint = EndpointConfig::cma(own.clone());
+    let mut endpoint = EndpointConfig::cma(own);
     endpoint.bind = settings.bind;
     endpoint.state_directory = Some(state);
     if settings.bind.ip().is_loopback() {
@@ -326,7 +347,8 @@ async fn serve(
     let service = Service::new(hosts.clone(), health.clone(), known.len());
     let reloader = reload::Reloader {
         service: service.clone(),
-        arguments: arguments.clone(),
+        arguments,
+        refused,
         started_with: settings.clone(),
         level,
         writer: writer.clone(),
@@ -379,7 +401,7 @@ async fn serve(
                 }
             },
             Some(()) = restores.recv() => {
-                ended = Ended::Restore;
+                ended = Ended::Restore(Box::new(knowledge.get().config.clone()));
                 break;
             }
             // Interfaces that appeared since are not members of the multicast group yet.
@@ -390,11 +412,16 @@ async fn serve(
             },
         }
     }
-    tracing::info!(?ended, "the CMA stops");
     health.set_phase(Phase::Stopping);
     match ended {
-        Ended::Restore => daemon::service::status("goes on with a restored database"),
-        _ => daemon::service::stopping(),
+        Ended::Restore(_) => {
+            tracing::info!("the CMA closes its database and goes on with another");
+            daemon::service::status("goes on with a restored database");
+        }
+        Ended::Stopped => {
+            tracing::info!("the CMA stops");
+            daemon::service::stopping();
+        }
     }
     let _ = fs::remove_file(&ready);
     let _ = fs::remove_file(site.cma_socket());
