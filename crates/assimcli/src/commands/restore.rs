@@ -64,8 +64,8 @@ fn explain(files: &[(PathBuf, Outcome)], kept: Option<&Path>, is_running: bool) 
             "Files that were left alone differ from the backup; --replace-files takes those of the backup."
         );
     }
-    if is_running && (any(Outcome::Made) || any(Outcome::Replaced)) {
-        note!("Configuration and keys are read at the start: systemctl restart assimilation-cma");
+    if any(Outcome::Retired) {
+        note!("Keys of the CMA that were retired after the backup was made were not brought back.");
     }
     if !is_running {
         note!("Start the CMA now; hosts register again and send what the backup does not know.");
