@@ -28,7 +28,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::sqlite::SqliteStore;
@@ -199,6 +199,7 @@ async fn serve(
     let writer = Writer::new(queue);
     let hosts = Arc::new(Hosts::with_given(given));
     let metrics = Metrics::default();
+    let keys_shown = Arc::new(OnceLock::new());
     // First of all that listens and last to end: it says that the CMA is not ready yet, and that it stops.
     let web = web_listener(&settings, &health).await?;
     let web_address = web.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -210,7 +211,9 @@ async fn serve(
             health: health.clone(),
             writer: writer.clone(),
             metrics: metrics.clone(),
+            knowledge: knowledge.clone(),
             crypto: site.crypto(),
+            keys: keys_shown.clone(),
             started,
             restored: replaced,
         };
@@ -241,6 +244,7 @@ async fn serve(
     let socket = UnixListener::from_std(socket).map_err(StartError::Socket)?;
     let ring_files = KeyDirectory::open(site.crypto())?;
     let keyring = Keyring::new(ring_files, endpoint.clone(), hosts.clone(), health.clone(), host_keys)?;
+    let _ = keys_shown.set(keyring.clone());
     let key_files = KeyFiles::new(keys, health.clone());
     key_files.complete(&known);
     let committer = Committer {
