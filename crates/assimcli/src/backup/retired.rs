@@ -1,7 +1,8 @@
 //! Keys of the CMA that a restore does not bring back: those that were retired since the backup was made.
 //!
-//! The CMA signs with the lowest-numbered secret that it has, so the old one in its place would be used, and hosts that trust
-//! its successor would refuse it.
+//! The CMA signs with the lowest-numbered secret that it does not know as retired: without that record, or beside a rotation that
+//! is under way, the old one in its place would be used, and hosts that trust its successor would refuse it. A secret that
+//! nobody trusts any more is better not lying about, either.
 
 use std::collections::BTreeSet;
 use std::fs;
