@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod parts;
 pub mod place;
+mod retired;
 
 use crate::client;
 use crate::{Context, Failure};

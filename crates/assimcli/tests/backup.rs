@@ -166,6 +166,35 @@ fn a_new_machine_becomes_the_old_one() {
 }
 
 #[test]
+fn keys_that_were_retired_after_the_backup_are_not_brought_back() {
+    let keys = "usr/share/assimilation/crypto.d/";
+    let site = Site::new("first");
+    let file = site.at("b.tar.zst");
+    site.json(&["backup", "--with-keys", text(&file)]);
+    for end in ["pub", "secret"] {
+        site.file(&format!("{keys}#CMA#00001.{end}"), "other");
+    }
+    fs::rename(site.at(&format!("{keys}#CMA#00000.pub")), site.at(&format!("{keys}#CMA#00000.retired")))
+        .unwrap();
+    fs::remove_file(site.at(&format!("{keys}#CMA#00000.secret"))).unwrap();
+    for arguments in [&["restore", text(&file)][..], &["restore", "--replace-files", text(&file)]] {
+        let rows = site.json(arguments);
+        let out = rows.as_array().unwrap().iter().filter(|row| row["result"] == "retired, left out").count();
+        assert_eq!(out, 2, "{rows}");
+        for end in ["pub", "secret"] {
+            assert!(!site.at(&format!("{keys}#CMA#00000.{end}")).exists(), "{arguments:?} {end}");
+        }
+    }
+    // A new machine gets the record with the public keys: no number is used twice.
+    let public = site.at("public.tar.zst");
+    site.json(&["backup", text(&public)]);
+    let new = Site(TempDir::new().unwrap());
+    new.json(&["restore", text(&public)]);
+    assert!(new.at(&format!("{keys}#CMA#00000.retired")).exists());
+    assert!(!new.at(&format!("{keys}#CMA#00001.secret")).exists());
+}
+
+#[test]
 fn a_backup_can_be_opened_with_tar() {
     let site = Site::new("word");
     let output = site.run(&["backup", "-"]);

@@ -1,13 +1,13 @@
 //! `cma config check`: whether the settings of cma.toml can work, without a CMA and without writing anything.
 //!
-//! What the file may say at all is `model::config::check`'s business; this knows what it means.
+//! What the file may say at all, and which numbers can work, is the business of `model::config`; this knows what names mean.
 
 use crate::groups::statement_of;
 use crate::settings::{Arguments, SettingError};
 use crate::vendors::is_prefix;
 use model::Designation;
-use model::config::check::{Finding, Grade, Lines, check as check_text, join, nearest};
-use model::config::{CmaConfig, GLOBAL, Selection};
+use model::config::check::{Finding, Grade, Lines, join, nearest};
+use model::config::{CmaConfig, GLOBAL, Selection, check_cma};
 use model::paths::SitePaths;
 use model::text::shortened;
 use rules::RuleSets;
@@ -22,7 +22,7 @@ const SEVERITIES: [&str; 3] = ["high", "medium", "low"];
 /// Everything that is wrong with the text of a file, in order of its lines, and what it says if it can be read. Rule sets and
 /// queries are looked for where this site has them.
 pub fn check(text: &str, site: &SitePaths) -> (Option<CmaConfig>, Vec<Finding>) {
-    let checked = check_text::<CmaConfig>(text);
+    let checked = check_cma(text);
     let mut findings = checked.findings;
     if let Some(config) = &checked.config {
         let mut semantics = Semantics { config, lines: &checked.lines, findings: Vec::new() };
@@ -73,7 +73,6 @@ struct Semantics<'c> {
 impl Semantics<'_> {
     fn all(&mut self, site: &SitePaths) {
         self.addresses();
-        self.intervals();
         self.rules(site);
         self.selections(site);
         self.circles();
@@ -107,66 +106,6 @@ impl Semantics<'_> {
         if let Some(level) = self.config.debug.filter(|level| *level > daemon::logging::MAX_DEBUG_LEVEL) {
             let most = daemon::logging::MAX_DEBUG_LEVEL;
             self.push(Grade::Refused, "debug".into(), format!("{level} is no level from 0 to {most}"));
-        }
-    }
-
-    fn intervals(&mut self) {
-        for (key, problem) in self.config.heartbeats.problems() {
-            self.push(Grade::Refused, format!("heartbeats.{key}"), problem);
-        }
-        let config = self.config;
-        let minutes = config.neighbours.forget_minutes;
-        if !(1..=10_080).contains(&minutes) {
-            self.push(
-                Grade::Refused,
-                "neighbours.forget_minutes".into(),
-                format!("{minutes} is not from 1 to 10080"),
-            );
-        }
-        let budget = config.discovery.cpu_budget_percent;
-        if !(budget > 0.0 && budget <= 100.0) {
-            self.push(
-                Grade::Refused,
-                "discovery.cpu_budget_percent".into(),
-                format!("{budget} is not more than 0 and at most 100"),
-            );
-        }
-        let settle = config.discovery.settle_milliseconds;
-        if settle > 60_000 {
-            self.push(
-                Grade::Refused,
-                "discovery.settle_milliseconds".into(),
-                format!("{settle} is not from 0 to 60000"),
-            );
-        }
-        let least_one = [
-            ("monitoring.repeat", config.monitoring.repeat),
-            ("monitoring.timeout", config.monitoring.timeout),
-            ("monitoring.failures", config.monitoring.failures.into()),
-            ("notify.attempts", config.notify.attempts.into()),
-            ("notify.script_timeout_seconds", config.notify.script_timeout_seconds),
-        ];
-        for (key, _) in least_one.into_iter().filter(|(_, value)| *value == 0) {
-            self.push(Grade::Refused, key.into(), "0 cannot work: it must be 1 or more".into());
-        }
-        let pairs = [
-            ("monitoring", Some(config.monitoring.warn), Some(config.monitoring.timeout)),
-            ("discovery", config.discovery.warn, config.discovery.timeout),
-        ];
-        for (section, warn, timeout) in pairs {
-            if let (Some(warn), Some(timeout)) = (warn, timeout)
-                && warn > timeout
-            {
-                let problem = format!("{warn} is above timeout, {timeout}: nobody will be warned");
-                self.push(Grade::Warning, format!("{section}.warn"), problem);
-            }
-        }
-        if config.discovery.timeout == Some(0) {
-            self.push(
-                Grade::Refused,
-                "discovery.timeout".into(),
-                "0 cannot work: it must be 1 or more".into(),
-            );
         }
     }
 
@@ -427,6 +366,12 @@ mod tests {
             ("store = \"mysql:x\"", Grade::Refused, "line 1: store: ", "use sqlite:PATH"),
             ("debug = 6", Grade::Refused, "line 1: debug: ", "0 to 5"),
             ("[heartbeats]\nprobes = 0", Grade::Refused, "line 2: heartbeats.probes: ", "from 1 to 20"),
+            (
+                "[enrolment]\nmax_pending = 0",
+                Grade::Refused,
+                "line 2: enrolment.max_pending: ",
+                "from 1 to 10000",
+            ),
             ("[notify]\nattempts = 0", Grade::Refused, "line 2: notify.attempts: ", "1 or more"),
             (
                 "[monitoring]\nwarn = 90",

@@ -1,7 +1,7 @@
 //! The CMA's own keys: which is in use, which hosts are to trust, which host trusts which, and a key that changes while the
 //! CMA runs. `distribute` takes them to the hosts.
 //!
-//! A CMA signs with the lowest-numbered secret in the key directory; hosts are to trust that key and all with a higher number.
+//! A CMA signs with the lowest-numbered secret in the key directory that is not retired; hosts are to trust that key and all with a higher number.
 //! What a host trusts it says when it registers; where that differs it is told, and says so again once it is on its disk. So
 //! nothing is lost whoever is killed when: the next registration begins with what the host really trusts. Each list is signed for the
 //! host that it goes to: there it passes through a process that is not to be believed.
@@ -133,6 +133,14 @@ impl Keyring {
     /// The files, for those who show them.
     pub fn standing(&self) -> Result<Standing, KeyError> {
         self.directory.cma_standing()
+    }
+
+    /// Whether the directory could be read again now.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), KeyError> {
+        read(&self.directory).map(|_| ())
     }
 
     /// When the files of a key were made.

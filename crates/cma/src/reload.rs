@@ -1,7 +1,7 @@
 //! Reading cma.toml and all rules again while the CMA runs (SIGHUP, `assimcli rules load`): all of it or nothing.
 //!
 //! A file that is refused changes nothing; why is in the log, in `/v1/status`, and an event. What cannot change at run time
-//! is named when it differs. What a file says beyond that counts from one moment on: groups are worked out before.
+//! is named when it differs. A CMA that goes on with another database reads the file again too. What a file says beyond that counts from one moment on: groups are worked out before.
 
 use crate::api::Reload;
 use crate::commit::{Work, Writer};
@@ -15,7 +15,7 @@ use crate::settings::{Arguments, Settings};
 use crate::{groups, vendors};
 use daemon::logging::LogLevel;
 use model::config::check::{Finding, Grade};
-use model::config::first_of;
+use model::config::{CmaConfig, first_of};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub struct Reloader {
     pub hosts: Arc<Hosts>,
     pub health: Arc<Health>,
     pub service: Service,
+    /// Why the file is not what this CMA was started with, if so.
+    pub refused: Option<String>,
 }
 
 impl Reloader {
@@ -51,8 +53,7 @@ impl Reloader {
     }
 
     async fn serve(self, mut requests: mpsc::Receiver<Reload>) {
-        // The file that this CMA was started with was taken.
-        self.tell(None).await;
+        self.tell(self.refused.clone()).await;
         let mut debug = self.started_with.debug;
         while let Some(answer) = requests.recv().await {
             let _ = answer.send(self.service.reload(self.reload(&mut debug)).await);
@@ -73,8 +74,7 @@ impl Reloader {
         let (settings, findings, new) = match read {
             Ok(read) => read,
             Err(reason) => {
-                tracing::error!(error = %reason, "the configuration was not read again; the old one stays");
-                self.health.set(REFUSED, Some(format!("the CMA keeps its old settings: {reason}")));
+                keeps(&self.health, &reason);
                 self.tell(Some(reason.clone())).await;
                 return Err(reason);
             }
@@ -128,6 +128,43 @@ impl Reloader {
             tracing::warn!("the event about the configuration could not be stored");
         }
     }
+}
+
+/// The settings of a life of the CMA with another database: those of the file as it is now, but for what only a restart changes.
+/// When the file is refused those `in_effect` until now go on, and the second value says why.
+pub fn at_restore(
+    arguments: &Arguments,
+    started_with: &Settings,
+    in_effect: CmaConfig,
+    level: &LogLevel,
+    health: &Health,
+) -> (Settings, Option<String>) {
+    match read(arguments) {
+        Ok((new, findings)) => {
+            for finding in findings {
+                tracing::warn!("{finding}");
+            }
+            let restart = started_with.needs_restart(&new);
+            if let Some(restart) = &restart {
+                tracing::warn!("{restart}");
+            }
+            health.set(RESTART, restart);
+            if new.debug != started_with.debug {
+                level.set(new.debug);
+            }
+            (Settings { config: new.config, debug: new.debug, ..started_with.clone() }, None)
+        }
+        Err(reason) => {
+            keeps(health, &reason);
+            (Settings { config: in_effect, ..started_with.clone() }, Some(reason))
+        }
+    }
+}
+
+/// Says that the file is refused.
+fn keeps(health: &Health, reason: &str) {
+    tracing::error!(error = %reason, "the configuration was not read again; the old one stays");
+    health.set(REFUSED, Some(format!("the CMA keeps its old settings: {reason}")));
 }
 
 /// The file as it is now, with what is not quite right in it.

@@ -12,6 +12,7 @@ mod keys;
 mod liveness;
 mod monitoring;
 mod nanoprobe;
+mod numbers;
 pub mod print;
 pub mod selection;
 pub mod shape;
@@ -24,6 +25,7 @@ pub use keys::KeysConfig;
 pub use liveness::{HeartbeatConfig, NeighboursConfig};
 pub use monitoring::{MonitorOverride, MonitoringConfig};
 pub use nanoprobe::NanoprobeConfig;
+pub use numbers::check_cma;
 pub use selection::Selection;
 
 use serde::Deserialize;

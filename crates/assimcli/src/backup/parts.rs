@@ -5,6 +5,7 @@ use model::paths::SitePaths;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use wire::keys::id::{PUBLIC_SUFFIX, RETIRED_SUFFIX};
 
 /// Files that a backup takes besides the database, and their size together: a configuration is small.
 const MAX_FILES: usize = 20_000;
@@ -20,7 +21,7 @@ const FOLDERS: [Folder; 5] = [
     Folder { name: "etc/assimilation", place: |site| site.at("/etc/assimilation"), is_key: |_| false },
     Folder { name: "etc/default", place: |site| site.at("/etc/default"), is_key: |_| false },
     Folder { name: "etc/sysconfig", place: |site| site.at("/etc/sysconfig"), is_key: |_| false },
-    Folder { name: "crypto.d", place: SitePaths::crypto, is_key: |path| !path.ends_with(".pub") },
+    Folder { name: "crypto.d", place: SitePaths::crypto, is_key: is_secret },
     Folder { name: "state/cma", place: |site| site.state().join("cma"), is_key: |_| true },
 ];
 /// Of these folders only our own files.
@@ -30,6 +31,11 @@ struct Folder {
     name: &'static str,
     place: fn(&SitePaths) -> PathBuf,
     is_key: fn(&str) -> bool,
+}
+
+/// Of the key directory. What is left of a retired key is public: its number is never used again, also on a new machine.
+fn is_secret(path: &str) -> bool {
+    !path.ends_with(PUBLIC_SUFFIX) && !path.ends_with(RETIRED_SUFFIX)
 }
 
 /// A file of the site.
@@ -152,8 +158,9 @@ mod tests {
             (site.cma_config(), 0o640),
             (site.at("/etc/default/cma"), 0o644),
             (site.at("/etc/default/cron"), 0o644),
-            (site.crypto().join("#CMA#00000.pub"), 0o644),
-            (site.crypto().join("#CMA#00000.secret"), 0o600),
+            (site.crypto().join("#CMA#00001.pub"), 0o644),
+            (site.crypto().join("#CMA#00000.retired"), 0o644),
+            (site.crypto().join("#CMA#00001.secret"), 0o600),
             (site.state().join("cma/keys/heartbeat"), 0o600),
             (site.state().join("nanoprobe/queue"), 0o600),
         ];
@@ -175,7 +182,8 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", site.at("/etc/assimilation/link")).unwrap();
         let (parts, left_out) = of_site(&site, false).unwrap();
         let public = [
-            "crypto.d/#CMA#00000.pub",
+            "crypto.d/#CMA#00000.retired",
+            "crypto.d/#CMA#00001.pub",
             "etc/assimilation/cma.toml",
             "etc/assimilation/rules.d/a/b.toml",
             "etc/default/cma",
@@ -183,10 +191,10 @@ mod tests {
         assert_eq!(names(&parts), public);
         assert_eq!(left_out, [site.at("/etc/assimilation/link")]);
         assert!(parts.iter().all(|part| !is_key(&part.name)));
-        assert_eq!(parts[1].mode, 0o640);
+        assert_eq!(parts[2].mode, 0o640);
         let (parts, _) = of_site(&site, true).unwrap();
         let keys: Vec<&str> = names(&parts).into_iter().filter(|name| is_key(name)).collect();
-        assert_eq!(keys, ["crypto.d/#CMA#00000.secret", "state/cma/keys/heartbeat"]);
+        assert_eq!(keys, ["crypto.d/#CMA#00001.secret", "state/cma/keys/heartbeat"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::archive::{self, Entry, Manifest};
 use super::parts::{self, DATABASE};
+use super::retired::Retired;
 use super::{Progress, directory_of, need_room, scratch, temporary_directory};
 use crate::Failure;
 use daemon::privileges::{Identity, find_user};
@@ -41,6 +42,8 @@ pub enum Outcome {
     Same,
     /// It is there with another content and was left alone.
     Differs,
+    /// It is of a key that was retired since, and was not brought back.
+    Retired,
 }
 
 impl Outcome {
@@ -50,6 +53,7 @@ impl Outcome {
             Self::Replaced => "replaced",
             Self::Same => "same",
             Self::Differs => "left alone",
+            Self::Retired => "retired, left out",
         }
     }
 }
@@ -158,7 +162,7 @@ fn created(path: &Path) -> Result<Box<dyn Write>, Failure> {
 
 impl Unpacked {
     /// Puts configuration and keys into their places: missing ones always, others only with `replace`, and what was there is
-    /// kept with `.before-restore-` and the time in its name.
+    /// kept with `.before-restore-` and the time in its name. Keys of the CMA that are retired here stay away in any case.
     ///
     /// # Errors
     /// A file cannot be read or written; those before it are in their places.
@@ -170,6 +174,8 @@ impl Unpacked {
         now: Timestamp,
     ) -> Result<Vec<(PathBuf, Outcome)>, Failure> {
         let owner = owner(database);
+        // Before the first is put there, which might look like the key in use.
+        let retired = Retired::of(&site.crypto());
         let mut outcomes = Vec::new();
         for (entry, unpacked) in &self.files {
             let Some(place) = parts::place(site, &entry.name) else { continue };
@@ -177,6 +183,7 @@ impl Unpacked {
             let owner = owner.filter(|_| !entry.name.starts_with("etc/"));
             let outcome = match fs::read(&place) {
                 Ok(there) if there == text => Outcome::Same,
+                _ if retired.concerns(&entry.name, &text) => Outcome::Retired,
                 Ok(_) if !replace => Outcome::Differs,
                 Ok(_) => {
                     let kept = suffixed(&place, &format!(".before-restore-{}", now.0 / 1_000_000));

@@ -7,6 +7,7 @@ use crate::client::get;
 use crate::{Context, Failure, Finding};
 use output::{Format, Rows, note, text};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -100,50 +101,68 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
 fn list(context: &Context, choice: &Choice) -> Result<Finding, Failure> {
     let chosen = choice.hosts(context)?;
     let hosts = get(context, "/v1/hosts")?;
-    let mut rows = Rows::new(&[
-        "host",
-        "domain",
-        "status",
-        "reason",
-        "status_since",
-        "last_seen",
-        "address",
-        "scores",
-        "key",
-        "tags",
-    ]);
-    let mut finding = Finding::Nothing;
-    let is_chosen = |host: &Value| {
-        chosen
-            .as_ref()
-            .is_none_or(|chosen| host["designation"].as_str().is_some_and(|name| chosen.contains(name)))
-    };
-    for host in hosts.as_array().into_iter().flatten().filter(|host| is_chosen(host)) {
-        let (key, advice) = key_state(host);
-        if key != "ok" || host["status"] != "up" {
-            finding = Finding::Something;
-        }
-        let mut row: Vec<Value> =
-            ["designation", "domain", "status", "reason", "status_since", "last_seen", "address"]
-                .map(|f| host[f].clone())
-                .into();
-        let machine = matches!(context.format, Format::Json | Format::Jsonl);
-        let scores = if machine { host["scores"].clone() } else { json!(scores(&host["scores"])) };
-        let tags = if machine { host["tags"].clone() } else { json!(decide::words(&host["tags"])) };
-        row.extend([scores, json!(key), tags]);
-        rows.rows.push(row);
-        if let Some(advice) = advice {
-            note!("assimcli: {advice}");
-        }
-    }
     let waiting = get(context, "/v1/pending")?;
-    let waiting = waiting.as_array().into_iter().flatten().filter(|host| host["approved"].is_null()).count();
-    if waiting > 0 {
-        finding = Finding::Something;
-        note!("assimcli: waiting for approval: {waiting}; `assimcli hosts pending` shows them");
+    let list = List::of(&hosts, &waiting, chosen.as_ref(), context.format);
+    for text in &list.notes {
+        note!("assimcli: {text}");
     }
-    rows.print(context.format)?;
-    Ok(finding)
+    list.rows.print(context.format)?;
+    Ok(list.finding)
+}
+
+/// What is shown of the hosts.
+struct List {
+    rows: Rows,
+    /// What to do about some of them.
+    notes: Vec<String>,
+    finding: Finding,
+}
+
+impl List {
+    /// `chosen`: the names of the only hosts that are of interest.
+    fn of(hosts: &Value, waiting: &Value, chosen: Option<&BTreeSet<String>>, format: Format) -> Self {
+        let is_chosen = |host: &&Value| {
+            let name = host["designation"].as_str();
+            chosen.is_none_or(|chosen| name.is_some_and(|name| chosen.contains(name)))
+        };
+        let mut rows = Rows::new(&[
+            "host",
+            "domain",
+            "status",
+            "reason",
+            "status_since",
+            "last_seen",
+            "address",
+            "scores",
+            "key",
+            "tags",
+        ]);
+        let mut notes = Vec::new();
+        let mut finding = Finding::Nothing;
+        for host in hosts.as_array().into_iter().flatten().filter(is_chosen) {
+            let (key, advice) = key_state(host);
+            if key != "ok" || host["status"] != "up" {
+                finding = Finding::Something;
+            }
+            let mut row: Vec<Value> =
+                ["designation", "domain", "status", "reason", "status_since", "last_seen", "address"]
+                    .map(|f| host[f].clone())
+                    .into();
+            let machine = matches!(format, Format::Json | Format::Jsonl);
+            let scores = if machine { host["scores"].clone() } else { json!(scores(&host["scores"])) };
+            let tags = if machine { host["tags"].clone() } else { json!(decide::words(&host["tags"])) };
+            row.extend([scores, json!(key), tags]);
+            rows.rows.push(row);
+            notes.extend(advice);
+        }
+        let waiting = waiting.as_array().into_iter().flatten().filter(is_chosen);
+        let waiting = waiting.filter(|host| host["approved"].is_null()).count();
+        if waiting > 0 {
+            finding = Finding::Something;
+            notes.push(format!("waiting for approval: {waiting}; `assimcli hosts pending` shows them"));
+        }
+        Self { rows, notes, finding }
+    }
 }
 
 /// What is to be said of a host's key, and what to do about it.
@@ -178,4 +197,31 @@ fn key_state(host: &Value) -> (&'static str, Option<String>) {
 fn scores(by_category: &Value) -> String {
     let all = by_category.as_object().into_iter().flatten();
     all.map(|(category, score)| format!("{category}={}", text(score))).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hosts_that_are_shown_are_told_of() {
+        let host = |name: &str, clone: bool| json!({"designation": name, "status": "up", "identity": {"is_clone": clone}});
+        let hosts = json!([host("db1", true), host("web1", false), host("web2", true)]);
+        let waiting =
+            json!([{"designation": "mail1"}, {"designation": "web3", "approved": "2026-11-23T00:00:00Z"}]);
+        let list = |names: Option<&[&str]>| {
+            let chosen: Option<BTreeSet<String>> =
+                names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            List::of(&hosts, &waiting, chosen.as_ref(), Format::Table)
+        };
+        let all = list(None);
+        assert_eq!((all.rows.rows.len(), all.notes.len()), (3, 3), "{:?}", all.notes);
+        assert!(all.notes[2].contains("waiting for approval: 1;"), "{:?}", all.notes);
+        let web = list(Some(&["web1", "web2"]));
+        assert_eq!((web.rows.rows.len(), web.notes.len()), (2, 1), "{:?}", web.notes);
+        assert!(web.notes[0].contains("machines web2") && matches!(web.finding, Finding::Something));
+        let good = list(Some(&["web1"]));
+        assert!(good.notes.is_empty() && matches!(good.finding, Finding::Nothing), "{:?}", good.notes);
+        assert_eq!(list(Some(&["mail1"])).notes.len(), 1, "the same name");
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Answer, Failure, Shared, Site, designation, write};
 use crate::commit::{Done, Work};
 use crate::ingest::enrolment::actions::{Action, MAX_TAGS, Outcome, is_over};
-use crate::ingest::enrolment::pending::is_forgotten;
+use crate::ingest::enrolment::pending::{is_forgotten, waiting};
 use crate::ingest::machines::{Marks, Standing};
 use axum::Json;
 use axum::body::Bytes;
@@ -206,8 +206,7 @@ pub fn problems(
 ) -> store::Result<Vec<String>> {
     let mut problems = Vec::new();
     let rows = reader.pending()?;
-    let waits = |row: &&store::enrolment::PendingRow| row.approved.is_none() && !is_forgotten(row, days, now);
-    let waiting = rows.iter().filter(waits).count();
+    let waiting = waiting(&rows, days, now);
     if waiting > 0 {
         let hosts = if waiting == 1 { "1 host waits" } else { &format!("{waiting} hosts wait") };
         problems.push(format!("{hosts} for approval: `assimcli hosts pending`"));

@@ -25,6 +25,14 @@ pub async fn restore(site: Shared) -> Answer {
         looked.map_err(|error| StoreError::Sql(error.to_string())).and_then(|identity| identity).map_err(
             |error| Failure::new(StatusCode::CONFLICT, error.to_string(), "restore another backup"),
         )?;
+    // It is read again when the CMA serves again, and without it nothing is served.
+    site.keys.check().map_err(|error| {
+        Failure::new(
+            StatusCode::CONFLICT,
+            format!("the key directory cannot be read, so nothing was restored: {error}"),
+            "the text says which command mends it; then ask again",
+        )
+    })?;
     let stopping = || {
         Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -4,6 +4,9 @@ use super::Metrics;
 use crate::commit::Writer;
 use crate::health::Health;
 use crate::hosts::Hosts;
+use crate::ingest::enrolment::pending;
+use crate::keys::Keyring;
+use crate::knowledge::SharedKnowledge;
 use crate::readers::Readers;
 use model::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,8 +20,8 @@ use serde_json::Value;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use store::{Reader, SqlLimits};
 use tokio::sync::Mutex;
@@ -38,7 +41,10 @@ pub struct Sources {
     pub health: Arc<Health>,
     pub writer: Writer,
     pub metrics: Metrics,
+    pub knowledge: SharedKnowledge,
     pub crypto: PathBuf,
+    /// There once the CMA listens for hosts.
+    pub keys: Arc<OnceLock<Arc<Keyring>>>,
     pub started: Timestamp,
     pub restored: Option<Timestamp>,
 }
@@ -55,6 +61,7 @@ struct Stored {
     hosts: Vec<(String, i64)>,
     failing: Vec<(String, i64)>,
     waiting: Vec<(String, u64)>,
+    pending: usize,
     database_bytes: u64,
 }
 
@@ -117,7 +124,8 @@ impl Gauges {
             return Some(stored.clone());
         }
         let begun = Instant::now();
-        let stored = self.sources.readers.read(|reader| ask(reader)).await.ok()?;
+        let forget_after_days = self.sources.knowledge.get().config.enrolment.forget_pending_days;
+        let stored = self.sources.readers.read(move |reader| ask(reader, forget_after_days)).await.ok()?;
         let valid = KEPT_AT_LEAST.max(begun.elapsed().saturating_mul(KEPT_TIMES));
         *kept = Some((Instant::now(), valid, stored.clone()));
         Some(stored)
@@ -150,6 +158,13 @@ impl Gauges {
         }
         let help = "When the file of a public key of the CMA was made";
         registry.register_with_unit("cma_key_created_timestamp", help, Unit::Seconds, keys);
+        // Another than the one above: a spare is made long before it is used.
+        if let Some(since) = sources.keys.get().and_then(|keyring| keyring.now().since) {
+            let time = Gauge::<i64, AtomicI64>::default();
+            time.set(since.0.div_euclid(1_000_000));
+            let help = "Since when the key is in use that the CMA signs with";
+            registry.register_with_unit("cma_key_in_use_since_timestamp", help, Unit::Seconds, time);
+        }
     }
 }
 
@@ -180,13 +195,15 @@ fn tell_stored(registry: &mut Registry, stored: &Stored) {
         waiting.get_or_create(&Channel { channel: channel.clone() }).set(count);
     }
     registry.register("alerts_waiting", "Alerts that wait for delivery, by channel", waiting);
+    gauge(registry, "pending_hosts", "Hosts that wait for approval", stored.pending);
     let bytes = Gauge::<i64, AtomicI64>::default();
     bytes.set(i64::try_from(stored.database_bytes).unwrap_or(i64::MAX));
     let help = "Size of the database with its write-ahead log";
     registry.register_with_unit("database_size", help, Unit::Bytes, bytes);
 }
 
-fn ask(reader: &mut dyn Reader) -> store::Result<Stored> {
+/// `forget_after_days`: hosts that wait and were not heard for so long are not counted.
+fn ask(reader: &mut dyn Reader, forget_after_days: u64) -> store::Result<Stored> {
     let limits = SqlLimits { rows: 20, milliseconds: 5_000, bytes: 64 * 1024 };
     let mut counted = |sql: &str| -> store::Result<Vec<(String, i64)>> {
         let table = reader.sql(sql, &[], limits)?;
@@ -198,7 +215,8 @@ fn ask(reader: &mut dyn Reader) -> store::Result<Stored> {
         "SELECT severity, count(*) FROM rule_results WHERE status = 'fail' GROUP BY severity ORDER BY severity",
     )?;
     let (waiting, database_bytes) = (reader.waiting()?, reader.health()?.1);
-    Ok(Stored { hosts, failing, waiting, database_bytes })
+    let pending = pending::waiting(&reader.pending()?, forget_after_days, Timestamp::now());
+    Ok(Stored { hosts, failing, waiting, pending, database_bytes })
 }
 
 /// Public keys of the CMA and when their files were made, in seconds since 1970.

@@ -1,6 +1,7 @@
 //! Which keys of the CMA hosts trust, and a key that changes while the CMA runs.
 
 use crate::ingest::{name, rig};
+use crate::restore::{back_up, restore, staged};
 use crate::site::{Agent, Site, runtime};
 use cma::ingest::keys::{InUse, Told, age, hash_of, told};
 use model::PublicKey;
@@ -271,4 +272,32 @@ fn a_switch_shows_the_new_key_ends_the_old_connections_and_a_bad_file_changes_no
         assert!(site.get("/v1/status")["problems"].to_string().contains("assimcli keys spare"));
     });
     assert!(cma.0.try_wait().unwrap().is_none(), "{}", site.read("log"));
+}
+
+#[test]
+fn a_restore_brings_no_retired_key_back_into_use() {
+    let site = Site::create();
+    let _cma = site.start(&[]);
+    let publics = published(&site, &[0, 1]).keys;
+    let copy = back_up(&site);
+    fs::remove_file(site.paths.crypto().join("#CMA#00000.secret")).unwrap();
+    assert_eq!(site.request("POST", "/v1/keys/reload", None).1["switched"], true);
+
+    // Without sound keys nothing is taken over.
+    let damaged = site.paths.crypto().join("#CMA#00001.pub");
+    let whole = fs::read(&damaged).unwrap();
+    fs::rename(&copy, staged(&site)).unwrap();
+    fs::write(&damaged, &whole[..9]).unwrap();
+    let (code, answer) = site.request("POST", "/v1/restore", Some(json!({})));
+    assert!(code == 409 && answer["error"].as_str().unwrap().contains("#CMA#00001.pub"), "{answer}");
+    fs::write(&damaged, whole).unwrap();
+
+    restore(&site);
+    assert_eq!(site.get("/v1/keys")["in_use"], 1);
+    runtime().block_on(async {
+        let host = Nanoprobe::new(&site, Some(published(&site, &[0, 1])));
+        let mut talk = host.registered(&site).await;
+        assert_eq!(talk.connection.peer.0, publics[1].key, "the key that it was switched to");
+        assert_eq!(talk.keys().await, [1]);
+    });
 }

@@ -2,6 +2,7 @@
 
 use crate::site::{Agent, Running, Site, runtime, wait_for};
 use model::message::{FromCma, Incarnation};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -9,18 +10,18 @@ use store::sqlite;
 
 const MARTIANS: &str = "net.ipv4.conf.all.log_martians";
 
-fn staged(site: &Site) -> PathBuf {
+pub fn staged(site: &Site) -> PathBuf {
     sqlite::staged(&site.paths.database())
 }
 
 /// As `assimcli backup` does it, beside the running CMA.
-fn back_up(site: &Site) -> PathBuf {
+pub fn back_up(site: &Site) -> PathBuf {
     let copy = site.paths.root().join("copy");
     sqlite::copy(&site.paths.database(), &copy, &mut |_, _| {}).unwrap();
     copy
 }
 
-fn restore(site: &Site) -> Value {
+pub fn restore(site: &Site) -> Value {
     let before = site.get("/v1/status");
     let (code, answer) = site.request("POST", "/v1/restore", Some(json!({})));
     assert_eq!(code, 200, "{answer}");
@@ -159,4 +160,47 @@ fn without_a_sound_database_everything_stays_as_it_is() {
     assert!(code == 409 && answer["error"].as_str().unwrap().contains("newer version"), "{answer}");
     let status = site.get("/v1/status");
     assert_eq!((&status["restored"], &status["hosts"]), (&Value::Null, &json!(1)), "{status}");
+}
+
+#[test]
+fn who_tells_it_to_stop_between_two_databases_is_heard() {
+    let site = Site::create();
+    // A script that takes its time keeps the CMA between its two lives.
+    site.script("slow", "touch @/running; sleep 4");
+    let mut cma = site.start(&[]);
+    let mut agent = Agent::new(&site, "web1");
+    agent.queue(json!({"n": 1}));
+    runtime().block_on(agent.deliver(1));
+    wait_for("the script to run", 30, || site.paths.root().join("running").exists().then_some(()));
+    fs::rename(back_up(&site), staged(&site)).unwrap();
+    let ready = site.paths.run().join("cma.json");
+    assert_eq!(site.request("POST", "/v1/restore", Some(json!({}))).0, 200);
+    wait_for("the first life to end", 30, || (!ready.exists()).then_some(()));
+    kill_process(Pid::from_raw(cma.0.id() as i32).unwrap(), Signal::TERM).unwrap();
+    let ended = wait_for("the CMA to stop", 60, || cma.0.try_wait().unwrap());
+    assert!(ended.success(), "{ended}: {}", site.read("log"));
+    assert!(!staged(&site).exists(), "the restore that was promised is done");
+    assert!(!site.paths.cma_socket().exists() && !ready.exists());
+}
+
+#[test]
+fn settings_that_were_read_again_count_after_a_restore_and_a_bad_file_changes_nothing() {
+    let site = Site::create();
+    let _cma = site.start(&[]);
+    let groups = || site.get("/v1/groups")["groups"].to_string();
+    let copy = back_up(&site);
+    fs::write(site.paths.cma_config(), "[groups]\nweb = [\"web*\"]\n").unwrap();
+    assert_eq!(site.request("POST", "/v1/rules/reload", None).0, 200);
+    assert!(groups().contains("\"web\""), "{}", groups());
+    fs::write(site.paths.cma_config(), "[groupss]\n").unwrap();
+    fs::rename(&copy, staged(&site)).unwrap();
+    let status = restore(&site);
+    assert!(status["problems"].to_string().contains("groupss"), "{status}");
+    assert!(groups().contains("\"web\""), "{}", groups());
+    // What lies there when it takes over counts, as at a start.
+    fs::write(site.paths.cma_config(), "[groups]\ndb = [\"db*\"]\n").unwrap();
+    fs::rename(back_up(&site), staged(&site)).unwrap();
+    let status = restore(&site);
+    assert!(!status["problems"].to_string().contains("groupss"), "{status}");
+    assert!(groups().contains("\"db\"") && !groups().contains("\"web\""), "{}", groups());
 }

@@ -191,6 +191,53 @@ fn who_is_ready_says_so_and_who_stops_does_not() {
     assert_eq!(ready(&web), None);
 }
 
+#[test]
+fn hosts_that_wait_for_approval_are_counted_and_keep_nothing_from_being_ready() {
+    let web = Web::new();
+    fs::write(web.site.paths.cma_config(), "[enrolment]\npolicy = \"approve\"\n").unwrap();
+    let _cma = web.site.start(&["--web", &web.address]);
+    assert_eq!(web.metrics().at("assimilation_pending_hosts"), 0.0);
+    let agents = ["web1", "web2"].map(|name| Agent::new(&web.site, name));
+    for agent in &agents {
+        let (_, _, _, answer) = runtime().block_on(agent.dial()).unwrap();
+        assert!(matches!(answer, model::message::FromCma::Refused(_)), "{answer:?}");
+    }
+    let pending = |wanted: f64| {
+        let told = || (web.metrics().at("assimilation_pending_hosts") == wanted).then_some(());
+        wait_for("the waiting hosts to be counted again", 30, told);
+    };
+    pending(2.0);
+    let problems = web.site.get("/v1/status")["problems"].to_string();
+    assert!(problems.contains("2 hosts wait for approval"), "{problems}");
+    for path in ["/readyz", "/healthz"] {
+        let (status, _, body) = web.get(path, "").unwrap();
+        assert_eq!((status, body.as_str()), (200, "ok\n"), "{path}");
+    }
+    // Who is approved waits for nobody any more.
+    assert_eq!(web.site.request("POST", "/v1/pending/web1/approve", None).0, 200);
+    pending(1.0);
+}
+
+#[test]
+fn the_age_of_the_key_in_use_is_that_of_the_rotation() {
+    let web = Web::new();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    for file in fs::read_dir(web.site.paths.crypto()).unwrap().flatten() {
+        fs::File::open(file.path()).unwrap().set_modified(long_ago).unwrap();
+    }
+    let _cma = web.site.start(&["--web", &web.address]);
+    let since = || {
+        let metrics = web.metrics();
+        metrics.0.get("assimilation_cma_key_in_use_since_timestamp_seconds").copied()
+    };
+    assert_eq!(wait_for("the age of the key", 30, since), 1e9, "a first key was made to be used");
+    let begun = model::Timestamp::now().0 as f64 / 1e6;
+    fs::remove_file(web.site.paths.crypto().join("#CMA#00000.secret")).unwrap();
+    assert_eq!(web.site.request("POST", "/v1/keys/reload", None).1["switched"], true);
+    let rotated = wait_for("the age of the next key", 30, || since().filter(|since| *since > 1e9));
+    assert!(rotated >= begun.floor(), "{rotated} {begun}");
+}
+
 /// A small file system of its own; gone when dropped.
 struct Small(std::path::PathBuf);
 

@@ -48,16 +48,24 @@ impl Default for EnrolmentConfig {
 }
 
 impl EnrolmentConfig {
-    /// What cannot work, with the key and what it may be.
-    pub fn problem(&self) -> Option<String> {
+    /// What cannot work: the key, and what it may be.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
         let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         let bounds = [
             ("max_pending", number(self.max_pending), 10_000),
             ("max_pending_per_address", number(self.max_pending_per_address), 10_000),
             ("forget_pending_days", self.forget_pending_days, 365),
         ];
-        let (key, value, most) = bounds.into_iter().find(|(_, value, most)| !(1..=*most).contains(value))?;
-        Some(format!("[enrolment] {key} = {value}: it must be from 1 to {most}"))
+        bounds
+            .into_iter()
+            .filter(|(_, value, most)| !(1..=*most).contains(value))
+            .map(|(key, value, most)| (key, format!("{value}: it must be from 1 to {most}")))
+            .collect()
+    }
+
+    /// The first of the problems, as one sentence.
+    pub fn problem(&self) -> Option<String> {
+        self.problems().first().map(|(key, problem)| format!("[enrolment] {key} = {problem}"))
     }
 }
 

@@ -75,7 +75,7 @@ fn units(pair: &Pair) {
     for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
         let before = property(machine, unit, "MainPID");
         machine.ok(&format!("systemctl reload {unit}")).unwrap();
-        assert!(is_active(machine, unit));
+        pair.wait("the end of the reload", || is_active(machine, unit));
         assert_eq!(property(machine, unit, "MainPID"), before);
     }
     pair.wait_until_up("picard");

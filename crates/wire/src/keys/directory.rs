@@ -113,16 +113,13 @@ impl KeyDirectory {
         Ok(ids)
     }
 
-    /// The pair that the CMA signs with: the lowest-numbered secret present.
+    /// The pair that the CMA signs with: the lowest-numbered secret present, but one of a retired key only when there is no other.
     pub fn cma_pair(&self) -> Result<(KeyId, KeyPair), KeyError> {
-        match self.cma_secrets()?.into_iter().next() {
-            Some(id) => {
-                let pair =
-                    self.pair(&id)?.ok_or_else(|| KeyError::NoCmaSecret { path: self.path().to_owned() })?;
-                Ok((id, pair))
-            }
-            None => Err(KeyError::NoCmaSecret { path: self.path().to_owned() }),
-        }
+        let none = || KeyError::NoCmaSecret { path: self.path().to_owned() };
+        let (secrets, retired) = (self.cma_secrets()?, self.retired_ids()?);
+        let id = secrets.iter().find(|id| !retired.contains(id)).or(secrets.first()).ok_or_else(none)?;
+        let pair = self.pair(id)?.ok_or_else(none)?;
+        Ok((id.clone(), pair))
     }
 
     /// Makes CMA pairs and returns their ids: 00000 and 00001 when there is no CMA key yet, otherwise one more.

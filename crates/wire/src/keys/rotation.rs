@@ -24,7 +24,7 @@ pub struct Rotation {
 pub struct Standing {
     /// Public keys by number, ascending: those that hosts are to trust, and lower ones that wait to be retired.
     pub publics: Vec<(u32, PublicKey)>,
-    /// Numbers of the secrets that are here, ascending; the CMA signs with the first.
+    /// Numbers of the secrets that are here, ascending; the CMA signs with the first that is not retired.
     pub secrets: Vec<u32>,
     pub retired: Vec<(u32, PublicKey)>,
     /// Secrets of retired keys that are still to be wiped.
@@ -34,9 +34,11 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// The number that the CMA signs with.
+    /// The number that the CMA signs with. The secret of a retired key, which an old backup may bring back, is not used as long
+    /// as there is another: no host trusts it.
     pub fn in_use(&self) -> Option<u32> {
-        self.secrets.first().copied()
+        let is_retired = |number: &&u32| self.retired.iter().any(|(retired, _)| retired == *number);
+        self.secrets.iter().find(|number| !is_retired(number)).or(self.secrets.first()).copied()
     }
 
     /// What hosts are to trust: the key in use, and those after it.
@@ -262,6 +264,28 @@ mod tests {
             fs::remove_file(keys.path().join(name)).unwrap();
         }
         assert_eq!(keys.generate_cma().unwrap()[0].as_str(), "#CMA#00001");
+    }
+
+    #[test]
+    fn the_secret_of_a_retired_key_that_comes_back_is_not_used() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = fresh(home.path());
+        let old = copy(keys.path(), home.path().join("backup"));
+        keys.begin_rotation(Rotation { from: 0, to: 1 }).unwrap();
+        complete(&keys);
+        let back = |name: &str| fs::copy(old.path().join(name), keys.path().join(name)).unwrap();
+        back("#CMA#00000.pub");
+        back("#CMA#00000.secret");
+        let standing = keys.cma_standing().unwrap();
+        assert_eq!((standing.secrets.as_slice(), standing.in_use()), (&[0, 1, 2][..], Some(1)));
+        assert_eq!(standing.trusted().first().map(|(number, _)| *number), Some(1));
+        assert_eq!(keys.cma_pair().unwrap().0.as_str(), "#CMA#00001");
+        // Better than none: the CMA runs, and can say what is wrong.
+        for name in ["#CMA#00001.secret", "#CMA#00002.secret"] {
+            fs::remove_file(keys.path().join(name)).unwrap();
+        }
+        assert_eq!(keys.cma_pair().unwrap().0.as_str(), "#CMA#00000");
+        assert_eq!(keys.cma_standing().unwrap().in_use(), Some(0));
     }
 
     fn copy(from: &Path, to: PathBuf) -> KeyDirectory {

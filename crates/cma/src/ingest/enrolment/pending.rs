@@ -94,6 +94,11 @@ pub fn is_forgotten(row: &PendingRow, days: u64, now: Timestamp) -> bool {
     now.since(row.last_seen) >= Duration::from_secs(days.saturating_mul(86_400))
 }
 
+/// How many of these wait for a decision at `now`.
+pub fn waiting(rows: &[PendingRow], days: u64, now: Timestamp) -> usize {
+    rows.iter().filter(|row| row.approved.is_none() && !is_forgotten(row, days, now)).count()
+}
+
 /// Forgets those who were not heard for days; returns the others.
 fn forget_old(tx: &mut dyn Transaction, context: &Context<'_>) -> Result<Vec<PendingRow>> {
     let days = context.knowledge.config.enrolment.forget_pending_days;
