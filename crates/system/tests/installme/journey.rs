@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 use system::booted::{ADMIN_PASSWORD, GUEST_PASSWORD, Machine, ROOT_PASSWORD};
 use system::network::Network;
 
-const RELEASE: &str = "/root/release";
+/// Where the administrator has unpacked the release.
+pub const RELEASE: &str = "/root/release";
 const UNIT: &str = "assimilation-nanoprobe.service";
 
 /// Built once for all tests of this file.
@@ -18,14 +19,14 @@ static PACKAGES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     folder
 });
 
-fn machine(network: &Network, name: &str) -> Machine {
+pub fn machine(network: &Network, name: &str) -> Machine {
     let mut machine = Machine::create(network.host(name).unwrap()).unwrap();
     machine.boot().unwrap();
     machine.start_ssh().unwrap();
     machine
 }
 
-fn copy_release(machine: &Machine) {
+pub fn copy_release(machine: &Machine) {
     for entry in std::fs::read_dir(PACKAGES.path()).unwrap().flatten() {
         let to = Path::new(RELEASE).join(entry.file_name());
         machine.copy_in(&entry.path(), &to.to_string_lossy()).unwrap();

@@ -1,6 +1,7 @@
-//! The installer: what it says and refuses (with stand-ins for ssh and the CMA), and what it does on machines that
+//! The installer, and the book's walks that begin with it: what it says and refuses (with stand-ins for ssh and the CMA), and what it does on machines that
 //! systemd has started, through real ssh servers.
 
+mod book;
 mod journey;
 mod managers;
 mod refusals;

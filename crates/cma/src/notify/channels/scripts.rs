@@ -119,6 +119,10 @@ fn check(path: &Path) -> Check {
         Ok(metadata) => metadata,
         Err(error) => return Check::Refuse(format!("it cannot be looked at: {error}")),
     };
+    // Such as the directory of samples.
+    if metadata.is_dir() {
+        return Check::Skip;
+    }
     if !metadata.is_file() {
         return Check::Refuse("it is not a regular file".into());
     }

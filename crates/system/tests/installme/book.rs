@@ -1,17 +1,17 @@
 //! The book's walks, typed word for word on freshly installed machines, in the order in which a reader does them.
 
-use crate::release::Release;
+use crate::journey::{RELEASE, copy_release, machine};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use system::book::{self, Step};
-use system::booted::{Machine, ROOT_PASSWORD, quoted};
+use system::booted::{Machine, quoted};
 use system::network::Network;
 
 /// How long a question may be asked again before its answer has to be the one of the chapter.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where the reader has unpacked the release.
-const RELEASE: &str = "/root/release";
+/// Stands in for a mail program: what it is given goes to the journal. Real mail has a test of its own (article.rs).
+const MAIL: &str = "#!/bin/sh\nexec logger --tag mail-to-$(printf %s \"$*\" | tr -c 'a-zA-Z0-9@\\n' -)\n";
 
 fn chapter(name: &str) -> Vec<Step> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
@@ -23,7 +23,7 @@ fn chapter(name: &str) -> Vec<Step> {
 
 /// Types a command at a terminal 200 columns wide, as the reader does: exit status and everything that is shown.
 fn typed(machine: &Machine, command: &str) -> (i32, String) {
-    let at_terminal = format!("stty cols 200; cd {RELEASE}; {command}");
+    let at_terminal = format!("stty cols 200; cd {RELEASE} 2> /dev/null; {command}");
     let script = format!(
         "NO_COLOR=1 script --quiet --return --command {} /dev/null < /dev/null",
         quoted(&at_terminal)
@@ -33,7 +33,10 @@ fn typed(machine: &Machine, command: &str) -> (i32, String) {
     (output.status.code().unwrap_or(-1), shown)
 }
 
+/// Types all of a chapter. What is shown otherwise than the chapter says is gathered; a deed that fails ends the walk, because
+/// what follows builds on it.
 fn follow(name: &str, machines: &[&Machine]) {
+    let mut wrong = Vec::new();
     for step in chapter(name) {
         let machine = machines
             .iter()
@@ -43,40 +46,38 @@ fn follow(name: &str, machines: &[&Machine]) {
         loop {
             let (exit, shown) = typed(machine, &step.command);
             let Some(problem) = step.problem(exit, &shown) else { break };
-            if !step.asks() || Instant::now() > deadline {
-                let wanted = step.shown.join("\n");
+            let told = format!(
+                "{name}, {step}\n{problem}\n── the chapter shows\n{}\n── the machine showed\n{shown}",
+                step.shown.join("\n")
+            );
+            if !step.asks() {
                 let journal = machine.journal(&["assimilation-cma", "assimilation-nanoprobe"]);
-                panic!(
-                    "{name}, {step}\n{problem}\n── the chapter shows\n{wanted}\n── the machine showed\n{shown}\n{journal}"
-                );
+                panic!("{}{told}\n{journal}", wrong.concat());
+            }
+            if Instant::now() > deadline {
+                wrong.push(told);
+                break;
             }
             std::thread::sleep(Duration::from_millis(500));
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn the_three_walks_are_as_the_book_says() {
-    let release = Release::built().unwrap();
     let network = Network::new(&["unimatrixzero", "picard"]).unwrap();
-    let machine = |name: &str| {
-        let mut machine = Machine::create(network.host(name).unwrap()).unwrap();
-        machine.boot().unwrap();
-        machine
-    };
-    let (cma, picard) = (machine("unimatrixzero"), machine("picard"));
-    release.copy_to(&cma, RELEASE).unwrap();
-    picard.start_ssh().unwrap();
-    cma.ok("useradd --create-home admin 2> /dev/null || true").unwrap();
+    let (cma, picard) = (machine(&network, "unimatrixzero"), machine(&network, "picard"));
+    copy_release(&cma);
+    cma.write("/etc/hosts", "127.0.0.1 localhost\n10.84.0.1 unimatrixzero\n10.84.0.2 picard\n").unwrap();
+    cma.write("/usr/bin/mail", MAIL).unwrap();
+    cma.ok("chmod 755 /usr/bin/mail").unwrap();
     // The administrator's own access to picard, which the book takes for granted.
-    cma.ok(&format!("printf '%s picard\\n' {} >> /etc/hosts", network.host("picard").unwrap().address))
-        .unwrap();
     cma.ok("mkdir -m 700 -p /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519").unwrap();
     cma.ok("ssh-keyscan -t ed25519 picard > /root/.ssh/known_hosts").unwrap();
     let key = cma.ok("cat /root/.ssh/id_ed25519.pub").unwrap();
     picard.ok("mkdir -m 700 -p /root/.ssh").unwrap();
     picard.write("/root/.ssh/authorized_keys", &key).unwrap();
-    let _ = ROOT_PASSWORD;
 
     follow("fifteen-minutes.md", &[&cma]);
     follow("an-hour.md", &[&cma]);
