@@ -203,8 +203,12 @@ pub fn width() -> Option<u16> {
 /// For a table: harmless, and times in the local zone.
 fn person(column: &str, value: &Value) -> String {
     let plain = text(value);
-    let timely =
-        column.contains("time") || column.ends_with("since") || column.ends_with("seen") || column == "until";
+    const MOMENTS: &[&str] =
+        &["approved", "created", "expires", "made", "revoked", "started", "tried", "until"];
+    let timely = column.contains("time")
+        || column.ends_with("since")
+        || column.ends_with("seen")
+        || MOMENTS.contains(&column);
     if timely
         && plain.ends_with('Z')
         && let Some(time) = model::Timestamp::parse(&plain)
@@ -232,6 +236,16 @@ mod tests {
             rows: vec![vec![json!("web1"), json!(3.0)], vec![json!("a\u{1b}[2J\tb\n"), json!(null)]],
             script: None,
         }
+    }
+
+    #[test]
+    fn people_see_moments_in_their_own_zone_and_nothing_else_is_taken_for_one() {
+        let moment = Value::from("2026-11-23T14:00:00.000000Z");
+        let local = person("made", &moment);
+        assert!(!local.ends_with('Z') && local.len() == "2026-11-23 14:00:00".len(), "{local}");
+        assert_eq!(person("since", &moment), local);
+        assert_eq!(person("what", &moment), "2026-11-23T14:00:00.000000Z");
+        assert_eq!(person("made", &Value::from("A to Z")), "A to Z");
     }
 
     #[test]
