@@ -140,10 +140,8 @@ bring_up() {
 offer_assimcli() {
     set -- "$1" "$2" "/usr/lib/assimilation/$1"
     slaves=
-    [ ! -e "$3/assimcli.1.gz" ] ||
-        slaves="--slave /usr/share/man/man1/assimcli.1.gz assimcli.1.gz $3/assimcli.1.gz"
     [ ! -e "$3/assimcli.bash" ] ||
-        slaves="$slaves --slave /usr/share/bash-completion/completions/assimcli assimcli.bash $3/assimcli.bash"
+        slaves="--slave /usr/share/bash-completion/completions/assimcli assimcli.bash $3/assimcli.bash"
     # shellcheck disable=SC2086 # words without blanks, made above
     update-alternatives --install /usr/bin/assimcli assimcli "$3/assimcli" "$2" $slaves >/dev/null
 }

@@ -2,6 +2,7 @@
 
 use crate::rig::{Site, Store};
 use serde_json::Value;
+use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -40,6 +41,14 @@ impl Drop for Service {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Held as long as a test has services: those of another test are seen as well, and one that differs in its port only would be
+/// taken for this one, moved.
+fn alone() -> File {
+    let lock = File::create(std::env::temp_dir().join("assimilation-tests-of-services")).unwrap();
+    lock.lock().unwrap();
+    lock
 }
 
 /// A port that a person would choose: what listens at one of the kernel's choice only is not looked after.
@@ -99,6 +108,7 @@ const QUICK: &str = r#""repeat":1"#;
 
 #[tokio::test]
 async fn a_service_is_found_told_down_when_killed_and_up_again() {
+    let _alone = alone();
     let site = Site::new();
     configure(&site, QUICK);
     let cma = site.cma(None);
@@ -155,6 +165,7 @@ async fn a_service_is_found_told_down_when_killed_and_up_again() {
 
 #[tokio::test]
 async fn what_is_wanted_again_is_told_again_and_a_service_that_moves_is_no_outage() {
+    let _alone = alone();
     let site = Site::new();
     configure(&site, QUICK);
     let cma = site.cma(None);
@@ -190,6 +201,7 @@ async fn what_is_wanted_again_is_told_again_and_a_service_that_moves_is_no_outag
 
 #[tokio::test]
 async fn a_damaged_state_is_done_without() {
+    let _alone = alone();
     let site = Site::new();
     configure(&site, QUICK);
     let cma = site.cma(None);
