@@ -134,6 +134,12 @@ impl KeyDirectory {
             .or_else(|| self.files.modified(&id.retired_file()))
     }
 
+    /// When a key was retired last, in seconds since 1970; a copy of the directory makes it later, never earlier.
+    pub fn last_retired_at(&self) -> Option<i64> {
+        let ids = self.retired_ids().ok()?;
+        ids.iter().filter_map(|id| self.files.changed(&id.retired_file())).max()
+    }
+
     /// Whether the secret of this id is here and fits its public key.
     ///
     /// # Errors
@@ -224,6 +230,15 @@ mod tests {
             assert!(steps.len() < 20, "{steps:?}");
         }
         steps
+    }
+
+    #[test]
+    fn when_a_key_was_retired_is_known_without_a_cma() {
+        let home = tempfile::tempdir().unwrap();
+        let keys = fresh(home.path());
+        assert_eq!(keys.last_retired_at(), None);
+        complete(&keys);
+        assert!(keys.last_retired_at() >= keys.made_at(2), "{:?} {:?}", keys.last_retired_at(), keys.made_at(0));
     }
 
     const ROTATED: [&str; 6] = [

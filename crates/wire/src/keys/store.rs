@@ -256,6 +256,12 @@ impl FileStore {
         Some(status.st_mtime)
     }
 
+    /// When a file got its name or its owner, in seconds since 1970 (ctime of inode(7)).
+    pub fn changed(&self, name: &str) -> Option<i64> {
+        let status = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(status.st_ctime)
+    }
+
     /// Removes a file; one that is not there is fine.
     pub fn remove(&self, name: &str) -> Result<(), KeyError> {
         match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {

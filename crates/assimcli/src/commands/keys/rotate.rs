@@ -52,6 +52,10 @@ pub fn run(context: &Context, force: bool) -> Result<Finding, Failure> {
         None => {
             let rotation = plan(&directory, &standing, &place)?;
             if !force {
+                // A CMA that was killed just then may not have noted it.
+                let retired = directory.last_retired_at().and_then(|at| at.checked_mul(1_000_000));
+                let since_then = retired.map(|at| Timestamp::now().since(Timestamp(at)));
+                let in_use_for = in_use_for.into_iter().chain(since_then).min();
                 check_age(&standing, rotation, in_use_for)?;
                 check_hosts(context, &standing)?;
             }
