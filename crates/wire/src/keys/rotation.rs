@@ -238,7 +238,12 @@ mod tests {
         let keys = fresh(home.path());
         assert_eq!(keys.last_retired_at(), None);
         complete(&keys);
-        assert!(keys.last_retired_at() >= keys.made_at(2), "{:?} {:?}", keys.last_retired_at(), keys.made_at(0));
+        assert!(
+            keys.last_retired_at() >= keys.made_at(2),
+            "{:?} {:?}",
+            keys.last_retired_at(),
+            keys.made_at(0)
+        );
     }
 
     const ROTATED: [&str; 6] = [
