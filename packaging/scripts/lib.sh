@@ -59,7 +59,7 @@ prepare_cma() {
     key_link
     keys=$(key_directory)
     [ "$keys" = "$KEYS" ] || chown assimilation: "$keys"
-    # What root made: by hand, or for a nanoprobe that was here first. A nanoprobe's own secret stays root's.
+    # What root made: by hand, or for a nanoprobe that was here first. A nanoprobe's own secret is left as it was made.
     find "$keys" -maxdepth 1 -type f -links 1 -user root \( -name '#CMA#*' -o -name '*.pub' \) \
         -exec chown -h assimilation: {} +
     find "$STATE" -maxdepth 1 -type f -links 1 -user root -name 'cma.sqlite*' -exec chown -h assimilation: {} +

@@ -48,7 +48,7 @@ pub fn settle(settings: &Settings) -> Result<(), AccountError> {
     owned.extend(files(&site.state(), |name| name.starts_with("cma.sqlite")));
     owned.extend(files(&site.state().join("cma"), |_| true));
     owned.extend(files(&site.run(), |name| name.starts_with("cma.")));
-    // A nanoprobe of this host keeps its own secret in the same directory; that one stays root's.
+    // A nanoprobe of this host keeps its own secret in the same directory; that one is left as it was made.
     owned.extend(site.crypto().is_dir().then(|| site.crypto()));
     owned.extend(files(&site.crypto(), |name| name.starts_with("#CMA#") || name.ends_with(".pub")));
     owned.extend(pid_directory.filter(|path| path.ends_with("assimilation")));

@@ -50,6 +50,9 @@ fn debian_packages_have_what_the_contract_says() {
             (format!("/usr/lib/assimilation/{program}/assimcli"), "-rwxr-xr-x"),
             (format!("/usr/lib/systemd/system/assimilation-{program}.service"), "-rw-r--r--"),
             (format!("/etc/default/{program}"), "-rw-r--r--"),
+            (format!("/usr/share/man/man8/{program}.8.gz"), "-rw-r--r--"),
+            (format!("/usr/share/bash-completion/completions/{program}"), "-rw-r--r--"),
+            (format!("/usr/lib/assimilation/{program}/assimcli.bash"), "-rw-r--r--"),
             ("/etc/assimilation/".into(), "drwxr-xr-x"),
         ];
         for (path, mode) in modes {

@@ -12,15 +12,13 @@ use wire::keys::{CmaTrust, Outcome, Refusal, Succession, TakeError};
 pub(super) struct CmaKeyring {
     /// `None` only while it is being written.
     trust: Option<CmaTrust>,
-    /// The keys that are trusted.
-    pub pinned: Vec<PublicKey>,
     /// The public key of this nanoprobe.
     own: PublicKey,
 }
 
 impl CmaKeyring {
     pub fn new(trust: CmaTrust, own: PublicKey) -> Self {
-        Self { pinned: trust.succession().publics(), trust: Some(trust), own }
+        Self { trust: Some(trust), own }
     }
 
     /// What is told at registration.
@@ -76,7 +74,7 @@ impl Agent {
             tracing::warn!(%refusal, "a part of what the CMA wants to be trusted is not done");
         }
         let publics = succession.publics();
-        if publics == self.keys.pinned {
+        if publics == self.network.pinned() {
             return;
         }
         let numbers: Vec<u32> = succession.keys().iter().map(|trusted| trusted.number).collect();
@@ -85,8 +83,7 @@ impl Agent {
         } else {
             tracing::info!(?numbers, "the CMA changed which of its keys are trusted");
         }
-        self.network.pin(publics.clone());
-        self.keys.pinned = publics;
+        self.network.pin(publics);
     }
 }
 

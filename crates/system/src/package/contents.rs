@@ -1,7 +1,7 @@
 //! What is in a package, and where: the programs, their units, what they read, documentation.
 
 use super::{Part, Request, at, checked};
-use crate::process::{capture, on_path};
+use crate::process::on_path;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,6 @@ pub fn lay_out(request: &Request, part: Part, kind: Kind, root: &Path) -> Result
     let packaging = |path: String| request.source.join("packaging").join(path);
     layout.program(name, &format!("/usr/sbin/{name}"))?;
     layout.program("assimcli", &format!("/usr/lib/assimilation/{name}/assimcli"))?;
-    layout.completions(name)?;
     layout.manuals(part)?;
     let unit = format!("assimilation-{name}.service");
     layout.copy(&packaging(format!("systemd/{unit}")), &format!("/usr/lib/systemd/system/{unit}"))?;
@@ -163,16 +162,6 @@ impl Layout<'_> {
         set_mode(&to, 0o755)
     }
 
-    /// What the shell offers after `assimcli`, when the program can print it.
-    fn completions(&self, name: &str) -> Result<(), String> {
-        let mut command = Command::new(self.request.programs.path("assimcli"));
-        let output = capture(command.args(["completions", "bash"]))?;
-        if output.status.success() && !output.stdout.is_empty() {
-            self.write(&format!("/usr/lib/assimilation/{name}/assimcli.bash"), &output.stdout, 0o644)?;
-        }
-        Ok(())
-    }
-
     /// Manual pages and completions of the programs. Two packages cannot have the same file, so those of assimcli are in the
     /// CMA's, but for its completions in bash, which are linked with the program.
     fn manuals(&self, part: Part) -> Result<(), String> {
@@ -189,11 +178,12 @@ impl Layout<'_> {
         for inside in files(&all)? {
             let file = Path::new(&inside).file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let stem = file.trim_start_matches('_').split(['-', '.']).next().unwrap_or_default();
-            if !programs.contains(&stem) || inside == "/bash-completion/completions/assimcli" {
-                continue;
-            }
             let from = all.join(inside.trim_start_matches('/'));
-            if inside.starts_with("/man/") {
+            if inside == "/bash-completion/completions/assimcli" {
+                self.copy(&from, &format!("/usr/lib/assimilation/{}/assimcli.bash", part.program()))?;
+            } else if !programs.contains(&stem) {
+                continue;
+            } else if inside.starts_with("/man/") {
                 self.compressed(&from, &format!("/usr/share{inside}.gz"))?;
             } else {
                 self.copy(&from, &format!("/usr/share{inside}"))?;
