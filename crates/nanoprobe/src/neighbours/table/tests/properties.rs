@@ -71,10 +71,13 @@ proptest! {
             let hasty = times.windows(2).filter(|pair| pair[1] < pair[0] + SETTLE).count();
             prop_assert!(hasty <= allowed, "{hasty} documents without a pause, {allowed} occasions");
         }
-        rig.pass(MAX_PAUSE);
-        let present = |kind| rig.table.document(kind, "eth0");
-        prop_assert_eq!(rig.documents.get(ETH0).cloned(), present(Kind::Switch));
-        prop_assert_eq!(rig.documents.get(ARP0).cloned(), present(Kind::Addresses));
+        // What expires in the last moment of a pause is told in the next one.
+        let present = |rig: &Rig| [Kind::Switch, Kind::Addresses].map(|kind| rig.table.document(kind, "eth0"));
+        let mut before = None;
+        while before.replace(present(&rig)) != Some(present(&rig)) {
+            rig.pass(MAX_PAUSE);
+        }
+        prop_assert_eq!([ETH0, ARP0].map(|instance| rig.documents.get(instance).cloned()), present(&rig));
         rig.pass(FORGET + Duration::from_secs(u64::from(u16::MAX)) + FORGET / 8 + 2 * MAX_PAUSE);
         prop_assert!(rig.documents.is_empty());
         prop_assert_eq!(rig.table.poll_timeout(), None);
