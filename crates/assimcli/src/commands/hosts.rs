@@ -76,9 +76,12 @@ pub enum Command {
     Revoked,
     /// Give a host tags, or take them from it
     Tag {
+        /// The host
         host: String,
+        /// Whether it gets the tags or loses them
         change: TagChange,
-        #[arg(required = true)]
+        /// 1 to 64 letters, digits and . _ : = - each
+        #[arg(required = true, value_name = "TAG")]
         tags: Vec<String>,
     },
     /// Forget a host that is gone for good; its history stays
