@@ -17,7 +17,7 @@ pub struct Options {
     /// Keep printing events as they happen; json is then one object a line, for an array would never end
     #[arg(short, long)]
     follow: bool,
-    /// Only events from this time on: 2026-11-23, "2026-11-23 14:00", RFC 3339, or 90s, 15m, 2h, 7d ago
+    /// Only events from this time on: 2026-11-23, "2026-11-23 14:00" (in your own time zone), RFC 3339, or 90s, 15m, 2h, 7d ago
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Only events of this host and of its services

@@ -109,7 +109,7 @@ fn list(context: &Context, choice: &Choice) -> Result<Finding, Failure> {
     for text in &list.notes {
         note!("assimcli: {text}");
     }
-    list.rows.print(context.format)?;
+    list.rows.print_fitting(context.format, &LESS_NEEDED)?;
     Ok(list.finding)
 }
 
@@ -120,6 +120,9 @@ struct List {
     notes: Vec<String>,
     finding: Finding,
 }
+
+/// Columns that a narrow terminal does without, the first of them first.
+const LESS_NEEDED: [&str; 6] = ["domain", "last_seen", "scores", "tags", "reason", "address"];
 
 impl List {
     /// `chosen`: the names of the only hosts that are of interest.
