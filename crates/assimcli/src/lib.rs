@@ -26,8 +26,8 @@ pub struct Arguments {
     /// Use DIR in front of every path (/etc/assimilation, /var/lib/assimilation ...)
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// How to print: table, json, jsonl, csv or script; table on a terminal, plain tab-separated lines otherwise. `draw` has
-    /// dot, svg, mermaid, graphml and json
+    /// How to print: table (times in your own zone), json, jsonl, csv or script (times in UTC); table on a terminal, script
+    /// (plain tab-separated lines) otherwise. `draw` has dot, svg, mermaid, graphml and json
     #[arg(short, long, global = true, value_name = "FORMAT", hide_possible_values = true)]
     output: Option<Output>,
     /// en = table, script = plain lines; the choice of the original's command line

@@ -17,6 +17,8 @@ use store::query::Queries;
 
 /// Classes of monitors that `[monitoring.agents]` may name.
 const CLASSES: [&str; 7] = ["ocf", "nagios", "lsb", "systemd", "tcp", "http", "tls"];
+/// Whom the packages make for the CMA.
+const DEFAULT_USER: &str = "assimilation";
 const SEVERITIES: [&str; 3] = ["high", "medium", "low"];
 
 /// Everything that is wrong with the text of a file, in order of its lines, and what it says if it can be read. Rule sets and
@@ -64,6 +66,15 @@ fn report(file: &Path, findings: &[Finding]) -> bool {
     wrong == 0
 }
 
+/// That nobody on this machine is called so, in the text of its passwd(5). The default is made by the packages.
+fn no_user(user: &str, passwd: &str) -> Option<String> {
+    let is_there =
+        user.is_empty() || user == DEFAULT_USER || daemon::privileges::find_user(passwd, user).is_some();
+    (!is_there && !passwd.is_empty()).then(|| {
+        format!("there is no user {user:?} on this machine: a CMA that root starts here would not run")
+    })
+}
+
 struct Semantics<'c> {
     config: &'c CmaConfig,
     lines: &'c Lines,
@@ -102,6 +113,15 @@ impl Semantics<'_> {
             if let Some(problem) = problem {
                 self.push(Grade::Refused, key.into(), problem);
             }
+        }
+        let port = self.config.bind.as_deref().and_then(|bind| bind.rsplit_once(':')).map(|(_, port)| port);
+        if port.is_some_and(|port| port.parse() == Ok(0_u16)) {
+            let problem = "0 is another free port at each start: no nanoprobe and no firewall can know it";
+            self.push(Grade::Warning, "bind".into(), problem.into());
+        }
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        if let Some(problem) = self.config.user.as_deref().and_then(|user| no_user(user, &passwd)) {
+            self.push(Grade::Warning, "user".into(), problem);
         }
         if let Some(level) = self.config.debug.filter(|level| *level > daemon::logging::MAX_DEBUG_LEVEL) {
             let most = daemon::logging::MAX_DEBUG_LEVEL;
@@ -363,6 +383,8 @@ mod tests {
     fn everything_that_cannot_work_is_told_with_its_line() {
         let cases = [
             ("bind = \"localhost\"", Grade::Refused, "line 1: bind: ", "no address with a port"),
+            ("bind = \"[::]:0\"", Grade::Warning, "line 1: warning: bind: ", "another free port"),
+            ("user = \"nobdoy-here\"", Grade::Warning, "line 1: warning: user: ", "no user \"nobdoy-here\""),
             ("store = \"mysql:x\"", Grade::Refused, "line 1: store: ", "use sqlite:PATH"),
             ("debug = 6", Grade::Refused, "line 1: debug: ", "0 to 5"),
             ("[heartbeats]\nprobes = 0", Grade::Refused, "line 2: heartbeats.probes: ", "from 1 to 20"),

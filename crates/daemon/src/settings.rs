@@ -45,7 +45,11 @@ pub fn text(path: &Path) -> Result<Option<String>, ConfigError> {
             "has more than {MAX_SETTINGS_BYTES} bytes; this is not a configuration file"
         )));
     }
-    String::from_utf8(bytes).map(Some).map_err(|_| problem("is not UTF-8 text".into()))
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        problem(format!("line {line}: is not UTF-8 text; save the file in that encoding"))
+    })
 }
 
 #[cfg(test)]
@@ -75,7 +79,7 @@ mod tests {
         let path = directory.path().join("big");
         std::fs::write(&path, vec![b'#'; MAX_SETTINGS_BYTES as usize + 1]).unwrap();
         assert!(read::<NanoprobeConfig>(&path).unwrap_err().message.contains("more than"));
-        std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(read::<NanoprobeConfig>(&path).unwrap_err().message.contains("UTF-8"));
+        std::fs::write(&path, b"# so far\n\xff\xfe").unwrap();
+        assert!(read::<NanoprobeConfig>(&path).unwrap_err().message.contains("line 2: is not UTF-8"));
     }
 }

@@ -72,6 +72,18 @@ impl Event {
         self.associatedobject.get("nodetype").and_then(Value::as_str).unwrap_or("Drone")
     }
 
+    /// `service ssh (tcp) of web1` for an event about a service, else the name of the object: who reads "web1 is down" when
+    /// a service of it is would look at the wrong thing.
+    pub fn subject(&self) -> String {
+        let text = |name: &str| self.associatedobject.get(name).and_then(Value::as_str).unwrap_or("");
+        let host = self.designation();
+        match (self.nodetype(), text("type")) {
+            ("MonitorAction", "") => format!("service {} of {host}", text("monitorname")),
+            ("MonitorAction", service) => format!("service {service} ({}) of {host}", text("class")),
+            _ => host.to_owned(),
+        }
+    }
+
     /// The host (or service) that the event is about; events of one designation are delivered in order.
     pub fn designation(&self) -> &str {
         self.associatedobject.get("designation").and_then(Value::as_str).unwrap_or("")

@@ -1,6 +1,6 @@
 //! What the programs print: rows in every format, the same rows in each of them; harmless on any terminal.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 pub use model::template::plain as text;
 use model::template::{Template, cell};
 use model::text::printable;
@@ -77,6 +77,45 @@ impl Rows {
         print(if format == Format::Csv { all.split_once("\r\n").map_or("", |(_, rest)| rest) } else { &all })
     }
 
+    /// Prints them; of a table that would have to break words on this terminal, columns in `less_needed` are left out, the
+    /// first of them first, and a line on standard error names them.
+    pub fn print_fitting(&self, format: Format, less_needed: &[&str]) -> io::Result<()> {
+        let Some(width) = width().filter(|_| format == Format::Table) else { return self.print(format) };
+        let (fitting, left_out) = self.fitting(usize::from(width), less_needed);
+        fitting.print(format)?;
+        if !left_out.is_empty() && !self.rows.is_empty() {
+            note!("Left out on this narrow terminal: {}; -o json has them.", left_out.join(", "));
+        }
+        Ok(())
+    }
+
+    fn fitting(&self, width: usize, less_needed: &[&str]) -> (Rows, Vec<String>) {
+        let mut rows = Rows { columns: self.columns.clone(), rows: self.rows.clone(), script: None };
+        let mut left_out = Vec::new();
+        for name in less_needed {
+            if needed(&rows.words()) <= width {
+                break;
+            }
+            if let Some(at) = rows.columns.iter().position(|column| column == name) {
+                left_out.push(rows.columns.remove(at).replace('_', " "));
+                rows.rows.iter_mut().for_each(|row| drop(row.remove(at)));
+            }
+        }
+        (rows, left_out)
+    }
+
+    /// The longest word of each column, in characters, as it stands in a table.
+    fn words(&self) -> Vec<usize> {
+        let longest =
+            |text: &str| text.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0);
+        let of_column = |(at, name): (usize, &String)| {
+            let cells =
+                self.rows.iter().filter_map(|row| row.get(at)).map(|value| longest(&person(name, value)));
+            cells.chain([longest(&name.replace('_', " "))]).max().unwrap_or(0)
+        };
+        self.columns.iter().enumerate().map(of_column).collect()
+    }
+
     /// The text of all rows; `width` in columns bounds a table.
     fn render(&self, format: Format, color: bool, width: Option<u16>) -> String {
         match format {
@@ -130,9 +169,28 @@ impl Rows {
         for row in &self.rows {
             table.add_row(row.iter().zip(&self.columns).map(|(value, column)| person(column, value)));
         }
+        if let Some(width) = width {
+            // Where there is room for whole words, none is broken.
+            let words = self.words();
+            if needed(&words) <= usize::from(width) {
+                let whole = words.iter().map(|word| {
+                    let columns = u16::try_from(word + PADDING).unwrap_or(u16::MAX);
+                    ColumnConstraint::LowerBoundary(Width::Fixed(columns))
+                });
+                table.set_constraints(whole);
+            }
+        }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         lines.join("\n") + "\n"
     }
+}
+
+/// Spaces on both sides of a cell.
+const PADDING: usize = 2;
+
+/// The width of a table whose columns have these words, in columns of the terminal.
+fn needed(words: &[usize]) -> usize {
+    words.iter().map(|word| word + PADDING).sum()
 }
 
 /// Writes to standard output; a reader that has gone away (`| head`) is no error.
@@ -292,6 +350,28 @@ mod tests {
     fn spreadsheets_get_no_formulas() {
         assert_eq!(csv_field("=cmd()"), "'=cmd()");
         assert_eq!(csv_field("-5"), "-5");
+    }
+
+    #[test]
+    fn words_stay_whole_where_there_is_room_and_columns_go_where_there_is_none() {
+        let rows = Rows {
+            columns: ["host", "domain", "status", "detail"].map(str::to_owned).into(),
+            rows: vec![vec![
+                json!("unimatrixzero"),
+                json!("global"),
+                json!("up"),
+                json!("one two three ".repeat(20)),
+            ]],
+            script: None,
+        };
+        let table = rows.render(Format::Table, false, Some(45));
+        assert!(table.contains("unimatrixzero") && table.contains("global"), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 45), "{table}");
+        let (fitting, left_out) = rows.fitting(32, &["domain", "status"]);
+        assert_eq!((left_out, fitting.rows[0].len()), (vec!["domain".to_owned()], 3));
+        let table = fitting.render(Format::Table, false, Some(32));
+        assert!(table.contains("unimatrixzero") && table.contains("three"), "{table}");
+        assert_eq!(rows.fitting(45, &["domain"]).1, Vec::<String>::new());
     }
 
     #[test]

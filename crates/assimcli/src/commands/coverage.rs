@@ -2,6 +2,7 @@
 
 use crate::client::get;
 use crate::{Context, Failure, Finding};
+use model::text::nearest;
 use output::{Rows, note, text};
 use serde_json::{Value, json};
 
@@ -29,7 +30,25 @@ pub struct Options {
     gap: Option<String>,
 }
 
+/// All kinds, as the help text explains them.
+const GAPS: [&str; 9] = [
+    "dead host",
+    "key mismatch",
+    "no reports",
+    "no nanoprobe",
+    "discovery failing",
+    "report refused",
+    "discovery missing",
+    "service unmonitored",
+    "rule not judged",
+];
+
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
+    if let Some(gap) = options.gap.as_deref().filter(|gap| !GAPS.contains(gap)) {
+        let near = nearest(gap, GAPS).map(|near| format!("Did you mean {near:?}? ")).unwrap_or_default();
+        return Err(Failure::new(format!("there is no gap {gap:?}"))
+            .hint(format!("{near}There are: {}.", GAPS.join(", "))));
+    }
     let answer = get(context, "/v1/coverage")?;
     let all = answer["gaps"].as_array().cloned().unwrap_or_default();
     let wanted = |gap: &Value| options.gap.as_deref().is_none_or(|kind| gap["gap"] == kind);

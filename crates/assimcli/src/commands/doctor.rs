@@ -84,6 +84,11 @@ impl Check {
     }
 }
 
+/// `1 host`, `2 hosts`: for nouns that take an s.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let is_wanted =
         |topic: &&&Topic| options.topics.is_empty() || options.topics.iter().any(|name| name == topic.name);

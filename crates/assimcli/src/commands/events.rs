@@ -2,6 +2,7 @@
 
 use super::groups::Choice;
 use super::moment;
+use super::score::must_exist;
 use crate::client::{encoded, get_within};
 use crate::{Context, Failure, Finding};
 use model::Timestamp;
@@ -16,9 +17,12 @@ pub struct Options {
     /// Keep printing events as they happen; json is then one object a line, for an array would never end
     #[arg(short, long)]
     follow: bool,
-    /// Only events from this time on: 2026-11-23, "2026-11-23 14:00", RFC 3339, or 90s, 15m, 2h, 7d ago
+    /// Only events from this time on: 2026-11-23, "2026-11-23 14:00" (in your own time zone), RFC 3339, or 90s, 15m, 2h, 7d ago
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Only events of this host and of its services
+    #[arg(long)]
+    host: Option<String>,
     #[command(flatten)]
     choice: Choice,
     /// At most this many, the newest
@@ -38,7 +42,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     };
     let filter = since.map(|t| format!("&since={}", encoded(&t.to_utc_text()))).unwrap_or_default();
     // Of a group, the newest of all are looked through.
-    let chosen = options.choice.hosts(context)?;
+    let chosen = only(options.host.as_deref(), options.choice.hosts(context)?);
     let limit = if chosen.is_some() { MAX_LOOKED_THROUGH } else { options.limit };
     let all = get_within(
         context,
@@ -49,6 +53,9 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let first = newest(of_hosts(all, chosen.as_ref()), options.limit);
     let format =
         if options.follow && context.format == Format::Json { Format::Jsonl } else { context.format };
+    if let Some(host) = options.host.as_deref().filter(|_| first.as_array().is_some_and(Vec::is_empty)) {
+        must_exist(context, host)?;
+    }
     show(format, &first, true)?;
     if !options.follow {
         return Ok(Finding::Nothing);
@@ -58,8 +65,16 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
         let more = get_within(context, &path, Duration::from_secs(WAIT_SECONDS + 30))?;
         position = last_sequence(&more).unwrap_or(position);
         // A host may have come into the group meanwhile.
-        show(format, &of_hosts(more, options.choice.hosts(context)?.as_ref()), false)?;
+        let chosen = only(options.host.as_deref(), options.choice.hosts_meanwhile(context)?);
+        show(format, &of_hosts(more, chosen.as_ref()), false)?;
     }
+}
+
+/// Of the chosen hosts (`None`: all) this one, where one is named.
+fn only(host: Option<&str>, chosen: Option<BTreeSet<String>>) -> Option<BTreeSet<String>> {
+    let Some(host) = host.map(str::to_ascii_lowercase) else { return chosen };
+    let is_chosen = chosen.is_none_or(|chosen| chosen.contains(&host));
+    Some(is_chosen.then_some(host).into_iter().collect())
 }
 
 /// The events about these hosts.
@@ -154,12 +169,13 @@ fn what(event: &Value) -> String {
     match event["eventtype"].as_str().unwrap_or("") {
         kind @ ("warn" | "unwarn") if extra["ruleid"].is_string() => {
             let verb = if kind == "warn" { "fails" } else { "no longer fails" };
-            format!(
-                "{verb} {} rule {}: {}",
-                field(&extra["category"]),
-                field(&extra["ruleid"]),
-                field(&extra["title"])
-            )
+            let rule = format!("{verb} {} rule {}", field(&extra["category"]), field(&extra["ruleid"]));
+            match extra["title"].as_str().filter(|title| !title.is_empty()) {
+                Some(title) => format!("{rule}: {title}"),
+                // Of another rule set than before, which knows no title of this rule.
+                None if extra["newstatus"].is_null() => format!("{rule}, which does not apply any more"),
+                None => rule,
+            }
         }
         "warn" | "unwarn" if !extra["oldscore"].is_null() => {
             format!(
@@ -172,15 +188,70 @@ fn what(event: &Value) -> String {
         }
         // What collected or changed says it best itself.
         "warn" | "unwarn" | "update" if extra["text"].is_string() => field(&extra["text"]),
-        "up" => format!("is up: {}", field(&object["reason"])),
-        "down" => format!("is down: {}", field(&object["reason"])),
+        "up" => format!("{}is up: {}", service(object), field(&object["reason"])),
+        "down" => format!("{}is down: {}", service(object), field(&object["reason"])),
+        // The state is in the column before.
+        kind @ ("warn" | "unwarn") if !service(object).is_empty() => {
+            let trouble = if kind == "warn" { "is in trouble" } else { "is no longer in trouble" };
+            format!("{}{trouble}: {}", service(object), field(&object["reason"]))
+        }
         kind => format!("{kind}: {}", field(&object["reason"])),
+    }
+}
+
+/// `service ssh (tcp) `, with the space; empty where an event is not about a service. Without it one would read that
+/// the host is down.
+fn service(object: &Value) -> String {
+    if object["nodetype"] != "MonitorAction" {
+        return String::new();
+    }
+    let (name, class) = (output::text(&object["type"]), output::text(&object["class"]));
+    if name.is_empty() {
+        format!("service {} ", output::text(&object["monitorname"]))
+    } else {
+        format!("service {name} ({class}) ")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_that_is_down_is_no_host_that_is_down() {
+        let event = |kind: &str, nodetype: &str| {
+            what(&json!({"eventtype": kind, "extrainfo": {},
+                "associatedobject": {"nodetype": nodetype, "designation": "web1", "class": "tcp", "type": "ssh", "reason": "refused"}}))
+        };
+        assert_eq!(event("down", "MonitorAction"), "service ssh (tcp) is down: refused");
+        assert_eq!(event("up", "MonitorAction"), "service ssh (tcp) is up: refused");
+        assert_eq!(event("warn", "MonitorAction"), "service ssh (tcp) is in trouble: refused");
+        assert_eq!(event("down", "Drone"), "is down: refused");
+    }
+
+    #[test]
+    fn a_rule_that_left_the_set_has_no_empty_title() {
+        let event =
+            |extra: Value| what(&json!({"eventtype": "unwarn", "associatedobject": {}, "extrainfo": extra}));
+        assert_eq!(
+            event(json!({"ruleid": "r1", "category": "security", "title": ""})),
+            "no longer fails security rule r1, which does not apply any more"
+        );
+        assert_eq!(
+            event(json!({"ruleid": "r1", "category": "security", "title": "T", "newstatus": "pass"})),
+            "no longer fails security rule r1: T"
+        );
+    }
+
+    #[test]
+    fn one_host_of_those_chosen() {
+        let all =
+            |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        assert_eq!(only(None, None), None);
+        assert_eq!(only(Some("Web1"), None), Some(all(&["web1"])));
+        assert_eq!(only(Some("web1"), Some(all(&["web1", "db1"]))), Some(all(&["web1"])));
+        assert_eq!(only(Some("web1"), Some(all(&["db1"]))), Some(all(&[])));
+    }
 
     #[test]
     fn changed_files_in_one_line() {

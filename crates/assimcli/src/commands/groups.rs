@@ -3,9 +3,13 @@
 
 use crate::client::get;
 use crate::{Context, Failure, Finding};
+use model::text::{nearest, shortened};
 use output::{Rows, note};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+/// Tags that are listed in a message, in characters.
+const MAX_TAGS_CHARS: usize = 300;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -33,8 +37,36 @@ impl Choice {
         if self.group.is_none() && self.tag.is_none() {
             return Ok(None);
         }
+        let answer = get(context, "/v1/groups")?;
+        if let Some(tag) = &self.tag {
+            must_be_known(&answer, tag)?;
+        }
+        chosen(&answer, self.group.as_deref(), self.tag.as_deref()).map(Some)
+    }
+
+    /// The same for those who asked before and go on: that nobody has the tag any more is no mistake.
+    pub fn hosts_meanwhile(&self, context: &Context) -> Result<Option<BTreeSet<String>>, Failure> {
+        if self.group.is_none() && self.tag.is_none() {
+            return Ok(None);
+        }
         chosen(&get(context, "/v1/groups")?, self.group.as_deref(), self.tag.as_deref()).map(Some)
     }
+}
+
+/// A tag that no host has chooses none, and that nothing is wrong with none of them would read like good news.
+fn must_be_known(answer: &Value, tag: &str) -> Result<(), Failure> {
+    let known: Vec<&str> =
+        answer["tags"].as_object().into_iter().flatten().map(|(tag, _)| tag.as_str()).collect();
+    if known.contains(&tag) {
+        return Ok(());
+    }
+    let hint = match (nearest(tag, known.iter().copied()), known.is_empty()) {
+        (Some(near), _) => format!("Did you mean {near:?}? "),
+        (None, true) => "No host has any. ".to_owned(),
+        (None, false) => format!("There are: {}. ", shortened(&known.join(", "), MAX_TAGS_CHARS)),
+    };
+    Err(Failure::new(format!("no host has the tag {tag:?}"))
+        .hint(hint + "`assimcli hosts tag HOST add TAG` gives one."))
 }
 
 fn chosen(answer: &Value, group: Option<&str>, tag: Option<&str>) -> Result<BTreeSet<String>, Failure> {
@@ -58,8 +90,11 @@ fn members(group: &Value) -> BTreeSet<String> {
 fn find<'a>(answer: &'a Value, name: &str) -> Result<&'a Value, Failure> {
     let mut all = answer["groups"].as_array().into_iter().flatten();
     all.find(|group| group["group"] == name).ok_or_else(|| {
+        let names =
+            answer["groups"].as_array().into_iter().flatten().filter_map(|group| group["group"].as_str());
+        let near = nearest(name, names).map(|near| format!("Did you mean {near:?}? ")).unwrap_or_default();
         Failure::new(format!("there is no group {name:?}"))
-            .hint("`assimcli groups` lists them; [groups] of cma.toml makes them.")
+            .hint(near + "`assimcli groups` lists them; [groups] of cma.toml makes them.")
     })
 }
 
@@ -131,5 +166,15 @@ mod tests {
         assert_eq!(names(Some("web"), Some("pci")), ["web2"]);
         assert!(names(None, Some("none")).is_empty());
         assert!(chosen(&answer(), Some("wbe"), None).is_err_and(|error| error.message.contains("wbe")));
+    }
+
+    #[test]
+    fn misspelt_groups_and_tags_are_mistakes() {
+        let hint = |result: Result<(), Failure>| result.unwrap_err().hint;
+        assert!(must_be_known(&answer(), "pci").is_ok());
+        assert!(hint(must_be_known(&answer(), "pcii")).starts_with("Did you mean \"pci\"?"));
+        assert!(hint(must_be_known(&answer(), "production")).starts_with("There are: pci."));
+        assert!(hint(must_be_known(&json!({"tags": {}}), "pci")).starts_with("No host has any."));
+        assert!(hint(find(&answer(), "wbe").map(|_| ())).starts_with("Did you mean \"web\"?"));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-TIME is 2026-11-23, \"2026-11-23 14:00\", RFC 3339, or 90s, 15m, 2h, 7d ago.
+TIME is 2026-11-23, \"2026-11-23 14:00\" (in your own time zone), RFC 3339, or 90s, 15m, 2h, 7d ago.
 
 Without --at and --since: what changed in the last 24 hours. A host that was removed keeps its history.
 

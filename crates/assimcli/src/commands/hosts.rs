@@ -76,9 +76,12 @@ pub enum Command {
     Revoked,
     /// Give a host tags, or take them from it
     Tag {
+        /// The host
         host: String,
+        /// Whether it gets the tags or loses them
         change: TagChange,
-        #[arg(required = true)]
+        /// 1 to 64 letters, digits and . _ : = - each
+        #[arg(required = true, value_name = "TAG")]
         tags: Vec<String>,
     },
     /// Forget a host that is gone for good; its history stays
@@ -106,7 +109,7 @@ fn list(context: &Context, choice: &Choice) -> Result<Finding, Failure> {
     for text in &list.notes {
         note!("assimcli: {text}");
     }
-    list.rows.print(context.format)?;
+    list.rows.print_fitting(context.format, &LESS_NEEDED)?;
     Ok(list.finding)
 }
 
@@ -117,6 +120,9 @@ struct List {
     notes: Vec<String>,
     finding: Finding,
 }
+
+/// Columns that a narrow terminal does without, the first of them first.
+const LESS_NEEDED: [&str; 6] = ["domain", "last_seen", "scores", "tags", "reason", "address"];
 
 impl List {
     /// `chosen`: the names of the only hosts that are of interest.

@@ -3,7 +3,7 @@
 use super::groups::Choice;
 use crate::client::{encoded, get};
 use crate::{Context, Failure, Finding};
-use model::text::{printable, shortened};
+use model::text::{nearest, printable, shortened};
 use output::{Format, Rows, color, print, text, width};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +21,9 @@ pub struct Options {
     /// Print why each matters and how to fix it
     #[arg(long)]
     fixes: bool,
-    /// At most this many rules
-    #[arg(long, value_name = "N")]
-    top: Option<usize>,
+    /// At most this many rules, the worst; all of them if not said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
 }
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
@@ -52,7 +52,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
             "fix_now",
             "fix_permanently",
         ];
-        let shown: Vec<Value> = failing.iter().take(options.top.unwrap_or(usize::MAX)).cloned().collect();
+        let shown: Vec<Value> = failing.iter().take(at_most(options)).cloned().collect();
         let mut rows = Rows::from_objects(&columns, &Value::Array(shown));
         if context.format == Format::Script {
             rows.columns.truncate(6);
@@ -64,13 +64,15 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
 }
 
 /// That nothing fails on a host means something only when there is such a host.
-fn must_exist(context: &Context, host: &str) -> Result<(), Failure> {
+pub(super) fn must_exist(context: &Context, host: &str) -> Result<(), Failure> {
     let hosts = get(context, "/v1/hosts")?;
     let mut all = hosts.as_array().into_iter().flatten();
     if all.any(|row| row["designation"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(host))) {
         return Ok(());
     }
-    Err(Failure::new(format!("there is no host {host:?}")).hint("`assimcli hosts` lists them all."))
+    let names = hosts.as_array().into_iter().flatten().filter_map(|row| row["designation"].as_str());
+    let near = nearest(host, names).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
+    Err(Failure::new(format!("there is no host {host:?}")).hint(near + "`assimcli hosts` lists them all."))
 }
 
 fn for_people(
@@ -86,7 +88,7 @@ fn for_people(
     }
     let rules = grouped(failing);
     let mut page = summary(failing, &rules, count);
-    let shown = options.top.unwrap_or(usize::MAX);
+    let shown = at_most(options);
     if options.fixes {
         for rule in rules.iter().take(shown) {
             page += &with_fix(rule, color());
@@ -105,6 +107,10 @@ fn for_people(
         );
     }
     Ok(print(&page)?)
+}
+
+fn at_most(options: &Options) -> usize {
+    options.top.and_then(|top| usize::try_from(top).ok()).unwrap_or(usize::MAX)
 }
 
 /// One rule with the hosts on which it fails.

@@ -27,6 +27,8 @@ const NO_SUCH_FILE: &str = "no such file or directory";
 const MAX_NAMES: usize = 3;
 /// Who registered has so long to deliver a first document.
 const FIRST_REPORT: Duration = Duration::from_secs(600);
+/// The same for discoveries that read whole disks: the latest start of the first run, and as much to run.
+const FIRST_LONG_REPORT: Duration = Duration::from_secs(3600);
 
 /// Something that is not looked at.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -67,7 +69,7 @@ pub fn coverage(
 ) -> Result<Coverage> {
     let mut found = Found { by_kind: BTreeMap::new(), incomplete: Vec::new() };
     let hosts = reader.hosts()?;
-    let with_documents = documents(reader, rules_of, &hosts, &mut found, is_late)?;
+    let with_documents = documents(reader, rules_of, &hosts, now, &mut found, is_late)?;
     registered(&hosts, &with_documents, now, &mut found);
     let (gaps, outside) = without_nanoprobe(&mut Stored(reader))?;
     for gap in gaps {
@@ -309,6 +311,7 @@ fn documents(
     reader: &mut dyn Reader,
     rules_of: RulesOf<'_>,
     hosts: &[HostRow],
+    now: Timestamp,
     found: &mut Found,
     is_late: &mut dyn FnMut() -> bool,
 ) -> Result<BTreeSet<String>> {
@@ -344,6 +347,11 @@ fn documents(
                 *wanted.entry(&rule.discovery).or_default() += 1;
             }
             for (discovery, count) in wanted {
+                // What reads whole disks first runs up to half an hour after the start.
+                let comes_late = discovery::find(discovery).is_some_and(|(kind, _)| kind.is_expensive());
+                if comes_late && now.since(host.first_seen) < FIRST_LONG_REPORT {
+                    continue;
+                }
                 let entry = missing.entry(discovery.to_owned()).or_default();
                 entry.0.insert(name.to_owned());
                 entry.1 = entry.1.max(count);

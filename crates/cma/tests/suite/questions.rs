@@ -319,6 +319,17 @@ fn gaps_of_every_kind_are_counted_and_told() {
         "{missing:#?}"
     );
     assert!(missing.iter().any(|line| line.starts_with("ops1, web1 never reported sshd,")), "{missing:#?}");
+    // What reads whole disks takes its time; an hour later it is missing like all others.
+    let debian =
+        |_: &store::HostRow, _: Option<&rules::OperatingSystem>| sets.effective_for("cis-debian12", None);
+    for (seconds, is_missing) in [(0, false), (3600, true)] {
+        let mut reader = site.reader();
+        let found = coverage::coverage(reader.as_mut(), &debian, site.later(seconds), &mut || false).unwrap();
+        let is_told = |name: &str| {
+            found.gaps.iter().any(|gap| gap.what.starts_with(&format!("never reported {name},")))
+        };
+        assert_eq!((is_told("fs_scan"), is_told("pam")), (is_missing, true), "{:#?}", found.gaps);
+    }
     let not_judged = of("rule not judged");
     assert!(
         not_judged.len() == 1

@@ -1,6 +1,7 @@
 //! What is wrong with a settings file: everything at once, each with its line, key and what is allowed there.
 
 use super::shape::{Field, Setting, Shape};
+use crate::text::shortened;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +12,8 @@ use toml::de::{DeTable, DeValue};
 const MAX_FINDINGS: usize = 100;
 /// Keys that differ in more than a third of their letters are no misspellings of each other.
 const NEAR: f64 = 0.6;
+/// What the parser says of a key that is there twice.
+const DUPLICATE: &str = "duplicate key";
 /// What `--print-config` shows in the place of a secret.
 pub const HIDDEN: &str = "(hidden)";
 
@@ -97,7 +100,7 @@ pub fn check<T: Setting + for<'de> Deserialize<'de>>(text: &str) -> Checked<T> {
         .map(|error| Finding {
             line: error.span().map(|span| line_of(span.start)),
             key: String::new(),
-            problem: error.message().to_owned(),
+            problem: problem_of(error, text),
             grade: Grade::Refused,
         })
         .collect();
@@ -122,6 +125,15 @@ pub fn check<T: Setting + for<'de> Deserialize<'de>>(text: &str) -> Checked<T> {
     findings.sort_by_key(|finding| finding.line);
     findings.truncate(MAX_FINDINGS);
     Checked { config, findings, lines }
+}
+
+/// What a parser's error says; of a key that is there twice also which.
+fn problem_of(error: &toml::de::Error, text: &str) -> String {
+    let key = error.span().and_then(|span| text.get(span)).filter(|_| error.message() == DUPLICATE);
+    match key {
+        Some(key) => format!("{} is there twice: make one of both", shortened(key, 100)),
+        None => error.message().to_owned(),
+    }
 }
 
 struct Walk<'a> {
@@ -222,7 +234,9 @@ fn a(what: &str) -> String {
 fn unknown(name: &str, fields: &[Field]) -> String {
     let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
     let all = names.join(", ");
-    match nearest(name, names) {
+    // Some keys name their unit and others do not: `timeout_seconds`.
+    let without_unit = name.rsplit_once('_').map(|(name, _)| name).filter(|name| names.contains(name));
+    match without_unit.or_else(|| nearest(name, names)) {
         Some(near) => format!("there is no such key: is {near:?} meant? (allowed here: {all})"),
         None => format!("there is no such key (allowed here: {all})"),
     }
@@ -295,6 +309,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_there_twice_is_named() {
+        for (text, expected) in [
+            ("[groups]\nweb = [\"a*\"]\nweb = [\"b*\"]\n", "line 3: web is there twice: make one of both"),
+            (
+                "[groups]\nweb = [\"a*\"]\n[groups.web]\ntags = [\"x\"]\n",
+                "line 3: web is there twice: make one of both",
+            ),
+            ("[groups]\n[groups]\n", "line 2: groups is there twice: make one of both"),
+        ] {
+            assert_eq!(told(text), [expected], "{text}");
+        }
+    }
+
+    #[test]
     fn a_good_file_has_no_findings_and_its_lines_are_known() {
         let checked = check::<CmaConfig>("[heartbeats]\nprobes = 3\n[groups.web]\ntags = [\"web\"]\n");
         assert_eq!(checked.findings, []);
@@ -310,6 +338,7 @@ mod tests {
         assert!(found[0].contains("no such key (allowed here: bind"), "{found:?}");
         assert_eq!(nearest("repeat_seconds", ["repeat", "warn"]), None);
         assert_eq!(nearest("wran", ["repeat", "warn"]), Some("warn"));
+        assert!(told("[monitoring]\ntimeout_seconds = 5\n")[0].contains("is \"timeout\" meant?"));
     }
 
     proptest! {

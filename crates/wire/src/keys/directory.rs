@@ -43,7 +43,7 @@ pub enum KeyError {
     Exists { path: PathBuf },
     #[error("the system gave no random numbers: {error}")]
     NoRandom { error: getrandom::Error },
-    #[error("user number {user} may not use {path}; `chown` the key directory and its files to the user that this program runs as", path = .path.display())]
+    #[error("user number {user} may not use {path}: run this with sudo; a daemon whose key directory has the wrong owner needs a `chown` of it and its files to the user that the daemon runs as", path = .path.display())]
     NotAllowed { path: PathBuf, user: u32 },
     #[error("{path}: {error}", path = .path.display())]
     Io { path: PathBuf, error: io::Error },

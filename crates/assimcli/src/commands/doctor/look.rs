@@ -26,6 +26,8 @@ pub struct Look<'a> {
     pub context: &'a Context,
     /// Of the CMA: its status, or why it does not answer.
     pub status: Result<Value, String>,
+    /// Whether it does not answer because this user may not ask.
+    pub is_closed: bool,
     pub now: Timestamp,
     pub is_root: bool,
     /// In front of the machine's own files (/proc, /sys, /run/systemd); `/` but in tests.
@@ -38,10 +40,13 @@ impl<'a> Look<'a> {
     pub fn new(context: &'a Context) -> Self {
         let status = get_within(context, "/v1/status", Duration::from_secs(10))
             .map_err(|failure| format!("{}. {}", failure.message, failure.hint));
+        let is_closed = daemon::local_socket::connect(&context.paths.cma_socket())
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
         let answers = status.is_ok();
         Self {
             context,
             status,
+            is_closed,
             now: Timestamp::now(),
             is_root: rustix::process::geteuid().is_root(),
             machine: PathBuf::from("/"),
@@ -69,6 +74,14 @@ impl<'a> Look<'a> {
         self.paths().nanoprobe_state().exists()
     }
 
+    /// Whether this is a host whose CMA is elsewhere. Where neither has run yet, the unit of the CMA tells.
+    pub fn is_host_only(&self) -> bool {
+        let units = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
+        let is_there = |name: &str| units.iter().any(|folder| self.at(&format!("{folder}/{name}")).exists());
+        let nanoprobe = self.has_nanoprobe() || is_there("assimilation-nanoprobe.service");
+        nanoprobe && !self.has_cma() && !is_there("assimilation-cma.service")
+    }
+
     /// A place on the machine itself.
     pub fn at(&self, absolute: &str) -> PathBuf {
         self.machine.join(absolute.trim_start_matches('/'))
@@ -86,6 +99,22 @@ impl<'a> Look<'a> {
 
     pub fn sql(&self, statement: &str) -> Option<Vec<Vec<Value>>> {
         (self.questions)(statement)
+    }
+
+    /// What installs packages on this system.
+    pub fn install(&self) -> &'static str {
+        let managers = [("dnf", "dnf install"), ("zypper", "zypper install"), ("yum", "yum install")];
+        let found = managers.iter().find(|(name, _)| self.at(&format!("/usr/bin/{name}")).exists());
+        found.map_or("apt-get install", |(_, command)| command)
+    }
+
+    /// What starts the CMA of this site.
+    pub fn start_cma(&self) -> String {
+        if self.is_machine() {
+            "systemctl start assimilation-cma".to_owned()
+        } else {
+            format!("cma --root '{}'", self.paths().root().display())
+        }
     }
 
     /// A text in the CMA's status.
@@ -144,6 +173,7 @@ pub struct Rig {
     pub folder: tempfile::TempDir,
     context: Context,
     pub status: Result<Value, String>,
+    pub is_closed: bool,
     pub now: Timestamp,
     pub is_root: bool,
     /// Command line and output.
@@ -161,6 +191,7 @@ impl Rig {
             context,
             folder,
             status: Err("no CMA answers. Start one with `cma`.".into()),
+            is_closed: false,
             now: Timestamp(1_800_000_000_000_000),
             is_root: true,
             programs: vec![],
@@ -189,6 +220,7 @@ impl Rig {
         Look {
             context: &self.context,
             status: self.status.clone(),
+            is_closed: self.is_closed,
             now: self.now,
             is_root: self.is_root,
             machine: self.folder.path().to_owned(),

@@ -5,6 +5,7 @@ use crate::client::{delete, encoded, get, post};
 use crate::{Context, Failure, Finding};
 use output::{Rows, note, text};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// What comes by itself, and when not.
 const COMES: &str = "it is called, and else comes by itself within 5 minutes";
@@ -60,7 +61,8 @@ pub fn run(context: &Context, command: &Command) -> Result<Finding, Failure> {
             done(&format!("{host} has the tags: {}", words(&answer["tags"])))
         }
         Command::Remove { host } => {
-            delete(context, &format!("/v1/hosts/{}", encoded(host)))?;
+            delete(context, &format!("/v1/hosts/{}", encoded(host)))
+                .map_err(|failure| with_nearest(context, host, failure))?;
             done(&format!("{host} is forgotten."))
         }
     }
@@ -68,6 +70,26 @@ pub fn run(context: &Context, command: &Command) -> Result<Finding, Failure> {
 
 fn ask(context: &Context, what: &str, host: &str, decision: &str, body: &Value) -> Result<Value, Failure> {
     post(context, &format!("/v1/{what}/{}/{decision}", encoded(host)), body)
+        .map_err(|failure| with_nearest(context, host, failure))
+}
+
+/// Where a command was refused and no host has that name, the name that may be meant.
+fn with_nearest(context: &Context, host: &str, failure: Failure) -> Failure {
+    let mut names = BTreeSet::new();
+    for place in ["/v1/hosts", "/v1/pending"] {
+        let Ok(answer) = get(context, place) else { return failure };
+        names.extend(answer.as_array().into_iter().flatten().map(|host| text(&host["designation"])));
+    }
+    if names.contains(&host.to_ascii_lowercase()) {
+        return failure;
+    }
+    match model::text::nearest(host, names.iter().map(String::as_str)) {
+        Some(near) => {
+            let hint = format!("Did you mean {near}? {}", failure.hint);
+            failure.hint(hint)
+        }
+        None => failure,
+    }
 }
 
 fn done(text: &str) -> Result<Finding, Failure> {
@@ -104,7 +126,9 @@ fn machines(context: &Context, name: &str) -> Result<Finding, Failure> {
     let wanted = name.to_ascii_lowercase();
     let found = hosts.as_array().into_iter().flatten().find(|host| text(&host["designation"]) == wanted);
     let Some(host) = found else {
-        return Err(Failure::new(format!("there is no host {name}")).hint("`assimcli hosts` lists them all"));
+        let failure =
+            Failure::new(format!("there is no host {name}")).hint("`assimcli hosts` lists them all");
+        return Err(with_nearest(context, name, failure));
     };
     let identity = &host["identity"];
     let mut rows = Rows::new(&["machine", "address", "started", "seen", "kept"]);

@@ -100,13 +100,15 @@ fn severity(event: &Event) -> u8 {
 pub fn sentence(event: &Event) -> String {
     let object = |name: &str| text_of(&event.associatedobject, name);
     let extra = |name: &str| text_of(&event.extrainfo, name);
-    let host = event.designation();
+    let host = event.subject();
     let text = match event.eventtype {
         EventType::Up => format!("{host} is up ({})", object("reason")),
         EventType::Down => format!("{host} is down ({})", object("reason")),
         EventType::Warn | EventType::Unwarn if event.extrainfo.contains_key("ruleid") => {
             let verb = if event.eventtype == EventType::Warn { "FAILED" } else { "no longer fails" };
-            format!("{host} {verb} {} rule {}: {}", extra("category"), extra("ruleid"), extra("title"))
+            let title = extra("title");
+            let rest = if title.is_empty() { String::new() } else { format!(": {title}") };
+            format!("{host} {verb} {} rule {}{rest}", extra("category"), extra("ruleid"))
         }
         EventType::Warn | EventType::Unwarn if event.extrainfo.contains_key("newscore") => {
             let kind = extra("discovery_type");
@@ -212,6 +214,20 @@ mod tests {
             associatedobject: object.as_object().cloned().unwrap_or_default(),
             extrainfo: extra.as_object().cloned().unwrap_or_default(),
         }
+    }
+
+    #[test]
+    fn a_service_is_not_taken_for_its_host() {
+        let service = json!({"nodetype": "MonitorAction", "designation": "web1", "class": "tcp", "type": "ssh", "reason": "refused"});
+        assert_eq!(
+            sentence(&event(EventType::Down, service, json!({}))),
+            "service ssh (tcp) of web1 is down (refused)"
+        );
+        let host = json!({"nodetype": "Drone", "designation": "web1", "type": "ssh", "reason": "HBDEAD"});
+        assert_eq!(sentence(&event(EventType::Down, host, json!({}))), "web1 is down (HBDEAD)");
+        let rule = json!({"ruleid": "r1", "category": "security", "title": ""});
+        let host = json!({"nodetype": "Drone", "designation": "web1"});
+        assert_eq!(sentence(&event(EventType::Unwarn, host, rule)), "web1 no longer fails security rule r1");
     }
 
     fn rule_event() -> Event {

@@ -25,7 +25,7 @@ pub const HOSTS: View = View {
     select:
         "SELECT n.designation, h.domain, h.status, h.reason, utc_text(h.status_since), utc_text(h.first_seen),
       utc_text(h.last_seen), h.address, utc_text(h.started), h.software, lower(hex(h.key)),
-      lower(hex(h.rejected_key)), utc_text(h.rejected_at),
+      CASE WHEN h.rejected_key IS NOT NULL THEN lower(hex(h.rejected_key)) END, utc_text(h.rejected_at),
       coalesce((SELECT properties FROM node WHERE kind = 'Drone' AND key = n.designation), '{}')
       FROM host h JOIN host_name n ON n.id = h.id",
 };

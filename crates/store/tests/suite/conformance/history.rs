@@ -8,6 +8,8 @@ pub fn hosts_round_trip(store: &mut dyn Store) {
     let mut row = host_row("web1", "up", "STARTUP");
     row.rejected_key = Some((PublicKey([9; 32]), at(77)));
     commit(store, |t| t.put_host(&row));
+    let offered = "SELECT rejected_key FROM hosts WHERE host = 'web1'";
+    assert_eq!(cell(store, offered), json!("09".repeat(32)));
     commit(store, |t| {
         assert_eq!(t.host(&host("web1"))?, Some(row.clone()));
         assert_eq!(t.host(&host("web2"))?, None);
@@ -20,6 +22,7 @@ pub fn hosts_round_trip(store: &mut dyn Store) {
     let hosts = store.reader().unwrap().hosts().unwrap();
     assert_eq!(hosts.iter().map(|h| h.designation.as_str()).collect::<Vec<_>>(), ["aaa", "web1"]);
     assert_eq!(hosts[1].status, "dead");
+    assert_eq!(cell(store, offered), json!(null), "nobody offers another key");
 }
 
 pub fn members_of_rings_are_kept(store: &mut dyn Store) {

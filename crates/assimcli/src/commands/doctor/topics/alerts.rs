@@ -19,7 +19,7 @@ fn check(look: &Look) -> Vec<Check> {
             format!("{waiting} alerts wait for delivery: `assimcli notify test` shows which channel fails");
         Check::bad(NAME, text).fix("assimcli notify test")
     } else {
-        Check::good(NAME, format!("{waiting} alerts waiting"))
+        Check::good(NAME, format!("{} waiting", super::counted(waiting, "alert")))
     }];
     let failed = status["failed_deliveries"].as_array().into_iter().flatten();
     checks.extend(failed.map(|failed| Check::bad(NAME, sentence(failed))));
@@ -47,6 +47,8 @@ mod tests {
         assert_eq!(check(&rig.look()), []);
         rig.status = Ok(json!({"outbox": 3, "failed_deliveries": []}));
         assert_eq!(check(&rig.look()), [Check::good(NAME, "3 alerts waiting")]);
+        rig.status = Ok(json!({"outbox": 1}));
+        assert_eq!(check(&rig.look()), [Check::good(NAME, "1 alert waiting")]);
         rig.status =
             Ok(json!({"outbox": 3000, "failed_deliveries": [{"channel": "syslog", "reason": "no socket"}]}));
         let found = check(&rig.look());

@@ -51,7 +51,11 @@ fn last(look: &Look) -> Check {
         };
     };
     let age = look.now.since(made);
-    let text = format!("the last backup was made {} days ago: {}", days(age), output::text(&record["file"]));
+    let ago = match days(age) {
+        0 => "within the last day".to_owned(),
+        days => format!("{} ago", super::counted(days, "day")),
+    };
+    let text = format!("the last backup was made {ago}: {}", output::text(&record["file"]));
     if age > OLD { Check::bad(NAME, text).fix(MAKE) } else { Check::good(NAME, text) }
 }
 
@@ -108,6 +112,10 @@ mod tests {
         };
         rig.file("/var/lib/assimilation/last-backup.json", &made(2));
         assert_eq!(check(&rig.look())[0], Check::good(NAME, "the last backup was made 2 days ago: /b"));
+        rig.file("/var/lib/assimilation/last-backup.json", &made(1));
+        assert_eq!(check(&rig.look())[0].text, "the last backup was made 1 day ago: /b");
+        rig.file("/var/lib/assimilation/last-backup.json", &made(0));
+        assert_eq!(check(&rig.look())[0].text, "the last backup was made within the last day: /b");
         rig.file("/var/lib/assimilation/last-backup.json", &made(20));
         assert!(check(&rig.look())[0].is_bad());
     }

@@ -55,11 +55,17 @@ fn own(look: &Look) -> Check {
         .or_else(|| look.at("/run/systemd/timesync/synchronized").exists().then_some(true));
     match synchronised {
         Some(true) => Check::good(NAME, "this machine's clock is synchronised"),
-        Some(false) => Check::bad(
-            NAME,
-            "this machine's clock is not synchronised: times in events and history may be wrong",
-        )
-        .fix(SET),
+        Some(false) => {
+            let text = "this machine's clock is not synchronised: times in events and history may be wrong";
+            // Without a program that does it, switching it on fails: "NTP not supported".
+            let can = look.program("timedatectl", &["show", "-p", "CanNTP", "--value"]);
+            if can.is_some_and(|answer| answer.trim() == "no") {
+                Check::bad(NAME, format!("{text}; no program that keeps it right is installed"))
+                    .fix(format!("{} chrony", look.install()))
+            } else {
+                Check::bad(NAME, text).fix(SET)
+            }
+        }
         None => Check::unknown(NAME, "whether this machine's clock is synchronised is not to be seen here"),
     }
 }
@@ -100,7 +106,10 @@ fn hosts(clocks: &Value) -> Vec<Check> {
         checks.push(Check::bad(NAME, format!("and of {} more hosts", off.len() - NAMED)));
     }
     if checks.is_empty() {
-        checks.push(Check::good(NAME, format!("the clocks of {known} hosts agree with the CMA's")));
+        checks.push(Check::good(
+            NAME,
+            format!("the clocks of {} agree with the CMA's", super::counted(known, "host")),
+        ));
     }
     checks
 }
@@ -133,6 +142,13 @@ mod tests {
         let line = "timedatectl show -p NTPSynchronized --value";
         rig.program(line, "no\n");
         assert!(check(&rig.look())[0].fix.contains("set-ntp"));
+        let can = "timedatectl show -p CanNTP --value";
+        rig.program(can, "no\n");
+        assert_eq!(check(&rig.look())[0].fix, "apt-get install chrony");
+        rig.file("/usr/bin/dnf", "");
+        assert_eq!(check(&rig.look())[0].fix, "dnf install chrony");
+        rig.program(can, "yes\n");
+        assert!(check(&rig.look())[0].fix.contains("set-ntp"));
         rig.program(line, "yes\n");
         assert_eq!(check(&rig.look())[0].state, State::Ok);
         rig.now = Timestamp(0);
@@ -148,6 +164,7 @@ mod tests {
     fn hosts_that_are_off_and_the_cma_that_is() {
         assert_eq!(told(json!(null)), Vec::<String>::new());
         assert_eq!(told(json!({"hosts": 9, "off": []})), ["ok the clocks of 9 hosts agree with the CMA's"]);
+        assert_eq!(told(json!({"hosts": 1, "off": []})), ["ok the clocks of 1 host agree with the CMA's"]);
         let year = 31_536_000;
         assert_eq!(
             told(json!({"hosts": 9, "ahead": 1, "behind": 1,

@@ -15,20 +15,22 @@ fn check(look: &Look) -> Vec<Check> {
                 "{0} cannot be read by this user: run doctor with sudo, or as the user that owns it (`ls -ld {0}`)",
                 path.display()
             );
-            return vec![Check::bad(NAME, text).fix("sudo assimcli doctor")];
+            return vec![Check::unknown(NAME, text).fix("sudo assimcli doctor")];
         }
-        Err(error) => return vec![Check::bad(NAME, error.to_string())],
+        Err(error) => return vec![mended(&error)],
     };
     let mut checks = Vec::new();
     match directory.check() {
-        Ok(problems) => checks.extend(problems.iter().map(|problem| Check::bad(NAME, problem.to_string()))),
-        Err(error) => checks.push(Check::bad(NAME, error.to_string())),
+        Ok(problems) => checks.extend(problems.iter().map(mended)),
+        Err(error) => checks.push(mended(&error)),
     }
     let publics = directory.cma_publics().map(|all| all.len()).unwrap_or(0);
     let retired = directory.cma_retired().unwrap_or_default();
     let is_retired = |id: &KeyId| retired.iter().any(|(known, _)| known == id);
     let (old, secrets): (Vec<KeyId>, Vec<KeyId>) =
         directory.cma_secrets().unwrap_or_default().into_iter().partition(is_retired);
+    // The one in use is the lowest.
+    let spare = secrets.iter().max();
     let secrets = secrets.len();
     checks.extend(old.iter().map(|id| {
         let file = directory.path().join(id.secret_file());
@@ -36,15 +38,36 @@ fn check(look: &Look) -> Vec<Check> {
         Check::bad(NAME, text).fix(format!("rm '{}'", file.display()))
     }));
     checks.push(match (publics, secrets) {
+        // Keys made here would be those of another CMA.
+        (0, 0) if look.is_host_only() => {
+            let text = "no CMA key can be used here: copy #CMA#*.pub from the CMA's machine, or let it do that: `installme --remote` there";
+            Check::bad(NAME, text).fix(format!("scp 'CMA-HOST:{0}/#CMA#*.pub' '{0}/'", directory.path().display()))
+        }
         (0, _) => Check::bad(NAME, "no CMA key here: `assimcli genkeys` on the CMA's host, a copy of its #CMA#*.pub files elsewhere")
             .fix("assimcli genkeys"),
         (1, _) => Check::bad(NAME, "only one CMA public key: without a spare, a compromised key means visiting every host; run `assimcli genkeys`")
             .fix("assimcli genkeys"),
         (_, 0) => Check::good(NAME, format!("{publics} CMA public keys, no secret: right for a host with a nanoprobe only")),
         (_, 1) => Check::good(NAME, format!("{publics} CMA public keys, one secret")),
-        (_, _) => Check::bad(NAME, format!("{secrets} CMA secrets are on this machine: move the highest-numbered off-line (`assimcli genkeys` tells which)")),
+        (_, _) => {
+            let text = format!("{secrets} CMA secrets are on this machine: move the spare's to a medium in a drawer, so that who steals one has not all");
+            let file = spare.map(|id| directory.path().join(id.secret_file())).unwrap_or_default();
+            Check::bad(NAME, text).fix(format!("mv '{}' MEDIUM/", file.display()))
+        }
     });
     checks
+}
+
+/// With the command of the error's own text, where there is one that can be typed as it stands.
+fn mended(error: &KeyError) -> Check {
+    let text = error.to_string();
+    let fix = match error {
+        KeyError::OpenDirectory { .. } | KeyError::OpenFile { .. } | KeyError::NotRegular { .. } => {
+            text.split('`').nth(1).unwrap_or("").to_owned()
+        }
+        _ => String::new(),
+    };
+    Check::bad(NAME, text).fix(fix)
 }
 
 #[cfg(test)]
@@ -60,10 +83,38 @@ mod tests {
         std::fs::create_dir_all(rig.paths().crypto().parent().unwrap()).unwrap();
         let directory = KeyDirectory::open_or_create(rig.paths().crypto()).unwrap();
         let made = directory.generate_cma().unwrap();
-        assert!(check(&rig.look()).iter().any(|c| c.is_bad() && c.text.contains("off-line")));
+        let found = check(&rig.look());
+        let wanted = format!("mv '{}' MEDIUM/", rig.paths().crypto().join(made[1].secret_file()).display());
+        assert!(found.iter().any(|c| c.is_bad() && c.fix == wanted), "{found:?}");
         std::fs::remove_file(rig.paths().crypto().join(made[1].secret_file())).unwrap();
         let found = check(&rig.look());
         assert!(found.iter().all(|c| !c.is_bad()), "{found:?}");
+    }
+
+    #[test]
+    fn a_host_is_never_told_to_make_keys_of_a_cma() {
+        let rig = Rig::new();
+        rig.file("/var/lib/assimilation/nanoprobe/queue/x", "");
+        std::fs::create_dir_all(rig.paths().crypto().parent().unwrap()).unwrap();
+        KeyDirectory::open_or_create(rig.paths().crypto()).unwrap();
+        let found = check(&rig.look());
+        assert!(found.iter().all(|c| !c.fix.contains("genkeys") && !c.text.contains("genkeys")), "{found:?}");
+        assert!(found.iter().any(|c| c.is_bad() && c.fix.starts_with("scp 'CMA-HOST:")), "{found:?}");
+        rig.file("/var/lib/assimilation/cma.sqlite", "");
+        assert!(check(&rig.look()).iter().any(|c| c.fix == "assimcli genkeys"));
+    }
+
+    #[test]
+    fn a_wrong_mode_comes_with_the_command_that_mends_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let rig = Rig::new();
+        std::fs::create_dir_all(rig.paths().crypto().parent().unwrap()).unwrap();
+        let directory = KeyDirectory::open_or_create(rig.paths().crypto()).unwrap();
+        let file = rig.paths().crypto().join(directory.generate_cma().unwrap()[0].secret_file());
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let wanted = format!("chmod 600 '{}'", file.display());
+        let found = check(&rig.look());
+        assert!(found.iter().any(|c| c.is_bad() && c.fix == wanted), "{found:?}");
     }
 
     #[test]

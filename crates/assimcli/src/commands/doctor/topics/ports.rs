@@ -14,6 +14,8 @@ const DEFAULT_PORT: u16 = 1984;
 /// Most processes and file descriptors that are looked at.
 const MAX_PROCESSES: usize = 100_000;
 const MAX_DESCRIPTORS: usize = 100_000;
+/// What the processes of a nanoprobe are called (`comm` in proc(5)): the agent, and the network process that has the port.
+const NANOPROBE_NAMES: [&str; 2] = ["nanoprobe", "nanoprobe-net"];
 /// State of a TCP socket that listens (net/tcp_states.h).
 const LISTENING: &str = "0A";
 
@@ -93,9 +95,11 @@ fn cma_port(
 fn nanoprobe_port(look: &Look, udp: &[Socket], owners: &BTreeMap<u64, (u32, String)>) -> Option<Check> {
     let pid = fs::read_to_string(look.paths().nanoprobe_pidfile()).ok()?;
     let pid: u32 = pid.trim().parse().ok()?;
-    // Its network half may be a process of its own, so all of that name count.
+    // The port belongs to its network process, which has a name of its own.
     let of_nanoprobe = |socket: &&Socket| {
-        owners.get(&socket.inode).is_some_and(|(owner, name)| *owner == pid || name == "nanoprobe")
+        owners
+            .get(&socket.inode)
+            .is_some_and(|(owner, name)| *owner == pid || NANOPROBE_NAMES.contains(&name.as_str()))
     };
     let mut ports: Vec<u16> = udp.iter().filter(of_nanoprobe).map(|socket| socket.port).collect();
     ports.sort_unstable();
@@ -229,5 +233,9 @@ mod tests {
         assert!(check(&rig.look())[0].text.contains("no UDP port"));
         rig.file("/proc/net/udp", &(HEAD.to_owned() + &row(1984, "07", 21)));
         assert_eq!(check(&rig.look()), [Check::good(NAME, "the nanoprobe has UDP port 1984")]);
+        // As it is in truth: the port is that of the network process.
+        rig.file("/proc/net/udp", &(HEAD.to_owned() + &row(1985, "07", 22)));
+        process(&rig, 61, "nanoprobe-net", 22);
+        assert_eq!(check(&rig.look()), [Check::good(NAME, "the nanoprobe has UDP port 1985")]);
     }
 }

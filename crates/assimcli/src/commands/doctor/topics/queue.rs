@@ -51,7 +51,8 @@ fn check(look: &Look) -> Vec<Check> {
 }
 
 fn judge(count: u64, bytes: u64, age: Duration) -> Check {
-    let waiting = format!("{count} changes ({} KB) wait for the CMA", bytes / 1024);
+    let verb = if count == 1 { "waits" } else { "wait" };
+    let waiting = format!("{} ({} KB) {verb} for the CMA", super::counted(count, "change"), bytes / 1024);
     let why = "journalctl -u assimilation-nanoprobe -n 20";
     if bytes > NEARLY_FULL_BYTES {
         Check::bad(NAME, format!("{waiting}: the queue is nearly full, older changes will be dropped"))
@@ -80,7 +81,7 @@ mod tests {
         rig.file("/var/lib/assimilation/nanoprobe/queue/00000000000000000007", "0123456789");
         rig.file("/var/lib/assimilation/nanoprobe/queue/unfinished.tmp", "x");
         rig.now = Timestamp::now();
-        assert_eq!(check(&rig.look()), [Check::good(NAME, "1 changes (0 KB) wait for the CMA")]);
+        assert_eq!(check(&rig.look()), [Check::good(NAME, "1 change (0 KB) waits for the CMA")]);
         rig.now = rig.now.plus(Duration::from_secs(3600));
         let found = check(&rig.look());
         assert!(found[0].is_bad() && found[0].text.contains("for 60 minutes"), "{found:?}");

@@ -57,7 +57,13 @@ fn one(look: &Look, unit: &str) -> Vec<Check> {
         return checks;
     }
     match value("ActiveState") {
-        "active" | "reloading" | "activating" => {}
+        // Between two attempts; the reason of the last one is told until one works.
+        "activating" if value("SubState") == "auto-restart" => {
+            let text = format!("{unit} does not start ({}); systemd tries again and again", value("Result"));
+            checks.push(Check::bad(NAME, text).fix(format!("journalctl -u {unit} -n 30")));
+        }
+        "activating" => checks.push(Check::unknown(NAME, format!("{unit} is about to start"))),
+        "active" | "reloading" => {}
         "failed" => {
             let why = value("Result");
             checks.push(
@@ -132,6 +138,11 @@ mod tests {
         for (from, to, wrong) in [
             ("ActiveState=active", "ActiveState=inactive", "systemctl start"),
             ("ActiveState=active", "ActiveState=failed", "journalctl -u"),
+            (
+                "ActiveState=active\nSubState=running",
+                "ActiveState=activating\nSubState=auto-restart",
+                "journalctl -u assimilation-cma.service -n 30",
+            ),
             ("UnitFileState=enabled", "UnitFileState=disabled", "systemctl enable"),
             ("NRestarts=0", "NRestarts=12", "journalctl -u"),
             ("LoadState=loaded", "LoadState=masked", "systemctl unmask"),
