@@ -178,7 +178,7 @@ purge_cma() {
 
 purge_nanoprobe() {
     keys=$(key_directory)
-    rm -f /etc/assimilation/nanoprobe.toml
+    rm -f /etc/assimilation/nanoprobe.toml /etc/assimilation/enrol.token
     rm -rf "$STATE/nanoprobe" "$STATE/discovery"
     if [ -e "$STATE/cma" ] || [ -e "$STATE/cma.sqlite" ] || [ -e /usr/sbin/cma ]; then
         # The CMA keeps the public key that it knows this host by.
@@ -194,9 +194,37 @@ purge_rest() {
     rm -rf "$KEYS"
     if [ -L "$LINK" ]; then rm -f "$LINK"; else rm -rf "$LINK"; fi
     rm -rf /run/assimilation
+    purge_installer
     # dpkg removes this one itself when nothing is left in it.
     rmdir /usr/share/assimilation 2>/dev/null || true
     for directory in "$STATE" /etc/assimilation; do
         [ ! -d "$directory" ] || rmdir "$directory" 2>/dev/null || say "$directory is kept: there are files in it that no package made"
     done
+}
+
+# What installme put there beside the packages: a copy of them with a list of its files, a link to itself, a log. In the copy
+# whatever is not in the list, byte for byte, is somebody else's and stays. Killed in between, it goes on with the next purge.
+purge_installer() {
+    copy=/usr/share/assimilation/install
+    kept=.kept-by-installme
+    rm -rf "$copy.new" "$copy.old"
+    if [ -d "$copy" ] && [ ! -L "$copy" ]; then
+        if [ -f "$copy/$kept" ]; then
+            (
+                cd "$copy" || exit 1
+                # A line is a sum of 64 digits, two blanks and the name.
+                find . -type f ! -path "./$kept" -exec sha256sum {} + | grep -xF -f "$kept" | cut -c 67- |
+                    while IFS= read -r file; do rm -f "$file"; done
+                rm -f "$kept"
+            )
+        fi
+        find "$copy" -depth -type d -exec rmdir {} + 2>/dev/null || true
+        [ ! -d "$copy" ] || say "$copy is kept: there are files in it that installme did not put there"
+    fi
+    program=/usr/local/sbin/installme
+    # Only ours, and only when it shows nothing any more.
+    if [ -L "$program" ] && [ ! -e "$program" ] && [ "$(readlink "$program")" = "$copy/installme" ]; then
+        rm -f "$program"
+    fi
+    rm -f /var/log/assimilation-install.log
 }

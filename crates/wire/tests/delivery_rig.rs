@@ -29,6 +29,8 @@ const NONE: Faults =
 
 #[derive(Debug, Clone)]
 enum Message {
+    Hello,
+    Answer,
     Dial,
     Connected,
     Register,
@@ -225,6 +227,8 @@ impl World {
                 }
             }
             Output::Close { connection, .. } => self.send(true, life, connection, Message::Closed),
+            // It belongs to no connection.
+            Output::SendHello { .. } => self.send(true, life, ConnectionId(0), Message::Hello),
             other => panic!("not expected here: {other:?}"),
         }
     }
@@ -233,6 +237,7 @@ impl World {
         let (life, connection) = (packet.life, packet.connection);
         let known = self.current == Some((life, connection));
         match packet.message {
+            Message::Hello => self.send(false, life, connection, Message::Answer),
             Message::Dial => self.send(false, life, connection, Message::Connected),
             Message::Register if self.chance(self.faults.busy) => {
                 self.send(false, life, connection, Message::Busy);
@@ -272,6 +277,7 @@ impl World {
         }
         let (now, connection) = (self.now, packet.connection);
         match packet.message {
+            Message::Answer => self.sender.handle_hello_reply(now),
             Message::Connected => self.sender.handle_connected(now, connection),
             Message::Welcome(last) => self.sender.handle_welcome(now, connection, last, Vec::new()),
             Message::Busy => {

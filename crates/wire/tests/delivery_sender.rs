@@ -155,7 +155,8 @@ fn with_keepalive_the_connection_stays() {
 
 #[test]
 fn addresses_take_turns_then_the_wait_doubles_up_to_five_minutes() {
-    let mut sender = Sender::new(config(&[Route::Dial, Route::Dial]), ZERO, 7, 1, [1]);
+    let quiet = SenderConfig { knock_interval: s(3600), ..config(&[Route::Dial, Route::Dial]) };
+    let mut sender = Sender::new(quiet, ZERO, 7, 1, [1]);
     let (mut now, mut longest) = (ZERO, ZERO);
     for round in 0u32..40 {
         for route in [0, 1] {
@@ -447,7 +448,7 @@ fn what_cannot_wait_is_said_once_on_the_connection_there_is_or_a_new_one() {
 
 #[test]
 fn what_cannot_wait_shortens_a_wait_but_not_that_of_a_refusal() {
-    let slow = SenderConfig { backoff_max: s(1000), ..config(&[Route::Dial]) };
+    let slow = SenderConfig { backoff_max: s(1000), knock_interval: s(3600), ..config(&[Route::Dial]) };
     let mut sender = streaming(slow.clone(), 1);
     let mut now = s(1);
     sender.handle_disconnected(now, ONE);

@@ -2,7 +2,7 @@
 
 use model::{Designation, PublicKey};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use wire::keys::{KeyDirectory, KeyError, KeyId, KeyPair, Pinned};
@@ -210,6 +210,35 @@ fn without_cma_keys_a_nanoprobe_is_told_what_to_do() {
     let error = keys.cma_publics().unwrap_err();
     assert!(matches!(error, KeyError::NoCmaKey { .. }));
     assert!(error.to_string().contains("assimcli genkeys"), "{error}");
+}
+
+/// The directory is the CMA's, and the nanoprobe is root's. Needs root, like a nanoprobe beside a CMA.
+#[test]
+fn a_nanoprobe_keeps_its_secret_from_the_owner_of_the_directory() {
+    let (_home, path, _) = fresh();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let owner = |file: String| fs::metadata(path.join(file)).unwrap().uid();
+    std::os::unix::fs::chown(&path, Some(12345), Some(12345)).unwrap();
+    let keys = KeyDirectory::open(&path).unwrap();
+    let made = keys.generate_cma().unwrap();
+    assert_eq!((owner(made[0].secret_file()), owner(made[0].public_file())), (12345, 12345));
+    let (id, pair) = keys.own_pair(&picard()).unwrap();
+    assert_eq!((owner(id.secret_file()), owner(id.public_file())), (0, 12345));
+    assert_eq!(mode(&path.join(id.secret_file())), 0o600);
+
+    // One of an earlier version is taken back, also where the public key is missing; nobody else's is.
+    for without_public in [false, true] {
+        std::os::unix::fs::chown(path.join(id.secret_file()), Some(12345), Some(12345)).unwrap();
+        if without_public {
+            fs::remove_file(path.join(id.public_file())).unwrap();
+        }
+        assert_eq!(keys.own_pair(&picard()).unwrap().1.public(), pair.public());
+        assert_eq!((owner(id.secret_file()), owner(id.public_file())), (0, 12345));
+    }
+    assert_eq!(owner(made[0].secret_file()), 12345);
+    assert!(keys.check().unwrap().is_empty());
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use crate::Failure;
 use model::paths::SitePaths;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
-use wire::keys::id::{PUBLIC_SUFFIX, RETIRED_SUFFIX};
+use wire::keys::id::{PUBLIC_SUFFIX, RETIRED_SUFFIX, is_host_secret};
 
 /// Files that a backup takes besides the database, and their size together: a configuration is small.
 const MAX_FILES: usize = 20_000;
@@ -81,6 +81,11 @@ pub fn is_key(name: &str) -> bool {
     })
 }
 
+/// Whether a part is the secret of this machine's own nanoprobe, which root keeps for itself.
+pub fn is_nanoprobe_secret(name: &str) -> bool {
+    name.strip_prefix("crypto.d/").is_some_and(is_host_secret)
+}
+
 fn is_environment(folder: &Folder) -> bool {
     matches!(folder.name, "etc/default" | "etc/sysconfig")
 }
@@ -127,6 +132,13 @@ impl Found {
             if metadata.is_dir() && depth < MAX_DEPTH {
                 self.walk(folder, &path, &name, with_keys, depth + 1)?;
             } else if metadata.is_file() {
+                // The CMA's user may make backups, and the nanoprobe on its machine is root's.
+                let name_below = format!("{}{name}", folder.name);
+                let user = rustix::process::geteuid().as_raw();
+                if is_nanoprobe_secret(&name_below) && ![0, metadata.uid()].contains(&user) {
+                    self.left_out.push(path);
+                    continue;
+                }
                 self.bytes = self.bytes.saturating_add(metadata.len());
                 if self.parts.len() >= MAX_FILES || self.bytes > MAX_BYTES {
                     return Err(Failure::new(format!(
@@ -137,7 +149,7 @@ impl Found {
                     .hint("Move what does not belong there to another place."));
                 }
                 let mode = metadata.permissions().mode() & 0o7777;
-                self.parts.push(Part { name: format!("{}{name}", folder.name), path, mode });
+                self.parts.push(Part { name: name_below, path, mode });
             } else {
                 self.left_out.push(path);
             }

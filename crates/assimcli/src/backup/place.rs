@@ -180,7 +180,9 @@ impl Unpacked {
         for (entry, unpacked) in &self.files {
             let Some(place) = parts::place(site, &entry.name) else { continue };
             let text = fs::read(unpacked).map_err(|error| unwritable(unpacked, &error))?;
-            let owner = owner.filter(|_| !entry.name.starts_with("etc/"));
+            // A nanoprobe's secret is root's, like the settings.
+            let is_roots = entry.name.starts_with("etc/") || parts::is_nanoprobe_secret(&entry.name);
+            let owner = owner.filter(|_| !is_roots);
             let outcome = match fs::read(&place) {
                 Ok(there) if there == text => Outcome::Same,
                 _ if retired.concerns(&entry.name, &text) => Outcome::Retired,

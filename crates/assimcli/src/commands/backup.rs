@@ -12,6 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use store::sqlite;
 use tempfile::NamedTempFile;
+use wire::keys::id::is_host_secret;
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -123,7 +124,9 @@ fn collect(
     sqlite::verify(&copy).map_err(failed)?;
     let (others, left_out) = parts::of_site(&context.paths, with_keys)?;
     for path in left_out {
-        note!("assimcli: {} is no plain file and is not in the backup", path.display());
+        let is_secret = path.file_name().and_then(|name| name.to_str()).is_some_and(is_host_secret);
+        let why = if is_secret { "is root's, as whom the backup would have it," } else { "is no plain file" };
+        note!("assimcli: {} {why} and is not in the backup", path.display());
     }
     let database = Part { name: DATABASE.into(), path: copy, mode: 0o600 };
     Ok(([vec![database], others].concat(), schema))

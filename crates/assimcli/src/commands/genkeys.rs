@@ -6,6 +6,7 @@ use daemon::privileges::find_user;
 use output::{Rows, note};
 use serde_json::json;
 use std::path::Path;
+use wire::keys::id::is_host_secret;
 use wire::keys::{KeyDirectory, KeyId};
 
 /// The user that the CMA runs as (contract §1).
@@ -53,7 +54,8 @@ fn explain(place: &Path, made: &[KeyId], secrets: &[KeyId]) {
     }
 }
 
-/// As root, hands the directory and what is in it to the user that the CMA will run as, if there is one.
+/// As root, hands the directory and what is in it to the user that the CMA will run as, if there is one. What is a nanoprobe's
+/// secret stays root's.
 pub(super) fn give_to_cma_user(place: &Path) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
@@ -70,7 +72,9 @@ pub(super) fn give_to_cma_user(place: &Path) -> Result<(), Failure> {
     let place = &place.canonicalize().map_err(|e| failed(place, e))?;
     hand_over(place)?;
     for entry in std::fs::read_dir(place).map_err(|e| failed(place, e))?.flatten() {
-        hand_over(&entry.path())?;
+        if !entry.file_name().to_str().is_some_and(is_host_secret) {
+            hand_over(&entry.path())?;
+        }
     }
     Ok(())
 }

@@ -557,7 +557,8 @@ fn sender(settings: &Settings, queue: &Queue, now: Duration, seed: u64) -> Sende
     };
     let mut config = SenderConfig::new(settings.cma_addresses.iter().map(route).collect());
     config.window_bytes = WINDOW_BYTES;
-    config.backoff_max = Duration::from_secs(60);
+    // Hellos notice sooner that the CMA is back; where they do not pass, this does.
+    config.backoff_max = Duration::from_secs(120);
     if settings.keepalive {
         config.idle_close = None;
     }

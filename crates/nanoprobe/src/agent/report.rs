@@ -408,8 +408,8 @@ impl Agent {
     }
 
     fn say_hello(&self, route: usize, attempt: usize) {
-        if let Some(group) = self.settings.cma_addresses.get(route) {
-            self.network.order(&Order::Hello { group: group.to_string(), attempt: attempt as u64 });
+        if let Some(address) = self.settings.cma_addresses.get(route) {
+            self.network.order(&Order::Hello { address: address.to_string(), attempt: attempt as u64 });
         }
     }
 

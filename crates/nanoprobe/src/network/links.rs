@@ -1,14 +1,18 @@
-//! One task per connection: dials, then carries messages both ways between the agent and the CMA.
+//! One task per connection: dials, then carries messages both ways between the agent and the CMA. Hellos go to where was dialled.
 
 use super::channel::frame;
 use super::protocol::{FROM_CMA_LIMIT_BYTES, News, Reason, text};
 use model::liveness::{Ask, Watch};
 use model::message::{FromCma, ToCma};
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use wire::address::PeerAddress;
 use wire::endpoint::{CloseReason, Connection, Endpoint};
 use wire::framed::{MESSAGE_LIMIT_BYTES, Reader, Writer};
+use wire::hello::HELLO_BYTES;
 
 /// What of a connection concerns partners.
 #[derive(Debug)]
@@ -35,7 +39,17 @@ pub struct Links {
     news: mpsc::Sender<Vec<u8>>,
     partners: mpsc::Sender<OfPartners>,
     current: Option<Link>,
+    resolved: Resolved,
+    /// A hello that waits for its name to be resolved.
+    asking: Option<JoinHandle<()>>,
 }
+
+/// Addresses of a name that are said hello to.
+const MOST_HELLOS: usize = 4;
+
+/// What the names that were dialled stood for last: a hello every few seconds must not ask the name servers each time.
+/// As many as there are configured addresses.
+type Resolved = Arc<Mutex<HashMap<PeerAddress, Vec<SocketAddr>>>>;
 
 struct Link {
     connection: u64,
@@ -49,7 +63,7 @@ enum Command {
 
 impl Links {
     pub fn new(endpoint: Endpoint, news: mpsc::Sender<Vec<u8>>, partners: mpsc::Sender<OfPartners>) -> Self {
-        Self { endpoint, news, partners, current: None }
+        Self { endpoint, news, partners, current: None, resolved: Resolved::default(), asking: None }
     }
 
     /// Ends the connection, because everything of it has become meaningless.
@@ -63,8 +77,30 @@ impl Links {
     pub fn dial(&mut self, epoch: u64, connection: u64, target: Target) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let sink = Sink { epoch, connection, news: self.news.clone(), partners: self.partners.clone() };
-        tokio::spawn(run(self.endpoint.clone(), target, receiver, sink));
+        tokio::spawn(run(self.endpoint.clone(), self.resolved.clone(), target, receiver, sink));
         self.current = Some(Link { connection, commands });
+    }
+
+    /// Sends these bytes to where `address` is. A name of which no dial found out what it stands for is resolved in the
+    /// background, one at a time.
+    pub fn hello(&mut self, address: PeerAddress, bytes: [u8; HELLO_BYTES]) {
+        let known = match &address {
+            PeerAddress::Socket(address) => Some(vec![*address]),
+            PeerAddress::Name { .. } => lock(&self.resolved).get(&address).cloned(),
+        };
+        if let Some(addresses) = known {
+            return send_hello(&self.endpoint, &addresses, &bytes);
+        }
+        if self.asking.as_ref().is_some_and(|asking| !asking.is_finished()) {
+            return;
+        }
+        let (endpoint, resolved) = (self.endpoint.clone(), self.resolved.clone());
+        self.asking = Some(tokio::spawn(async move {
+            match resolve(&resolved, &address).await {
+                Ok(addresses) => send_hello(&endpoint, &addresses, &bytes),
+                Err(error) => tracing::debug!(error, "a hello was not sent"),
+            }
+        }));
     }
 
     /// Sends a message; nothing happens when the connection is gone already (its news is under way).
@@ -133,9 +169,37 @@ impl Sink {
     }
 }
 
-async fn run(endpoint: Endpoint, target: Target, mut commands: mpsc::UnboundedReceiver<Command>, sink: Sink) {
+fn lock(
+    resolved: &Mutex<HashMap<PeerAddress, Vec<SocketAddr>>>,
+) -> std::sync::MutexGuard<'_, HashMap<PeerAddress, Vec<SocketAddr>>> {
+    resolved.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn send_hello(endpoint: &Endpoint, addresses: &[SocketAddr], bytes: &[u8]) {
+    for address in addresses.iter().take(MOST_HELLOS) {
+        if let Err(error) = endpoint.send_datagram(*address, bytes) {
+            tracing::debug!(%address, %error, "a hello was not sent");
+        }
+    }
+}
+
+async fn resolve(resolved: &Resolved, address: &PeerAddress) -> Result<Vec<SocketAddr>, String> {
+    let found = address.resolve().await.map_err(|error| format!("{address} cannot be resolved: {error}"))?;
+    if matches!(address, PeerAddress::Name { .. }) && !found.is_empty() {
+        lock(resolved).insert(address.clone(), found.clone());
+    }
+    Ok(found)
+}
+
+async fn run(
+    endpoint: Endpoint,
+    resolved: Resolved,
+    target: Target,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    sink: Sink,
+) {
     let connection = tokio::select! {
-        dialled = dial(&endpoint, &target) => match dialled {
+        dialled = dial(&endpoint, &resolved, &target) => match dialled {
             Ok(connection) => connection,
             Err(error) => return sink.failed(error).await,
         },
@@ -162,12 +226,10 @@ async fn run(endpoint: Endpoint, target: Target, mut commands: mpsc::UnboundedRe
     }
 }
 
-async fn dial(endpoint: &Endpoint, target: &Target) -> Result<Connection, String> {
+async fn dial(endpoint: &Endpoint, resolved: &Resolved, target: &Target) -> Result<Connection, String> {
     let addresses = match target {
         Target::Answered(address) => vec![*address],
-        Target::Configured(address) => {
-            address.resolve().await.map_err(|error| format!("{address} cannot be resolved: {error}"))?
-        }
+        Target::Configured(address) => resolve(resolved, address).await?,
     };
     let mut last = "the name has no address".to_owned();
     for address in addresses {

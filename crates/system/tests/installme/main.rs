@@ -2,6 +2,7 @@
 //! systemd has started, through real ssh servers.
 
 mod book;
+mod enrolment;
 mod journey;
 mod managers;
 mod refusals;

@@ -9,6 +9,8 @@
 //! - Before the CMA answers a registration it stops taking reports from older connections of the same host.
 //! - A report's content never changes once it may have been sent: see [`Sender::may_replace`].
 
+mod knocks;
+mod random;
 mod sender;
 
 pub use sender::{Sender, Standing};
@@ -49,6 +51,11 @@ pub struct SenderConfig {
     /// Limits of the doubling wait between rounds of attempts; each wait is a random part of it.
     pub backoff_min: Duration,
     pub backoff_max: Duration,
+    /// While a CMA that could not be reached is not dialled, a hello asks this often whether it is there, whatever the
+    /// route; half of it is fixed, and several routes share it. Doubles with answers that led to no connection.
+    pub knock_interval: Duration,
+    /// From the answer to such a hello to the dial at the latest: a random part of it.
+    pub knock_spread: Duration,
     /// Wait after the CMA refused us; half of it is fixed.
     pub refused_wait: Duration,
 }
@@ -68,6 +75,8 @@ impl SenderConfig {
             window_bytes: 4 << 20,
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
+            knock_interval: Duration::from_secs(10),
+            knock_spread: Duration::from_secs(1),
             refused_wait: Duration::from_secs(300),
         }
     }
@@ -80,7 +89,7 @@ pub struct ConnectionId(pub u64);
 /// What the caller is to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Send a hello to the group at this index of `routes`; tell [`Sender::handle_hello_reply`].
+    /// Send a hello to the group or address at this index of `routes`; tell [`Sender::handle_hello_reply`].
     SendHello { route: usize, attempt: usize },
     /// Dial this address (for a group: the source of the reply); tell `handle_connected` or `handle_dial_failed`.
     Dial { route: usize, connection: ConnectionId },

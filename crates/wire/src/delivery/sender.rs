@@ -1,5 +1,7 @@
 //! The nanoprobe's side of delivery.
 
+use super::knocks::Knocks;
+use super::random::Random;
 use super::{Closing, ConnectionId, Output, Refusal, Route, SenderConfig};
 use model::message::{Refused, RefusedReason};
 use std::collections::VecDeque;
@@ -31,7 +33,7 @@ pub enum Standing {
 #[derive(Debug)]
 pub struct Sender {
     config: SenderConfig,
-    random: u64,
+    random: Random,
     state: State,
     outputs: VecDeque<Output>,
     /// Sizes of the queued reports, in order.
@@ -49,6 +51,7 @@ pub struct Sender {
     tried: usize,
     /// Rounds that failed in a row.
     failures: u32,
+    knocks: Knocks,
     refusal: Option<Refusal>,
     /// A connection is wanted though nothing is queued.
     asked: bool,
@@ -98,7 +101,7 @@ impl Sender {
         let queue: VecDeque<u64> = sizes.into_iter().collect();
         let first = first.max(1);
         let mut sender = Self {
-            random: seed,
+            random: Random(seed),
             state: State::Waiting { until: now },
             outputs: VecDeque::new(),
             maybe_sent: first + queue.len() as u64 - 1,
@@ -110,6 +113,7 @@ impl Sender {
             route: 0,
             tried: 0,
             failures: 0,
+            knocks: Knocks::default(),
             refusal: None,
             asked: true,
             message_waits: false,
@@ -117,7 +121,7 @@ impl Sender {
             stop_by: None,
             config,
         };
-        let delay = sender.random_part(sender.config.start_jitter);
+        let delay = sender.random.part(sender.config.start_jitter);
         sender.state = State::Waiting { until: now + delay };
         sender.advance(now);
         sender
@@ -148,7 +152,10 @@ impl Sender {
     /// When to call [`Sender::handle_timeout`]; `None`: only after something else happened.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let due = match self.state {
-            State::Waiting { until } => (self.wanted() && !self.renumbering).then_some(until),
+            State::Waiting { until } => {
+                let due = self.knocks.due().map_or(until, |knock| knock.min(until));
+                (self.wanted() && !self.renumbering).then_some(due)
+            }
             State::Hello { next, .. } => Some(next),
             State::Dialing { deadline, .. } | State::Registering { deadline, .. } => Some(deadline),
             State::Streaming { active, deadline, .. } => deadline.or_else(|| self.idle_at(active)),
@@ -229,7 +236,7 @@ impl Sender {
             return;
         }
         self.message_waits = true;
-        let soon = now + self.random_part(self.config.backoff_min);
+        let soon = now + self.random.part(self.config.backoff_min);
         let refused = self.refusal.as_ref().is_some_and(|known| known.refused.reason != RefusedReason::Busy);
         if let State::Waiting { until } = &mut self.state
             && !refused
@@ -241,8 +248,16 @@ impl Sender {
 
     /// Somebody answered the hello and is to be dialled.
     pub fn handle_hello_reply(&mut self, now: Duration) {
-        if matches!(self.state, State::Hello { .. }) {
-            self.dial(now);
+        match &mut self.state {
+            State::Hello { .. } => self.dial(now),
+            State::Waiting { until } => {
+                if let Some(route) = self.knocks.answered() {
+                    *until = (*until).min(now + self.random.part(self.config.knock_spread));
+                    self.route = route;
+                    self.advance(now);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -284,6 +299,7 @@ impl Sender {
         }
         self.asked = false;
         self.tried = 0;
+        self.knocks.welcomed();
         self.forget(last_sequence);
         self.state = State::Streaming { connection, since: now, active: now, deadline: None, bye: false };
         let mut instances = wanted;
@@ -409,6 +425,11 @@ impl Sender {
             State::Waiting { until } if now >= until && self.wanted() && !self.renumbering => {
                 self.attempt(now)
             }
+            State::Waiting { .. } if self.wanted() && !self.renumbering => {
+                if let Some((route, attempt)) = self.knocks.take(now, &self.config, &mut self.random) {
+                    self.outputs.push_back(Output::SendHello { route, attempt });
+                }
+            }
             State::Hello { next, sent } if now >= next => {
                 if sent >= self.config.hello_tries {
                     self.next_route(now);
@@ -457,6 +478,7 @@ impl Sender {
 
     /// Starts with the current route.
     fn attempt(&mut self, now: Duration) {
+        self.knocks.end();
         match self.config.routes.get(self.route) {
             Some(Route::Dial) => self.dial(now),
             Some(Route::Hello) => self.say_hello(now, 0),
@@ -479,6 +501,7 @@ impl Sender {
 
     /// This route failed: the next one at once, or after the last one a wait.
     fn next_route(&mut self, now: Duration) {
+        let was_heard = matches!(self.state, State::Registering { .. } | State::Streaming { .. });
         let routes = self.config.routes.len().max(1);
         self.route = (self.route + 1) % routes;
         self.tried += 1;
@@ -488,7 +511,7 @@ impl Sender {
             self.advance(now);
         } else {
             self.tried = 0;
-            self.back_off(now);
+            self.back_off(now, was_heard);
         }
     }
 
@@ -501,22 +524,24 @@ impl Sender {
         }
         self.tried = 0;
         self.reset_flight();
-        self.back_off(now);
+        self.back_off(now, true);
     }
 
-    fn back_off(&mut self, now: Duration) {
+    /// `was_heard`: the CMA can be reached, so that nobody has to ask whether it can.
+    fn back_off(&mut self, now: Duration, was_heard: bool) {
         let long = self.refusal.as_ref().is_some_and(|known| known.refused.reason != RefusedReason::Busy);
         let delay = if long {
-            self.config.refused_wait / 2 + self.random_part(self.config.refused_wait / 2)
+            self.config.refused_wait / 2 + self.random.part(self.config.refused_wait / 2)
         } else {
             let doubled = self.config.backoff_min.saturating_mul(1 << self.failures.min(20));
             self.failures = self.failures.saturating_add(1);
-            self.random_part(doubled.min(self.config.backoff_max))
+            self.random.part(doubled.min(self.config.backoff_max))
         };
         let until = now + delay;
         if let Some(refusal) = &mut self.refusal {
             refusal.retry_at = until;
         }
+        self.knocks.begin(now, &self.config, &mut self.random, was_heard || long);
         self.state = State::Waiting { until };
     }
 
@@ -562,17 +587,6 @@ impl Sender {
             | State::Streaming { connection, .. } => Some(connection),
             State::Waiting { .. } | State::Hello { .. } | State::Stopped => None,
         }
-    }
-
-    /// A random part of `whole` (full jitter); splitmix64, whose every output is evenly spread.
-    fn random_part(&mut self, whole: Duration) -> Duration {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        let micros = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(((u128::from(z) * (u128::from(micros) + 1)) >> 64) as u64)
     }
 }
 

@@ -136,7 +136,8 @@ impl KeyDirectory {
             let next = taken.iter().max().map_or(0, |highest| highest + 1);
             let id =
                 KeyId::cma(next).ok_or_else(|| KeyError::NumbersUsedUp { path: self.path().to_owned() })?;
-            self.save(&id, &KeyPair::generate().map_err(|error| KeyError::NoRandom { error })?)?;
+            let pair = KeyPair::generate().map_err(|error| KeyError::NoRandom { error })?;
+            self.save(&id, &pair, Access::Secret)?;
             taken.push(next);
             made.push(id);
         }
@@ -145,6 +146,10 @@ impl KeyDirectory {
 
     /// A nanoprobe's own pair: the one of this designation whose secret is here, or a new one.
     ///
+    /// On the CMA's machine the directory belongs to the account that the CMA runs as, and the nanoprobe is root's. So is its
+    /// secret: whoever captures the CMA can put another one in its place, but not carry this one away and use it when
+    /// the CMA was mended. One that was given to that account is taken back.
+    ///
     /// Of several (a mistake) the first by name is taken, so that every start takes the same.
     pub fn own_pair(&self, designation: &Designation) -> Result<(KeyId, KeyPair), KeyError> {
         for id in self.ids(SECRET_SUFFIX)? {
@@ -152,12 +157,16 @@ impl KeyDirectory {
                 continue;
             }
             match self.pair(&id) {
-                Ok(Some(pair)) => return Ok((id, pair)),
+                Ok(Some(pair)) => {
+                    self.files.keep_from_owner(&id.secret_file());
+                    return Ok((id, pair));
+                }
                 Ok(None) => {}
                 // A crash came between the two files when the pair was made.
                 Err(KeyError::NoPublic { .. }) => {
                     self.mend()?;
                     if let Some(pair) = self.pair(&id)? {
+                        self.files.keep_from_owner(&id.secret_file());
                         return Ok((id, pair));
                     }
                 }
@@ -166,7 +175,7 @@ impl KeyDirectory {
         }
         let pair = KeyPair::generate().map_err(|error| KeyError::NoRandom { error })?;
         let id = KeyId::host(designation, &pair.public());
-        self.save(&id, &pair)?;
+        self.save(&id, &pair, Access::OwnSecret)?;
         Ok((id, pair))
     }
 
@@ -229,9 +238,15 @@ impl KeyDirectory {
         let publics = self.ids(PUBLIC_SUFFIX)?;
         let mut mended = Vec::new();
         for id in self.ids(SECRET_SUFFIX)? {
-            if !publics.contains(&id)
-                && let Some(seed) = self.files.read::<32>(&id.secret_file(), Access::Secret)?
-            {
+            if publics.contains(&id) {
+                continue;
+            }
+            let seed = match self.files.read::<32>(&id.secret_file(), Access::Secret) {
+                // The nanoprobe's, which completes its pair itself.
+                Err(KeyError::NotAllowed { .. }) if id.fingerprint().is_some() => continue,
+                other => other?,
+            };
+            if let Some(seed) = seed {
                 let pair = KeyPair::from_seed(seed);
                 self.files.create(&id.public_file(), Access::Public, &pair.public().0)?;
                 mended.push(id);
@@ -254,7 +269,11 @@ impl KeyDirectory {
                 }
             };
             let result = if name.ends_with(SECRET_SUFFIX) {
-                self.pair(&id).map(|_| ())
+                match self.pair(&id) {
+                    // A nanoprobe's, and root's: who else looks has nothing to say about it.
+                    Err(KeyError::NotAllowed { .. }) if id.fingerprint().is_some() => Ok(()),
+                    other => other.map(|_| ()),
+                }
             } else {
                 self.public(&id).map(|_| ())
             };
@@ -294,8 +313,8 @@ impl KeyDirectory {
     }
 
     /// The secret first: a crash in between leaves what [`Self::mend`] completes, not a public key nobody can use.
-    fn save(&self, id: &KeyId, pair: &KeyPair) -> Result<(), KeyError> {
-        self.files.create(&id.secret_file(), Access::Secret, pair.seed())?;
+    fn save(&self, id: &KeyId, pair: &KeyPair, secret: Access) -> Result<(), KeyError> {
+        self.files.create(&id.secret_file(), secret, pair.seed())?;
         self.files.create(&id.public_file(), Access::Public, &pair.public().0)
     }
 }

@@ -18,6 +18,12 @@ const MAX_HOST_BYTES: usize = MAX_ID_BYTES - SEPARATOR.len() - FINGERPRINT_DIGIT
 #[error("a key id has 1 to 128 letters, digits, '-', '_', '.', '+', '@' or '#', not {0:?}")]
 pub struct KeyIdError(pub String);
 
+/// Whether a file of this name in the key directory is the secret of a nanoprobe, which root keeps for itself.
+pub fn is_host_secret(file: &str) -> bool {
+    let id = file.strip_suffix(SECRET_SUFFIX).and_then(|stem| KeyId::new(stem).ok());
+    id.is_some_and(|id| id.fingerprint().is_some())
+}
+
 /// A key's name without the suffix `.pub` or `.secret`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(String);
@@ -158,6 +164,16 @@ mod tests {
         assert!(!id.is_of(&designation("pic")));
         assert_eq!(id.fingerprint(), Some(KEY.fingerprint().as_str()));
         assert_eq!(KeyId::new("picard@@short").unwrap().fingerprint(), None);
+    }
+
+    #[test]
+    fn secrets_of_hosts_are_known_by_their_names() {
+        let id = KeyId::host(&designation("picard"), &KEY);
+        assert!(is_host_secret(&id.secret_file()));
+        for other in [&id.public_file(), "#CMA#00000.secret", "picard@@short.secret", "a/b.secret", ".secret"]
+        {
+            assert!(!is_host_secret(other), "{other}");
+        }
     }
 
     #[test]

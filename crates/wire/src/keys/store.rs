@@ -15,14 +15,17 @@ use super::directory::KeyError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Public,
+    /// For the owner of the directory.
     Secret,
+    /// For whoever makes it, also in somebody else's directory: that one can remove it, and cannot read it.
+    OwnSecret,
 }
 
 impl Access {
     fn mode(self) -> u32 {
         match self {
             Self::Public => 0o644,
-            Self::Secret => 0o600,
+            Self::Secret | Self::OwnSecret => 0o600,
         }
     }
 
@@ -30,7 +33,7 @@ impl Access {
     fn forbidden(self) -> u32 {
         match self {
             Self::Public => 0o022,
-            Self::Secret => 0o077,
+            Self::Secret | Self::OwnSecret => 0o077,
         }
     }
 }
@@ -185,8 +188,8 @@ impl FileStore {
                 // The umask may have taken bits from 0644; nothing secret is in this file.
                 rustix::fs::fchmod(&file, mode)?;
             }
-            if rustix::process::geteuid().is_root() && self.owner != 0 {
-                // A key made by root in the daemon's directory is the daemon's to read.
+            if rustix::process::geteuid().is_root() && self.owner != 0 && access != Access::OwnSecret {
+                // What root makes in the CMA's directory is the CMA's to read.
                 let (user, group) =
                     (rustix::fs::Uid::from_raw(self.owner), rustix::fs::Gid::from_raw(self.group));
                 rustix::fs::fchown(&file, Some(user), Some(group))?;
@@ -202,6 +205,22 @@ impl FileStore {
         match written {
             Err(Errno::EXIST) => Err(KeyError::Exists { path }),
             other => other.map_err(fail),
+        }
+    }
+
+    /// As root: a file that has the directory's owner becomes root's. Where that cannot be done (a read-only file system) it
+    /// stays what it was, which is good enough to work with.
+    pub fn keep_from_owner(&self, name: &str) {
+        if !rustix::process::geteuid().is_root() || self.owner == 0 {
+            return;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::openat(&self.directory, name, flags, Mode::empty()) else { return };
+        let Ok(status) = rustix::fs::fstat(&file) else { return };
+        let is_file = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+        if is_file && status.st_uid == self.owner {
+            let (user, group) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+            let _ = rustix::fs::fchown(&file, Some(user), Some(group));
         }
     }
 
