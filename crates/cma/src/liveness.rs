@@ -28,6 +28,7 @@ use crate::commit::{Work, Writer};
 use crate::health::Health;
 use crate::hosts::Hosts;
 use crate::ingest::Change;
+use crate::ingest::enrolment::invitations::Invitation;
 use crate::ingest::verdict::Decision;
 use crate::knowledge::SharedKnowledge;
 use crate::listeners::Listeners;
@@ -210,7 +211,7 @@ impl Task {
     ) -> Self {
         let start = Instant::now();
         let config = parts.knowledge.get().config.heartbeats.clone();
-        let Restored { members, contacts, left, given_up, outages, cut_off, listeners } = restored;
+        let Restored { members, contacts, left, given_up, outages, cut_off, listeners, invited } = restored;
         let center = Center::restore(&config, parts.secret, Duration::ZERO, members);
         let (results, finished) = mpsc::unbounded_channel();
         let mut task = Self {
@@ -245,6 +246,9 @@ impl Task {
         }
         for host in given_up {
             task.doubt(Duration::ZERO, interrupted(&host), host);
+        }
+        for Invitation { host, key, address } in invited {
+            task.invite(Duration::ZERO, host, Contact { address, key });
         }
         let returning = Returning { first: Duration::ZERO, last: Duration::ZERO };
         task.returning = outages.into_iter().map(|outage| (outage, Returning { ..returning })).collect();
@@ -346,14 +350,16 @@ impl Task {
                 let returning = self.returning.entry(outage).or_insert(Returning { first: now, last: now });
                 returning.last = now;
             }
-            Change::Invited { host, key, address } => {
-                self.contacts.insert(host.clone(), Contact { address, key });
-                self.outgoing.call(now, &host);
-            }
+            Change::Invited { host, key, address } => self.invite(now, host, Contact { address, key }),
             Change::Interfaces { .. } => {}
             // The rings know it already, and a host that is dead is told nothing.
             Change::Died(host) => self.outgoing.forget_listen(&host),
         }
+    }
+
+    fn invite(&mut self, now: Duration, host: Designation, contact: Contact) {
+        self.outgoing.call(now, &host);
+        self.contacts.insert(host, contact);
     }
 
     /// Hands a host that is connected what waits for it.

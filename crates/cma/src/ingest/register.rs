@@ -3,9 +3,9 @@
 //! The first key that registers under a designation, and that [`enrolment`] lets in, is pinned to it. Another key is refused
 //! and remembered: that is how two hosts with one name, a re-installed host and an impostor become visible.
 
-use super::enrolment::actions::{forget_offer, invite};
+use super::enrolment::actions::forget_offer;
 use super::enrolment::admission::{self, Admission};
-use super::enrolment::{self, revoked};
+use super::enrolment::{self, invitations, revoked};
 use super::events::about_host;
 use super::machines::{self, Marks, Offer, Standing};
 use super::{Change, Context, Sender, duplicates, links, places, report, surroundings, verdict};
@@ -225,6 +225,7 @@ fn admit(
         host.status_since = now;
     }
     tx.put_host(&host)?;
+    invitations::withdraw(tx, designation)?;
     if !is_new && tx.cursor(&applicant.key, message.incarnation)? == 0 {
         surroundings::begun_anew(tx, context, designation, &message.documents)?;
     }
@@ -380,7 +381,7 @@ pub fn accept_key(
         key.fingerprint(),
         old.fingerprint()
     ));
-    invite(context, designation, key, &offered_from.unwrap_or_default());
+    invitations::invite(tx, context, designation, key, &offered_from.unwrap_or_default())?;
     Ok(KeyDecision::Accepted)
 }
 
@@ -401,6 +402,7 @@ pub fn remove(
     }
     duplicates::look_again(tx, context)?;
     verdict::forget(tx, designation)?;
+    invitations::withdraw(tx, designation)?;
     context.produced.changes.push(Change::Removed(designation.clone()));
     context.produced.unpinned.push((designation.clone(), host.key));
     let event =

@@ -1,6 +1,7 @@
 //! What the rings were before this start, and what has to be put right because the CMA stopped in the middle of something.
 
 use super::{Contact, listening};
+use crate::ingest::enrolment::invitations::{self, Invitation};
 use crate::ingest::{places, verdict};
 use crate::knowledge::Knowledge;
 use crate::listeners::Listeners;
@@ -23,6 +24,8 @@ pub struct Restored {
     pub(super) outages: Vec<String>,
     pub(super) cut_off: bool,
     pub(super) listeners: Listeners,
+    /// Were let in and have not come yet.
+    pub(super) invited: Vec<Invitation>,
 }
 
 impl Restored {
@@ -61,6 +64,7 @@ impl Restored {
             listeners: Listeners::restore(listening::known(tx, hosts, knowledge)?),
             outages: verdict::outages_to_tell(tx)?,
             cut_off: verdict::is_cut_off(tx)?,
+            invited: invitations::open(tx, hosts)?,
             members: members.into_iter().map(member).collect(),
         })
     }
