@@ -21,7 +21,7 @@ mod own;
 mod reach;
 mod restore;
 
-pub use restore::Restored;
+pub use restore::{GETS_THROUGH_SETTING, Restored};
 
 use crate::calls;
 use crate::commit::{Work, Writer};
@@ -197,6 +197,8 @@ pub struct Task {
     doubted: HashMap<Designation, Decision>,
     returning: HashMap<String, Returning>,
     cut_off: Option<CutOff>,
+    /// Whether the CMA's packets reach nanoprobes, as it was kept.
+    gets_through: bool,
     tries: Arc<Semaphore>,
     results: mpsc::UnboundedSender<Finished>,
     finished: mpsc::UnboundedReceiver<Finished>,
@@ -211,8 +213,21 @@ impl Task {
     ) -> Self {
         let start = Instant::now();
         let config = parts.knowledge.get().config.heartbeats.clone();
-        let Restored { members, contacts, left, given_up, outages, cut_off, listeners, invited } = restored;
-        let center = Center::restore(&config, parts.secret, Duration::ZERO, members);
+        let Restored {
+            members,
+            contacts,
+            left,
+            given_up,
+            outages,
+            cut_off,
+            listeners,
+            invited,
+            gets_through,
+        } = restored;
+        let mut center = Center::restore(&config, parts.secret, Duration::ZERO, members);
+        if gets_through {
+            center.handle_got_through();
+        }
         let (results, finished) = mpsc::unbounded_channel();
         let mut task = Self {
             start,
@@ -237,6 +252,7 @@ impl Task {
             doubted: HashMap::new(),
             returning: HashMap::new(),
             cut_off: None,
+            gets_through,
             tries: Arc::new(Semaphore::new(TRIES_AT_ONCE)),
             results,
             finished,
@@ -406,6 +422,9 @@ impl Task {
             }
             Finished::Called(host, answered) => {
                 self.outgoing.called(&host);
+                if answered {
+                    self.center.handle_got_through();
+                }
                 if !answered && let Some(decision) = self.doubted.remove(&host) {
                     self.step.decisions.push(Decision {
                         decided: Timestamp::now(),
@@ -452,6 +471,7 @@ impl Task {
         }
         self.watch_ourselves(now);
         self.appoint(now);
+        self.keep_getting_through();
         self.submit(now);
     }
 

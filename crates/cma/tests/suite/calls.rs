@@ -1,12 +1,15 @@
 //! A host that is not connected is called for a new configuration, and only for that.
 
 use crate::site::{Agent, Site, runtime};
+use cma::liveness::GETS_THROUGH_SETTING;
 use model::message::{FromCma, Register, ToCma};
 use model::{DocumentHash, PublicKey};
 use serde_json::json;
 use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
+use store::Store;
+use store::sqlite::SqliteStore;
 use wire::endpoint::{CloseReason, Connection, Endpoint, EndpointConfig, Inbox};
 use wire::framed::MESSAGE_LIMIT_BYTES;
 use wire::keys::{KeyDirectory, KeyPair};
@@ -96,6 +99,13 @@ fn a_host_that_left_is_called_for_a_new_configuration_and_for_nothing_else() {
     });
 }
 
+/// Whether the store says that the CMA's packets reach nanoprobes.
+fn gets_through(site: &Site) -> bool {
+    let mut store = SqliteStore::open(&site.paths.database()).unwrap();
+    let kept = store.begin().unwrap().setting(GETS_THROUGH_SETTING).unwrap();
+    kept.as_deref() == Some("yes")
+}
+
 #[test]
 fn who_was_approved_just_before_the_cma_died_is_called_when_it_starts() {
     let site = Site::create();
@@ -109,6 +119,7 @@ fn who_was_approved_just_before_the_cma_died_is_called_when_it_starts() {
         // The power goes before the host comes.
         cma.0.kill().unwrap();
         cma.0.wait().unwrap();
+        assert!(!gets_through(&site), "nobody has answered a call yet");
         while host.called_within(1).await.is_some() {}
 
         let cma = site.start(&[]);
@@ -117,8 +128,9 @@ fn who_was_approved_just_before_the_cma_died_is_called_when_it_starts() {
         assert!(matches!(host.ask().await, FromCma::Welcome(_)));
         assert_eq!(site.get("/v1/hosts")[0]["status"], "up");
 
-        // Once it is there, nobody calls it for that again.
+        // Once it is there, nobody calls it for that again. That it took the call is remembered: silence means something then.
         drop(cma);
+        assert!(gets_through(&site));
         let _cma = site.start(&[]);
         assert!(host.called_within(4).await.is_none());
     });
