@@ -79,28 +79,28 @@ impl Knowledge {
 
     /// The domain of a host; `tags` are those it has, for a host that has only just come.
     pub fn domain_of(&self, host: &Designation, tags: &[String]) -> String {
+        self.standing_of(host, tags).domain.clone()
+    }
+
+    /// Where a host stands; one that has come since that was last worked out stands by its name and its `tags`, until the
+    /// questions of groups are asked about it too.
+    pub fn standing_of(&self, host: &Designation, tags: &[String]) -> Cow<'_, Standing> {
         match self.membership.of(host) {
-            Some(standing) => standing.domain.clone(),
-            None => newcomer(&self.config, host, tags).domain,
+            Some(standing) => Cow::Borrowed(standing),
+            None => Cow::Owned(newcomer(&self.config, host, tags)),
         }
+    }
+
+    /// Whether it was not yet worked out where a host stands: only its tags tell.
+    pub fn is_newcomer(&self, host: &Designation) -> bool {
+        self.membership.of(host).is_none()
     }
 
     /// The rule set of a host: that of its first group that has one, in order of their names, else that of its domain.
-    fn set_of(&self, host: &Designation, domain: &str) -> &str {
+    fn set_of(&self, standing: &Standing, domain: &str) -> &str {
         let by_group = &self.config.rules.by_group;
-        if by_group.is_empty() {
-            return self.config.rules.set_of(domain);
-        }
-        let standing = self.standing(host);
         let of_group = standing.groups.keys().find_map(|group| by_group.get(group));
         of_group.map_or_else(|| self.config.rules.set_of(domain), String::as_str)
-    }
-
-    fn standing(&self, host: &Designation) -> Cow<'_, Standing> {
-        match self.membership.of(host) {
-            Some(standing) => Cow::Borrowed(standing),
-            None => Cow::Owned(newcomer(&self.config, host, &[])),
-        }
     }
 
     /// With the built-in rules only.
@@ -110,33 +110,37 @@ impl Knowledge {
         Self::new(config, sets, problems)
     }
 
-    /// The rule set of a host of this domain that has this operating system. A set that does not exist is a problem and
-    /// must not make every rule pass: BASE counts instead.
+    /// The rule set of a host of this domain that stands there and has this operating system. A set that does not exist is a
+    /// problem and must not make every rule pass: BASE counts instead.
     pub fn effective(
         &self,
-        host: &Designation,
+        standing: &Standing,
         domain: &str,
         os: Option<&OperatingSystem>,
     ) -> Option<Arc<EffectiveSet>> {
-        let set = self.set_of(host, domain);
+        let set = self.set_of(standing, domain);
         self.sets.effective_for(set, os).or_else(|| self.sets.effective_for(LAST_RESORT, os))
     }
 
     /// A rule of a host, for its texts.
     pub fn rule(&self, host: &Designation, domain: &str, id: &str) -> Option<&Arc<Rule>> {
-        let set = self.set_of(host, domain);
+        let set = self.set_of(&self.standing_of(host, &[]), domain);
         self.sets.rule(set, id).or_else(|| self.sets.rule(LAST_RESORT, id))
     }
 
     /// What a nanoprobe is told, as JSON text. Settings of other hosts are left out.
     pub fn agent_config(&self, host: &Designation) -> String {
-        let standing = self.standing(host);
+        self.agent_config_by(host, &self.standing_of(host, &[]))
+    }
+
+    /// The same of a host that stands there.
+    pub fn agent_config_by(&self, host: &Designation, standing: &Standing) -> String {
         let mut discovery = self.config.discovery.clone();
         discovery.agents =
-            of_host(&self.config.discovery.agents, host, &standing, ScheduleOverride::overridden_by);
+            of_host(&self.config.discovery.agents, host, standing, ScheduleOverride::overridden_by);
         let mut monitoring = self.config.monitoring.clone();
         monitoring.agents =
-            of_host(&self.config.monitoring.agents, host, &standing, MonitorOverride::overridden_by);
+            of_host(&self.config.monitoring.agents, host, standing, MonitorOverride::overridden_by);
         let config = AgentConfig {
             domain: standing.domain.clone(),
             discovery,
@@ -336,7 +340,13 @@ env = { b = "2" }
         assert_eq!((env("web1")["a"].as_str(), env("web1")["b"].as_str()), ("1", "2"));
         assert_eq!(env("db1")["b"], "1");
         assert!(told("web2").monitoring.agents.is_empty(), "secrets of other groups are nobody else's");
-        let set = |host: &str| knowledge.effective(&name(host), "global", None).unwrap().name().to_owned();
+        let set = |host: &str| {
+            knowledge
+                .effective(&knowledge.standing_of(&name(host), &[]), "global", None)
+                .unwrap()
+                .name()
+                .to_owned()
+        };
         assert_eq!([set("web1"), set("web2")], ["BASE", "original"]);
     }
 
@@ -371,7 +381,7 @@ env = { b = "2" }
     fn a_missing_rule_set_is_told_and_does_not_pass_everything() {
         let knowledge = knowledge("[rules.by_domain]\nglobal = \"BSE\"\n");
         assert!(knowledge.problems().iter().any(|p| p.contains("\"BSE\"")), "{:?}", knowledge.problems());
-        let set = knowledge.effective(&Designation::new("web1").unwrap(), "global", None).unwrap();
+        let set = knowledge.effective(&Standing::default(), "global", None).unwrap();
         assert!(!set.rules_for("_auto_proc_sys", "proc_sys").is_empty());
     }
 }

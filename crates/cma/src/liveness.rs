@@ -21,13 +21,14 @@ mod own;
 mod reach;
 mod restore;
 
-pub use restore::Restored;
+pub use restore::{GETS_THROUGH_SETTING, Restored};
 
 use crate::calls;
 use crate::commit::{Work, Writer};
 use crate::health::Health;
 use crate::hosts::Hosts;
 use crate::ingest::Change;
+use crate::ingest::enrolment::invitations::Invitation;
 use crate::ingest::verdict::Decision;
 use crate::knowledge::SharedKnowledge;
 use crate::listeners::Listeners;
@@ -196,6 +197,8 @@ pub struct Task {
     doubted: HashMap<Designation, Decision>,
     returning: HashMap<String, Returning>,
     cut_off: Option<CutOff>,
+    /// Whether the CMA's packets reach nanoprobes, as it was kept.
+    gets_through: bool,
     tries: Arc<Semaphore>,
     results: mpsc::UnboundedSender<Finished>,
     finished: mpsc::UnboundedReceiver<Finished>,
@@ -210,8 +213,21 @@ impl Task {
     ) -> Self {
         let start = Instant::now();
         let config = parts.knowledge.get().config.heartbeats.clone();
-        let Restored { members, contacts, left, given_up, outages, cut_off, listeners } = restored;
-        let center = Center::restore(&config, parts.secret, Duration::ZERO, members);
+        let Restored {
+            members,
+            contacts,
+            left,
+            given_up,
+            outages,
+            cut_off,
+            listeners,
+            invited,
+            gets_through,
+        } = restored;
+        let mut center = Center::restore(&config, parts.secret, Duration::ZERO, members);
+        if gets_through {
+            center.handle_got_through();
+        }
         let (results, finished) = mpsc::unbounded_channel();
         let mut task = Self {
             start,
@@ -236,6 +252,7 @@ impl Task {
             doubted: HashMap::new(),
             returning: HashMap::new(),
             cut_off: None,
+            gets_through,
             tries: Arc::new(Semaphore::new(TRIES_AT_ONCE)),
             results,
             finished,
@@ -245,6 +262,9 @@ impl Task {
         }
         for host in given_up {
             task.doubt(Duration::ZERO, interrupted(&host), host);
+        }
+        for Invitation { host, key, address } in invited {
+            task.invite(Duration::ZERO, host, Contact { address, key });
         }
         let returning = Returning { first: Duration::ZERO, last: Duration::ZERO };
         task.returning = outages.into_iter().map(|outage| (outage, Returning { ..returning })).collect();
@@ -346,14 +366,16 @@ impl Task {
                 let returning = self.returning.entry(outage).or_insert(Returning { first: now, last: now });
                 returning.last = now;
             }
-            Change::Invited { host, key, address } => {
-                self.contacts.insert(host.clone(), Contact { address, key });
-                self.outgoing.call(now, &host);
-            }
+            Change::Invited { host, key, address } => self.invite(now, host, Contact { address, key }),
             Change::Interfaces { .. } => {}
             // The rings know it already, and a host that is dead is told nothing.
             Change::Died(host) => self.outgoing.forget_listen(&host),
         }
+    }
+
+    fn invite(&mut self, now: Duration, host: Designation, contact: Contact) {
+        self.outgoing.call(now, &host);
+        self.contacts.insert(host, contact);
     }
 
     /// Hands a host that is connected what waits for it.
@@ -400,6 +422,9 @@ impl Task {
             }
             Finished::Called(host, answered) => {
                 self.outgoing.called(&host);
+                if answered {
+                    self.center.handle_got_through();
+                }
                 if !answered && let Some(decision) = self.doubted.remove(&host) {
                     self.step.decisions.push(Decision {
                         decided: Timestamp::now(),
@@ -446,6 +471,7 @@ impl Task {
         }
         self.watch_ourselves(now);
         self.appoint(now);
+        self.keep_getting_through();
         self.submit(now);
     }
 

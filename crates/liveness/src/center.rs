@@ -168,6 +168,17 @@ impl Center {
         center
     }
 
+    /// A nanoprobe answered a packet of the CMA, now or, as far as the store remembers, in an earlier life of the CMA: when
+    /// nobody is heard any more and nobody answers, that is worth a warning.
+    pub fn handle_got_through(&mut self) {
+        self.watchdog.got_through();
+    }
+
+    /// Whether the CMA's packets reach nanoprobes, to be kept for [`Center::handle_got_through`] after a restart.
+    pub fn gets_through(&self) -> bool {
+        self.watchdog.gets_through
+    }
+
     /// Other times are told to everybody.
     pub fn handle_config(&mut self, now: Duration, config: &HeartbeatConfig) {
         self.config = config.clone();

@@ -7,6 +7,7 @@ use system::network::Network;
 use system::process::{Running, capture};
 use system::site::{Programs, Site, last_lines};
 use system::wait_for;
+use wire::hello::{HELLO_BYTES, Hello};
 
 fn registered(site: &Site, name: &str, nanoprobe: &mut Running) {
     let statement = format!("SELECT host FROM hosts WHERE host = '{name}' AND status = 'up'");
@@ -105,6 +106,26 @@ fn a_nanoprobe_beside_the_cma_takes_another_port_or_another_address() {
         .unwrap();
     wait_for("the nanoprobe to refuse", Duration::from_secs(20), || taken.still_running().err()).unwrap();
     assert!(last_lines(&site.log("nanoprobe-taken")).contains("10.84.0.1:1984 is taken"));
+}
+
+#[test]
+fn a_cma_that_nobody_reaches_is_asked_by_small_packets_until_it_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::create(folder.path(), Programs::built().unwrap()).unwrap();
+    // Takes everything and answers nothing, as a firewall would.
+    let deaf = UdpSocket::bind(&site.address).unwrap();
+    deaf.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut picard = site.start_nanoprobe("picard", None, &[]).unwrap();
+    wait_for("it to ask", Duration::from_secs(180), || {
+        let mut packet = [0; 2048];
+        let (length, _) = deaf.recv_from(&mut packet).ok()?;
+        // What is longer and begins otherwise are dials.
+        (length == HELLO_BYTES && Hello::decode(&packet[..length]).is_some()).then_some(())
+    })
+    .unwrap();
+    drop(deaf);
+    let _cma = site.start_cma(&[]).unwrap();
+    registered(&site, "picard", &mut picard);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! How a nanoprobe finds a CMA that nobody named: a small packet to a multicast group, a smaller answer. Pure.
+//! How a nanoprobe finds a CMA that nobody named: a small packet to a multicast group, a smaller answer. The same packet asks a
+//! CMA that could not be reached whether it is there again. Pure.
 //!
 //! | first byte | what | layout |
 //! |---|---|---|

@@ -167,7 +167,7 @@ pub async fn coverage(site: Shared) -> Answer {
     answer(&site, move |reader| {
         let end = Instant::now() + COVERAGE_TIME;
         let rules_of = |host: &HostRow, os: Option<&OperatingSystem>| {
-            knowledge.effective(&host.designation, &host.domain, os)
+            knowledge.effective(&knowledge.standing_of(&host.designation, &[]), &host.domain, os)
         };
         Ok(coverage::coverage(reader, &rules_of, now, &mut || Instant::now() >= end)?)
     })

@@ -1,10 +1,11 @@
 //! Who may become a host, and who may not be one any more: `[enrolment]` of cma.toml, tokens, approval, revocation.
 //!
 //! [`admission`] decides about a key that nobody knows, `pending` keeps those that wait, `revoked` those that are refused
-//! for ever, [`actions`] is what administrators do about all of them.
+//! for ever, [`actions`] is what administrators do about all of them, [`invitations`] calls those who were let in.
 
 pub mod actions;
 pub mod admission;
+pub mod invitations;
 pub mod pending;
 pub mod revoked;
 

@@ -23,7 +23,7 @@ pub fn document(
     envelope: &Envelope,
 ) -> Result<()> {
     let system = System::of(tx, host, Some(envelope))?;
-    let Some(set) = context.knowledge.effective(&host.designation, &host.domain, system.os.as_ref()) else {
+    let Some(set) = rules_of(tx, context, host, &system)? else {
         return Ok(());
     };
     judge(tx, context, host, row, envelope, &set, &system)?;
@@ -111,6 +111,19 @@ fn judge(
     replace(tx, context, host, &about, rules, new)
 }
 
+/// The rules that a host is judged by.
+fn rules_of(
+    tx: &mut dyn Transaction,
+    context: &Context<'_>,
+    host: &HostRow,
+    system: &System,
+) -> Result<Option<Arc<EffectiveSet>>> {
+    let name = &host.designation;
+    let tags = if context.knowledge.is_newcomer(name) { tx.tags(name)? } else { Vec::new() };
+    let standing = context.knowledge.standing_of(name, &tags);
+    Ok(context.knowledge.effective(&standing, &host.domain, system.os.as_ref()))
+}
+
 /// A document as it was stored.
 fn body(
     tx: &mut dyn Transaction,
@@ -147,7 +160,7 @@ pub fn again(
     super::report::put_graph(tx, context, &host, &row, &envelope)?;
     let row = DocumentRow { changed_after: context.now, seen: context.now, ..row };
     let system = System::of(tx, &host, Some(&envelope))?;
-    let Some(set) = context.knowledge.effective(&host.designation, &host.domain, system.os.as_ref()) else {
+    let Some(set) = rules_of(tx, context, &host, &system)? else {
         return Ok(());
     };
     judge(tx, context, &host, &row, &envelope, &set, &system)
@@ -169,7 +182,7 @@ pub fn instance_is_gone(
         seen: incoming.seen,
     };
     let system = System::of(tx, host, None)?;
-    let Some(set) = context.knowledge.effective(&host.designation, &host.domain, system.os.as_ref()) else {
+    let Some(set) = rules_of(tx, context, host, &system)? else {
         return Ok(());
     };
     replace(tx, context, host, &about, set.rules_for(&old.instance, &old.discovertype), Vec::new())

@@ -3,16 +3,18 @@
 //! The first key that registers under a designation, and that [`enrolment`] lets in, is pinned to it. Another key is refused
 //! and remembered: that is how two hosts with one name, a re-installed host and an impostor become visible.
 
-use super::enrolment::actions::{forget_offer, invite};
+use super::enrolment::actions::forget_offer;
 use super::enrolment::admission::{self, Admission};
-use super::enrolment::{self, revoked};
+use super::enrolment::{self, invitations, revoked};
 use super::events::about_host;
 use super::machines::{self, Marks, Offer, Standing};
 use super::{Change, Context, Sender, duplicates, links, places, report, surroundings, verdict};
+use crate::groups::membership::newcomer;
 use model::message::{Configure, Listen, PROTOCOL_VERSION, Refused, RefusedReason, Register, Welcome};
 use model::text::{printable, shortened};
 use model::{Designation, DocumentHash, EventType, PublicKey, Timestamp};
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -212,7 +214,13 @@ fn admit(
         started: message.started,
         software: String::new(),
     });
-    host.domain = context.knowledge.domain_of(designation, &tx.tags(designation)?);
+    let (knowledge, tags) = (context.knowledge, tx.tags(designation)?);
+    // Whoever had this name and was removed a moment ago may still be known to have stood elsewhere.
+    let standing = match is_new {
+        true => Cow::Owned(newcomer(&knowledge.config, designation, &tags)),
+        false => knowledge.standing_of(designation, &tags),
+    };
+    host.domain.clone_from(&standing.domain);
     host.last_seen = now;
     let address = reachable_at(applicant.remote, message.port);
     host.address = address.to_string();
@@ -225,6 +233,11 @@ fn admit(
         host.status_since = now;
     }
     tx.put_host(&host)?;
+    invitations::withdraw(tx, designation)?;
+    if is_new {
+        let groups: Vec<(String, String)> = standing.groups.clone().into_iter().collect();
+        tx.set_groups(designation, &groups, now)?;
+    }
     if !is_new && tx.cursor(&applicant.key, message.incarnation)? == 0 {
         surroundings::begun_anew(tx, context, designation, &message.documents)?;
     }
@@ -259,8 +272,12 @@ fn admit(
     let is_with_others = !was_up && verdict::returns_with_others(tx, context, designation)?;
     // A connection that was lost and comes back is no news.
     if !(was_up && (same_start || is_twice)) && !is_with_others {
-        let extrainfo =
+        let mut extrainfo =
             json!({"software": host.software, "first": is_new, "restarted": was_up && !same_start});
+        if is_new && !standing.groups.is_empty() {
+            let names: Vec<&str> = standing.groups.keys().map(String::as_str).collect();
+            extrainfo["groups"] = json!(names.join("\n"));
+        }
         let event = about_host(context, EventType::Up, &host, extrainfo);
         context.emit(tx, event)?;
         context.inform(format!("{designation} is up, registered from {}", applicant.remote));
@@ -303,7 +320,8 @@ fn welcome(
         .filter(|document| current.get(&document.instance) != Some(&document.hash))
         .map(|document| document.instance.clone())
         .collect();
-    let json = context.knowledge.agent_config(&host.designation);
+    let standing = context.knowledge.standing_of(&host.designation, &tx.tags(&host.designation)?);
+    let json = context.knowledge.agent_config_by(&host.designation, &standing);
     let config = DocumentHash::of(json.as_bytes());
     let sender = Sender {
         designation: host.designation.clone(),
@@ -380,7 +398,7 @@ pub fn accept_key(
         key.fingerprint(),
         old.fingerprint()
     ));
-    invite(context, designation, key, &offered_from.unwrap_or_default());
+    invitations::invite(tx, context, designation, key, &offered_from.unwrap_or_default())?;
     Ok(KeyDecision::Accepted)
 }
 
@@ -401,6 +419,7 @@ pub fn remove(
     }
     duplicates::look_again(tx, context)?;
     verdict::forget(tx, designation)?;
+    invitations::withdraw(tx, designation)?;
     context.produced.changes.push(Change::Removed(designation.clone()));
     context.produced.unpinned.push((designation.clone(), host.key));
     let event =

@@ -1,6 +1,7 @@
 //! What the rings have to remember, and whom they give up, on its way into the store; what may be told after that.
 
 use super::Task;
+use super::restore::{GETS_THROUGH_SETTING, YES};
 use crate::commit::{Done, Work, WriterBusy};
 use crate::ingest::places;
 use crate::ingest::verdict::Decision;
@@ -63,6 +64,17 @@ impl Task {
         let writer = self.writer.clone();
         let answer = Box::pin(async move { writer.submit(work, None).await?.await.map_err(|_| WriterBusy) });
         self.under_way = Some(UnderWay { answer, tells, decisions, had_members });
+    }
+
+    /// Has it kept whether the CMA's packets reach nanoprobes, when that is another than before.
+    pub(super) fn keep_getting_through(&mut self) {
+        let gets_through = self.center.gets_through();
+        if gets_through != self.gets_through {
+            self.gets_through = gets_through;
+            let value = if gets_through { YES } else { "no" }.to_owned();
+            let work = Work::Setting { name: GETS_THROUGH_SETTING.into(), value };
+            self.requests.push_back(Request { work, tells: Tells::new() });
+        }
     }
 
     /// Makes requests of what has gathered, if it has to be committed.

@@ -1,6 +1,7 @@
 //! What the rings were before this start, and what has to be put right because the CMA stopped in the middle of something.
 
 use super::{Contact, listening};
+use crate::ingest::enrolment::invitations::{self, Invitation};
 use crate::ingest::{places, verdict};
 use crate::knowledge::Knowledge;
 use crate::listeners::Listeners;
@@ -23,7 +24,15 @@ pub struct Restored {
     pub(super) outages: Vec<String>,
     pub(super) cut_off: bool,
     pub(super) listeners: Listeners,
+    /// Were let in and have not come yet.
+    pub(super) invited: Vec<Invitation>,
+    /// Nanoprobes answered the CMA's own packets.
+    pub(super) gets_through: bool,
 }
+
+/// The setting that says whether they did, once that is known.
+pub const GETS_THROUGH_SETTING: &str = "packets reach nanoprobes";
+pub(super) const YES: &str = "yes";
 
 impl Restored {
     /// From what the store has.
@@ -61,6 +70,8 @@ impl Restored {
             listeners: Listeners::restore(listening::known(tx, hosts, knowledge)?),
             outages: verdict::outages_to_tell(tx)?,
             cut_off: verdict::is_cut_off(tx)?,
+            invited: invitations::open(tx, hosts)?,
+            gets_through: tx.setting(GETS_THROUGH_SETTING)?.as_deref() == Some(YES),
             members: members.into_iter().map(member).collect(),
         })
     }
@@ -136,6 +147,7 @@ mod tests {
         assert_eq!(names(&restored.left), ["said-goodbye", "removed"]);
         assert_eq!(names(&restored.given_up), ["given-up"]);
         assert_eq!((restored.members.len(), restored.contacts.len()), (6, 4));
+        assert!(!restored.gets_through);
         let well = &restored.members[0];
         assert_eq!((well.number, well.position, well.generation, well.present), (1, 5, 6, true));
         assert_eq!(places::to_text(&well.place), "subnet 192.0.2.0/24");

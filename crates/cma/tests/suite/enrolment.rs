@@ -4,6 +4,7 @@ use crate::ingest::{Rig, applicant, envelope, events, incoming, name, rig, rig_w
 use crate::site::{Agent, Site, runtime};
 use cma::ingest::Change;
 use cma::ingest::enrolment::actions::{Action, Outcome, perform};
+use cma::ingest::enrolment::invitations;
 use cma::ingest::register::{Applicant, Registration};
 use cma::ingest::report::Outcome as Reported;
 use cma::knowledge::Knowledge;
@@ -99,6 +100,14 @@ impl Rig {
     fn waiting(&mut self) -> Vec<String> {
         let rows = self.store.reader().unwrap().pending().unwrap();
         rows.into_iter().map(|row| row.designation.as_str().to_owned()).collect()
+    }
+
+    /// Whom a CMA that starts now calls, and where.
+    fn invited(&mut self) -> Vec<(String, PublicKey, String)> {
+        let hosts = self.store.reader().unwrap().hosts().unwrap();
+        let open = invitations::open(self.store.begin().unwrap().as_mut(), &hosts).unwrap();
+        let shown = open.into_iter().map(|one| (one.host.to_string(), one.key, one.address.to_string()));
+        shown.collect()
     }
 
     fn used(&mut self, id: i64) -> u32 {
@@ -226,9 +235,13 @@ fn who_waits_is_approved_called_and_comes_in() {
     assert_eq!((outcome, told(&events)), (Outcome::Done, vec!["unwarn reason=pending".to_owned()]));
     let address = "192.0.2.7:1984".parse().unwrap();
     assert_eq!(changes, [Change::Invited { host: name("web1"), key: KEY, address }]);
+    assert_eq!(rig.invited(), [("web1".into(), KEY, "192.0.2.7:1984".into())]);
     assert_eq!(rig.comes(new("web2", KEY)).0, Some(RefusedReason::Pending), "approved for one name only");
+    assert_eq!(rig.invited(), []);
     rig.act(approve("web2"));
+    assert_eq!(rig.invited().len(), 1);
     assert_eq!(rig.comes(new("web2", KEY)).0, None);
+    assert_eq!(rig.invited(), []);
     assert_eq!(rig.waiting(), [""; 0]);
 }
 
@@ -399,7 +412,9 @@ fn a_reinstalled_host_is_told_from_a_stranger() {
     assert_eq!(outcome, Outcome::Done);
     let address = "192.0.2.7:1984".parse().unwrap();
     assert_eq!(changes, [Change::Invited { host: name("web1"), key: OTHER_KEY, address }]);
+    assert_eq!(rig.invited(), [("web1".into(), OTHER_KEY, "192.0.2.7:1984".into())]);
     assert_eq!(rig.comes(anew()), (None, vec!["up".to_owned()]), "and it is no copy of the old one");
+    assert_eq!(rig.invited(), []);
     rig.wait(60);
     let (_, events) = rig.register(on("web1", PublicKey([3; 32]), machine("three", "c"), 9));
     assert_eq!(told(&events), ["warn reason=key mismatch"]);
@@ -442,7 +457,12 @@ fn a_revoked_host_is_down_leaves_the_rings_and_stays_out() {
     assert_eq!(rig.comes(new("web1", KEY)).1.len(), 1);
     let (outcome, _, changes) = rig.act(Action::Unrevoke { host: name("web1"), key: None });
     assert_eq!((outcome, changes.len()), (Outcome::Done, 1));
+    assert_eq!(rig.invited().len(), 1);
+    rig.act(revoke());
+    assert_eq!(rig.invited(), [], "and it is not to come after all");
+    rig.act(Action::Unrevoke { host: name("web1"), key: None });
     assert_eq!(rig.comes(new("web1", KEY)), (None, vec!["up".to_owned()]));
+    assert_eq!(rig.invited(), []);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod keys;
 mod listening;
 mod monitors;
 mod names;
+mod newcomers;
 mod process;
 mod questions;
 mod restore;

@@ -265,3 +265,44 @@ async fn write(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::endpoint::EndpointConfig;
+    use wire::keys::KeyPair;
+
+    #[tokio::test]
+    async fn a_hello_reaches_addresses_and_names_and_asks_for_a_name_once() {
+        let config = EndpointConfig {
+            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..EndpointConfig::nanoprobe(KeyPair::generate().unwrap(), Vec::new())
+        };
+        let (endpoint, _inbox) = Endpoint::bind(config).unwrap();
+        let (news, _news) = mpsc::channel(1);
+        let (partners, _partners) = mpsc::channel(1);
+        let mut links = Links::new(endpoint, news, partners);
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let name = PeerAddress::Name { host: "localhost".into(), port: address.port() };
+        let mut bytes = [0x21; HELLO_BYTES];
+        let mut packet = [0; 2 * HELLO_BYTES];
+        for (turn, target) in
+            [PeerAddress::Socket(address), name.clone(), name.clone()].into_iter().enumerate()
+        {
+            bytes[1] = turn as u8;
+            links.hello(target, bytes);
+            let came =
+                tokio::time::timeout(std::time::Duration::from_secs(20), socket.recv(&mut packet)).await;
+            let length = came.expect("a hello").unwrap();
+            assert_eq!(packet[..length], bytes, "turn {turn}");
+        }
+        assert_eq!(lock(&links.resolved).keys().collect::<Vec<_>>(), [&name]);
+        // What is known is not asked for again: this stands for the answer.
+        let other = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        lock(&links.resolved).insert(name.clone(), vec![other.local_addr().unwrap()]);
+        links.hello(name, bytes);
+        let came = tokio::time::timeout(std::time::Duration::from_secs(20), other.recv(&mut packet)).await;
+        assert_eq!(came.expect("a hello there").unwrap(), HELLO_BYTES);
+    }
+}

@@ -4,6 +4,7 @@ use super::super::events::about_host;
 use super::super::machines::{self, Marks, Standing};
 use super::super::register::{KEY_MISMATCH, KeyDecision, accept_key};
 use super::super::{Change, Context, duplicates, verdict};
+use super::invitations::{invite, withdraw};
 use super::{PENDING, REVOKED, about_stranger};
 use model::enrolment::check_tag;
 use model::text::{printable, shortened};
@@ -231,7 +232,7 @@ fn approve(
         ));
     }
     tx.put_pending(&PendingRow { approved: Some(context.now), ..row.clone() })?;
-    invite(context, host, row.key, &row.address);
+    invite(tx, context, host, row.key, &row.address)?;
     told_stranger(tx, context, &row, PENDING, "it was approved")?;
     context.inform(format!("{host} was approved, key {}", row.key.fingerprint()));
     Ok(Outcome::Done)
@@ -265,13 +266,6 @@ fn told_stranger(
     let extrainfo = json!({"reason": reason, "text": text, "offered_key": row.key.fingerprint()});
     let event = about_stranger(context, EventType::Unwarn, &row.designation, &row.address, extrainfo);
     context.emit(tx, event)
-}
-
-/// Has a nanoprobe called that would otherwise try again after minutes only.
-pub fn invite(context: &mut Context<'_>, host: &Designation, key: PublicKey, address: &str) {
-    if let Ok(address) = address.parse() {
-        context.produced.changes.push(Change::Invited { host: host.clone(), key, address });
-    }
 }
 
 fn accept(
@@ -379,6 +373,7 @@ fn revoke(
     row.status = "dead".into();
     row.reason = REVOKED.into();
     tx.put_host(&row)?;
+    withdraw(tx, host)?;
     context.produced.changes.push(Change::Left(host.clone()));
     duplicates::look_again(tx, context)?;
     let extrainfo = json!({
@@ -423,7 +418,7 @@ fn unrevoke(
         let extrainfo = json!({"reason": REVOKED, "text": text, "revoked_key": row.key.fingerprint()});
         let event = about_host(context, EventType::Unwarn, &known, extrainfo);
         context.emit(tx, event)?;
-        invite(context, host, known.key, &known.address);
+        invite(tx, context, host, known.key, &known.address)?;
     }
     Ok(Outcome::Done)
 }

@@ -121,7 +121,11 @@ impl Rig {
     /// The same site, after the CMA stopped and started again.
     pub(super) fn restart_center(&mut self) {
         let members = self.kept.values().cloned().collect();
+        let gets_through = self.center.gets_through();
         self.center = Center::restore(&HeartbeatConfig::default(), [7; 32], self.now, members);
+        if gets_through {
+            self.center.handle_got_through();
+        }
         self.own = Observer::new(self.now);
     }
 
