@@ -7,6 +7,7 @@ keep_copy() {
     to=$(at /usr/share/assimilation/install)
     [ "$from" != "$to" ] || return 0
     if [ -f "$to/SHA256SUMS" ] && cmp -s "$from/SHA256SUMS" "$to/SHA256SUMS"; then
+        [ ! -f "$to/$KEPT" ] || link_program
         return 0
     fi
     if [ -e "$to" ] && [ -n "$(not_kept "$to")" ]; then
@@ -23,14 +24,18 @@ keep_copy() {
         run mv "$to.new" "$to"; then
         rm -rf "$to.old"
         step "a copy of the packages is in $to"
-        local_bin=$(at /usr/local/sbin)
-        if [ "$ROOT" = / ] && { [ ! -e "$local_bin/installme" ] || [ -h "$local_bin/installme" ]; }; then
-            run mkdir -p "$local_bin" && run ln -sf "$to/installme" "$local_bin/installme"
-        fi
+        link_program
     else
+        [ -e "$to" ] || [ ! -e "$to.old" ] || run mv "$to.old" "$to"
         rm -rf "$to.new"
         note "the packages could not be copied to $to ($TAIL); keep $from for installing other machines"
     fi
+}
+
+# Into the PATH, unless somebody has put a program of this name there.
+link_program() {
+    [ "$ROOT" = / ] && [ -z "$DRY" ] && [ ! -e /usr/local/sbin/installme ] || return 0
+    run mkdir -p /usr/local/sbin && run ln -sf "$to/installme" /usr/local/sbin/installme
 }
 
 copy_release() {
