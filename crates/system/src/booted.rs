@@ -32,8 +32,8 @@ pub const ADMIN_PASSWORD: &str = "futile";
 pub const GUEST_PASSWORD: &str = "seven";
 
 /// Packages beyond Debian's smallest set.
-const PACKAGES: &str =
-    "systemd,systemd-sysv,dbus,openssh-server,sudo,iproute2,nftables,procps,adduser,libfaketime";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssh-server,sudo,iproute2,nftables,procps,adduser,libfaketime,\
+    opensmtpd,bsd-mailx";
 
 /// One boot takes a second; a busy machine is given much more.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);

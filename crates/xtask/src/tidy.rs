@@ -72,7 +72,9 @@ fn read(root: &Path, file: &Path) -> String {
 }
 
 fn oversized(root: &Path, files: &[PathBuf]) -> Vec<String> {
+    let scripts = files.iter().filter(|file| file.extension().is_some_and(|e| e == "sh"));
     rust_files(files)
+        .chain(scripts)
         .filter_map(|file| {
             let lines = read(root, file).lines().count();
             (lines > MAX_LINES).then(|| {
@@ -235,11 +237,14 @@ mod tests {
         std::fs::create_dir_all(&all).unwrap();
         std::fs::write(all.join("x.rs"), "//! x\n".repeat(MAX_LINES + 1)).unwrap();
         std::fs::write(all.join("y.rss"), "").unwrap();
+        std::fs::write(all.join("y.sh"), ":\n".repeat(MAX_LINES + 1)).unwrap();
         std::fs::write(all.join("z.rs"), concat!("fn f() { to", "do!() }")).unwrap();
-        let files: Vec<PathBuf> =
-            ["x.rs", "y.rss", "z.rs"].iter().map(|f| Path::new("crates/discovery/src/all").join(f)).collect();
-        assert_eq!(oversized(folder.path(), &files).len(), 1);
-        assert_eq!(unregistered(folder.path(), &files).len(), 3);
+        let files: Vec<PathBuf> = ["x.rs", "y.rss", "y.sh", "z.rs"]
+            .iter()
+            .map(|f| Path::new("crates/discovery/src/all").join(f))
+            .collect();
+        assert_eq!(oversized(folder.path(), &files).len(), 2);
+        assert_eq!(unregistered(folder.path(), &files).len(), 4);
         assert_eq!(stubs(folder.path(), &files).len(), 1);
         assert_eq!(without_module_documentation(folder.path(), &files).len(), 1);
     }

@@ -125,7 +125,7 @@ fn collect(
     let (others, left_out) = parts::of_site(&context.paths, with_keys)?;
     for path in left_out {
         let is_secret = path.file_name().and_then(|name| name.to_str()).is_some_and(is_host_secret);
-        let why = if is_secret { "is root's, as whom the backup would have it," } else { "is no plain file" };
+        let why = if is_secret { "is root's, not ours," } else { "is no plain file" };
         note!("assimcli: {} {why} and is not in the backup", path.display());
     }
     let database = Part { name: DATABASE.into(), path: copy, mode: 0o600 };

@@ -16,6 +16,9 @@ done
 ln -sf /lib/systemd/system/multi-user.target /etc/systemd/system/default.target
 # Without a host key of its own it could not start.
 rm -f /etc/systemd/system/multi-user.target.wants/ssh.service /etc/systemd/system/sshd.service
+# Mail goes to local users only, and only where a test starts the server.
+rm -f /etc/systemd/system/multi-user.target.wants/opensmtpd.service
+printf 'listen on lo port 25\naction "local" maildir\nmatch for any action "local"\n' >/etc/smtpd.conf
 # The journal outlives the machine, so that a test can print it; the kernel's own audit stays as it is.
 mkdir -p /var/log/journal /etc/systemd/journald.conf.d /etc/ssh/sshd_config.d
 printf '[Journal]\nAudit=no\nSystemMaxUse=64M\nSyncIntervalSec=1s\nRateLimitBurst=0\n' >/etc/systemd/journald.conf.d/test.conf

@@ -58,11 +58,30 @@ pub fn build(request: &Request, packages: &[PathBuf], out: &Path) -> Result<Path
     Ok(file)
 }
 
-/// The installer, which knows what version it belongs to.
+/// The installer, which knows what version it belongs to: its parts one after the other, because whoever installs a machine
+/// wants to read and copy one file.
 pub fn installme(request: &Request) -> Result<String, String> {
-    let path = request.source.join("packaging/installme");
-    let text = fs::read_to_string(&path).map_err(at(&path))?;
-    Ok(text.replace("@VERSION@", &request.version))
+    let parts = installme_parts(&request.source)?;
+    let texts: Vec<String> =
+        parts.iter().map(|part| fs::read_to_string(part).map_err(at(part))).collect::<Result<_, _>>()?;
+    Ok(texts.join("\n").replace("@VERSION@", &request.version))
+}
+
+/// The parts of the installer in their order, which the numbers at the beginning of their names tell.
+pub fn installme_parts(source: &Path) -> Result<Vec<PathBuf>, String> {
+    let folder = source.join("packaging/installme.d");
+    let entries = fs::read_dir(&folder).map_err(at(&folder))?;
+    let mut parts: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()).map_err(at(&folder)))
+        .collect::<Result<_, _>>()?;
+    // What an editor left there is no part.
+    parts.retain(|part| part.extension().is_some_and(|extension| extension == "sh"));
+    parts.sort();
+    if parts.is_empty() {
+        Err(format!("{} has no parts of the installer", folder.display()))
+    } else {
+        Ok(parts)
+    }
 }
 
 /// SHA256SUMS of every file, for `sha256sum --check SHA256SUMS`.

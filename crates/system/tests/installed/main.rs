@@ -5,4 +5,5 @@ mod bad_days;
 mod firewall;
 mod journey;
 mod machines;
+mod mail;
 mod rig;

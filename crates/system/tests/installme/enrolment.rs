@@ -137,9 +137,14 @@ fn purge(center: &Machine, picard: &Machine) {
     // Installed once more, there is a copy with the administrator's files in it, which is not replaced.
     let told = installme(center, "");
     assert!(told.code == 2 && told.output.contains("has files that installme did not put there"), "{told:?}");
-    center.ok(&format!("rm -r {COPY}")).unwrap();
+    center.ok(&format!("rm -r {COPY} && ln -s /bin/true /usr/local/sbin/installme")).unwrap();
     let told = installme(center, "");
     assert!(told.code == 0 && told.output.contains("a copy of the packages is in"), "{told:?}");
+    assert_eq!(center.ok("readlink /usr/local/sbin/installme").unwrap(), "/bin/true\n", "somebody's own");
+    // Killed between the copy and the link: the next run makes what is missing.
+    center.ok("rm /usr/local/sbin/installme").unwrap();
+    assert_eq!(installme(center, "").code, 0);
+    assert_eq!(center.ok("readlink /usr/local/sbin/installme").unwrap(), format!("{COPY}/installme\n"));
     center.ok("dpkg --purge assimilation-nanoprobe assimilation-cma 2>&1").unwrap();
     center
         .ok("! ls -d /usr/share/assimilation /usr/local/sbin/installme /var/log/assimilation-install.log")

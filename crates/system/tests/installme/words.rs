@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use system::package::{Request, archive};
 
 struct Rig {
     folder: tempfile::TempDir,
@@ -42,22 +43,53 @@ impl Rig {
     }
 }
 
-fn source() -> PathBuf {
-    system::package::source().join("packaging/installme")
+/// The installer as the release has it, alone in a directory.
+fn alone() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("installme");
+    fs::write(&file, archive::installme(&Request::quick().unwrap()).unwrap()).unwrap();
+    (folder, file)
+}
+
+/// Each part has one theme and is named by it; the first begins the program and the last runs it.
+#[test]
+fn its_parts_are_one_after_the_other() {
+    let parts = archive::installme_parts(&system::package::source()).unwrap();
+    let names: Vec<&str> = parts.iter().map(|part| part.file_name().unwrap().to_str().unwrap()).collect();
+    assert!(
+        names.len() > 5 && names[0] == "00-head.sh" && names[names.len() - 1] == "90-main.sh",
+        "{names:?}"
+    );
+    let (_folder, file) = alone();
+    let mut rest = fs::read_to_string(file).unwrap();
+    for (name, part) in names.iter().zip(&parts) {
+        let digits: String = name.chars().take_while(char::is_ascii_digit).collect();
+        assert!(digits.len() == 2 && name[2..].starts_with('-'), "{name}: order is told by two digits");
+        let text = fs::read_to_string(part).unwrap().replace("@VERSION@", env!("CARGO_PKG_VERSION"));
+        assert_eq!(text.starts_with("#!/bin/sh\n"), *name == names[0], "{name}");
+        rest = rest
+            .strip_prefix(text.as_str())
+            .unwrap_or_else(|| panic!("{name} is not next"))
+            .trim_start()
+            .to_owned();
+    }
+    assert_eq!(rest, "");
 }
 
 #[test]
 fn it_is_plain_sh() {
+    let (_folder, file) = alone();
     for (program, arguments) in
         [("dash", &["-n"][..]), ("shellcheck", &["--shell=sh"]), ("bash", &["--posix", "-n"])]
     {
-        let output = Command::new(program).args(arguments).arg(source()).output().unwrap();
+        let output = Command::new(program).args(arguments).arg(&file).output().unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stdout));
     }
 }
 
 #[test]
 fn usage_errors_name_the_word_and_do_nothing() {
+    let (_alone, installer) = alone();
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().to_str().unwrap();
     for (words, word) in [
@@ -84,7 +116,7 @@ fn usage_errors_name_the_word_and_do_nothing() {
         (&["--root", "/nowhere/at/all"], "/nowhere/at/all"),
     ] {
         let all: Vec<&str> = ["--root", root].iter().chain(words).copied().collect();
-        let told = installme(&source(), None, &all);
+        let told = installme(&installer, None, &all);
         assert!(
             told.code == 1 && told.errors.contains(word) && told.output.is_empty(),
             "{words:?}: {told:?}"
