@@ -2,13 +2,22 @@
 
 use crate::Failure;
 use model::Timestamp;
+use std::time::Duration;
+
+/// What another clock may be ahead of this one.
+const AHEAD: Duration = Duration::from_secs(600);
 
 /// The time given for an option: absolute, or `15m` before `now`.
 pub fn read(option: &str, text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
-    parse(text, now).ok_or_else(|| {
+    let time = parse(text, now).ok_or_else(|| {
         Failure::new(format!("{option} {text:?} is no time"))
             .hint("Write 2026-11-23, \"2026-11-23 14:00\", or 15m for fifteen minutes ago.")
-    })
+    })?;
+    if time > now.plus(AHEAD) {
+        return Err(Failure::new(format!("{option} {text:?} is in the future"))
+            .hint(format!("It is {} now, by this machine's clock.", now.to_local_text())));
+    }
+    Ok(time)
 }
 
 /// `90s`, `15m`, `2h`, `7d` in seconds.
@@ -44,6 +53,9 @@ mod tests {
             assert_eq!(parse(bad, now), None, "{bad}");
         }
         assert!(read("--at", "soon", now).unwrap_err().message.contains("--at \"soon\""));
+        let later = |seconds| now.plus(Duration::from_secs(seconds)).to_utc_text();
+        assert!(read("--at", &later(601), now).unwrap_err().message.contains("in the future"));
+        assert_eq!(read("--at", &later(60), now).unwrap(), now.plus(Duration::from_secs(60)));
     }
 
     #[test]

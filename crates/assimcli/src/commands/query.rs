@@ -91,6 +91,10 @@ fn parameters(query: &Value, words: &[String]) -> Result<Map<String, Value>, Fai
             Some((name, value)) if names.contains(&name) => {
                 given.insert(name.to_owned(), json!(value));
             }
+            // A misspelt parameter would be asked for as a value, and nothing found.
+            Some((name, _)) if is_name(name) => {
+                return Err(Failure::new(format!("this query has no parameter {name}")).hint(usage()));
+            }
             _ => match sole.filter(|_| words.len() == 1) {
                 Some(name) => drop(given.insert(name.to_owned(), json!(word))),
                 None => {
@@ -105,6 +109,11 @@ fn parameters(query: &Value, words: &[String]) -> Result<Map<String, Value>, Fai
     }
 }
 
+/// Parameters are called so; values that are not are taken as they stand.
+fn is_name(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +125,16 @@ mod tests {
         assert_eq!(parameters(&query, &["ipaddr=::1".into()]).unwrap()["ipaddr"], "::1");
         assert!(parameters(&query, &[]).unwrap_err().message.contains("ipaddr"));
         assert!(parameters(&query, &["a=1".into(), "b=2".into()]).is_err());
+        let wrong = parameters(&query, &["adress=10.0.0.1".into()]).unwrap_err();
+        assert!(
+            wrong.message.contains("no parameter adress") && wrong.hint.contains("ipaddr=VALUE"),
+            "{wrong:?}"
+        );
+        assert_eq!(
+            parameters(&query, &["lib.*=1".into()]).unwrap()["ipaddr"],
+            "lib.*=1",
+            "the CMA's business"
+        );
         let query = json!({"name": "q", "parameters": [{"name": "a", "type": "list"}, {"name": "b", "type": "list", "default": []}]});
         assert_eq!(
             parameters(&query, &["a=1".into()]).unwrap(),

@@ -17,6 +17,7 @@ fn check(look: &Look) -> Vec<Check> {
             );
             return vec![Check::unknown(NAME, text).fix("sudo assimcli doctor")];
         }
+        Err(KeyError::NoDirectory { .. }) if look.is_host_only() => return vec![from_cma(look, 0)],
         Err(error) => return vec![mended(&error)],
     };
     let mut checks = Vec::new();
@@ -38,11 +39,7 @@ fn check(look: &Look) -> Vec<Check> {
         Check::bad(NAME, text).fix(format!("rm '{}'", file.display()))
     }));
     checks.push(match (publics, secrets) {
-        // Keys made here would be those of another CMA.
-        (0, 0) if look.is_host_only() => {
-            let text = "no CMA key can be used here: copy #CMA#*.pub from the CMA's machine, or let it do that: `installme --remote` there";
-            Check::bad(NAME, text).fix(format!("scp 'CMA-HOST:{0}/#CMA#*.pub' '{0}/'", directory.path().display()))
-        }
+        (0 | 1, 0) if look.is_host_only() => from_cma(look, publics),
         (0, _) => Check::bad(NAME, "no CMA key here: `assimcli genkeys` on the CMA's host, a copy of its #CMA#*.pub files elsewhere")
             .fix("assimcli genkeys"),
         (1, _) => Check::bad(NAME, "only one CMA public key: without a spare, a compromised key means visiting every host; run `assimcli genkeys`")
@@ -56,6 +53,20 @@ fn check(look: &Look) -> Vec<Check> {
         }
     });
     checks
+}
+
+/// For a host that lacks keys of its CMA. Keys made here would be those of another CMA.
+fn from_cma(look: &Look, publics: usize) -> Check {
+    let place = look.paths().crypto().display().to_string();
+    let what = match publics {
+        0 => "no CMA key can be used here",
+        _ => "only one CMA public key is here, so this host would be lost when that one is compromised",
+    };
+    let text = format!(
+        "{what}: copy #CMA#*.pub from the CMA's machine, or let it do that: `installme --remote` there"
+    );
+    Check::bad(NAME, text)
+        .fix(format!("install -d -m 0700 '{place}' && scp 'CMA-HOST:{place}/#CMA#*.pub' '{place}/'"))
 }
 
 /// With the command of the error's own text, where there is one that can be typed as it stands.
@@ -95,11 +106,23 @@ mod tests {
     fn a_host_is_never_told_to_make_keys_of_a_cma() {
         let rig = Rig::new();
         rig.file("/var/lib/assimilation/nanoprobe/queue/x", "");
+        let is_told_to_copy = || {
+            let found = check(&rig.look());
+            assert!(
+                found.iter().all(|c| !c.fix.contains("genkeys") && !c.text.contains("genkeys")),
+                "{found:?}"
+            );
+            assert!(found.iter().any(|c| c.is_bad() && c.fix.contains("scp 'CMA-HOST:")), "{found:?}");
+        };
+        is_told_to_copy();
         std::fs::create_dir_all(rig.paths().crypto().parent().unwrap()).unwrap();
-        KeyDirectory::open_or_create(rig.paths().crypto()).unwrap();
-        let found = check(&rig.look());
-        assert!(found.iter().all(|c| !c.fix.contains("genkeys") && !c.text.contains("genkeys")), "{found:?}");
-        assert!(found.iter().any(|c| c.is_bad() && c.fix.starts_with("scp 'CMA-HOST:")), "{found:?}");
+        let directory = KeyDirectory::open_or_create(rig.paths().crypto()).unwrap();
+        is_told_to_copy();
+        let made = directory.generate_cma().unwrap();
+        for file in [made[0].secret_file(), made[1].secret_file(), made[1].public_file()] {
+            std::fs::remove_file(rig.paths().crypto().join(file)).unwrap();
+        }
+        is_told_to_copy();
         rig.file("/var/lib/assimilation/cma.sqlite", "");
         assert!(check(&rig.look()).iter().any(|c| c.fix == "assimcli genkeys"));
     }

@@ -82,7 +82,9 @@ fn one(look: &Look, unit: &str) -> Vec<Check> {
     let restarts: u64 = value("NRestarts").parse().unwrap_or(0);
     if restarts > FEW_RESTARTS {
         let why = if value("Result") == "watchdog" { ", the last time by its watchdog" } else { "" };
-        let text = format!("{unit} was restarted {restarts} times{why}");
+        let text = format!(
+            "{unit} was restarted {restarts} times{why}; when it is mended, `systemctl reset-failed {unit}` begins the count anew"
+        );
         checks.push(
             Check::bad(NAME, text).fix(format!("journalctl -u {unit} | grep -E 'Failed|Watchdog|exited'")),
         );
@@ -151,6 +153,10 @@ mod tests {
             let found = check(&rig.look());
             assert!(found.len() == 1 && found[0].is_bad() && found[0].fix.contains(wrong), "{to}: {found:?}");
         }
+        assert!(check(&rig.look())[0].is_bad());
+        systemctl(&mut rig, UNITS[0], &WELL.replace("NRestarts=0", "NRestarts=12"));
+        let found = check(&rig.look());
+        assert!(found[0].text.contains("`systemctl reset-failed assimilation-cma.service`"), "{found:?}");
     }
 
     #[test]
