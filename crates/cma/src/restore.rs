@@ -6,15 +6,15 @@ use crate::health::Health;
 use model::Timestamp;
 use std::fs;
 use std::path::Path;
-use store::sqlite::{self, SqliteStore};
+use store::sqlite::{self, SqliteStore, Stop};
 use store::{Result, StoreError};
 
 /// Puts the staged database in the place of the one at `path` and opens it. When that fails the old one is served again, and
-/// `health` says why.
+/// `health` says why. `stop` is asked while tables are changed, which may take minutes.
 ///
 /// # Errors
-/// Neither can be opened.
-pub fn take_over(path: &Path, health: &Health) -> Result<SqliteStore> {
+/// Neither can be opened; [`StoreError::Stopped`] with the staged database in its place, whose tables the next start changes.
+pub fn take_over(path: &Path, health: &Health, stop: &Stop) -> Result<SqliteStore> {
     let staged = sqlite::staged(path);
     let old = match sqlite::replace(path, &staged, Timestamp::now()) {
         Ok(old) => old,
@@ -24,7 +24,11 @@ pub fn take_over(path: &Path, health: &Health) -> Result<SqliteStore> {
             return SqliteStore::open(path);
         }
     };
-    match SqliteStore::open(path) {
+    match SqliteStore::open_until(path, stop) {
+        // Who asked for this database gets it, a start later.
+        Ok(_) | Err(StoreError::Stopped { .. }) if stop() => {
+            Err(StoreError::Stopped { path: path.display().to_string() })
+        }
         Ok(store) => Ok(store),
         Err(error) => {
             let Some(old) = old else { return Err(error) };
@@ -71,6 +75,10 @@ mod tests {
         transaction.commit().unwrap();
     }
 
+    fn go_on() -> Stop {
+        std::sync::Arc::new(|| false)
+    }
+
     fn word(store: &mut SqliteStore) -> Option<String> {
         store.begin().unwrap().setting("word").unwrap()
     }
@@ -82,7 +90,7 @@ mod tests {
         database(&path, "old");
         database(&sqlite::staged(&path), "new");
         let health = Health::default();
-        let mut store = take_over(&path, &health).unwrap();
+        let mut store = take_over(&path, &health, &go_on()).unwrap();
         assert_eq!(word(&mut store).as_deref(), Some("new"));
         let time = tell(&store, &health).unwrap().unwrap();
         assert!(health.problems().is_empty() && health.notes()["restore"].contains("before-restore"));
@@ -110,7 +118,7 @@ mod tests {
             database(&path, "old");
             break_it(&staged);
             let health = Health::default();
-            let mut store = take_over(&path, &health).unwrap();
+            let mut store = take_over(&path, &health, &go_on()).unwrap();
             assert_eq!(word(&mut store).as_deref(), Some("old"));
             assert!(health.problems()[0].contains("nothing was changed"), "{:?}", health.problems());
             assert_eq!(tell(&store, &health).unwrap(), None);

@@ -2,6 +2,7 @@
 //!
 //! The CMA has one life for each database that it serves: here is how they follow each other, in `serve` is one of them.
 
+mod between;
 mod key_files;
 mod known;
 mod listeners;
@@ -22,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
-use store::sqlite::SqliteStore;
+use store::sqlite::{SqliteStore, Stop};
 use wire::endpoint::EndpointError;
 use wire::keys::{KeyDirectory, KeyError};
 
@@ -88,7 +89,18 @@ pub fn run(arguments: &Arguments) -> Result<(), StartError> {
         };
         // A new life with another database: what was wrong with the one before is over.
         health = Arc::new(Health::default());
-        store = restore::take_over(&settings.database, &health)?;
+        let (database, health_of_it) = (settings.database.clone(), health.clone());
+        let exchange = move |stop: &Stop| restore::take_over(&database, &health_of_it, stop);
+        let failed = |error| StartError::Io { what: "exchanging the database", error };
+        // Each life that has ended has made or used them.
+        let signals = signals.as_mut().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        store = match between::heard(signals, exchange).map_err(failed)? {
+            (Ok(_) | Err(StoreError::Stopped { .. }), true) => {
+                tracing::info!("stopped; the next start goes on from here");
+                return Ok(());
+            }
+            (taken, _) => taken?,
+        };
         (settings, refused) = reload::at_restore(arguments, &settings, *in_effect, &level, &health);
     }
 }

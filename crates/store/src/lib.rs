@@ -227,6 +227,11 @@ pub enum StoreError {
         "the tables of the database {path} could not be changed from version {from} to {to}: {reason}; nothing was changed, so the version of this program from before still works with it"
     )]
     Migration { path: String, from: i64, to: i64, reason: String },
+    /// Somebody asked for that while its tables were changed. It is as it was.
+    #[error(
+        "changing the tables of the database {path} was stopped, as asked; nothing was changed, and the next start begins anew"
+    )]
+    Stopped { path: String },
     #[error("cannot open the database {path}: {reason}")]
     Open { path: String, reason: String },
     /// Disk full, read-only file system: the same call may work later.

@@ -158,6 +158,7 @@ pub fn concerns_all(error: &StoreError) -> bool {
         | StoreError::Open { .. }
         | StoreError::NoRoom { .. }
         | StoreError::Migration { .. }
+        | StoreError::Stopped { .. }
         | StoreError::TooNew { .. } => true,
         StoreError::Sql(_) | StoreError::Limit(_) => false,
     }

@@ -5,7 +5,7 @@ use model::message::{FromCma, Incarnation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use store::sqlite;
 
 const MARTIANS: &str = "net.ipv4.conf.all.log_martians";
@@ -181,6 +181,65 @@ fn who_tells_it_to_stop_between_two_databases_is_heard() {
     assert!(ended.success(), "{ended}: {}", site.read("log"));
     assert!(!staged(&site).exists(), "the restore that was promised is done");
     assert!(!site.paths.cma_socket().exists() && !ready.exists());
+}
+
+/// Made by the version with three steps of tables; this takes one of them back and adds so many rows that the way to the present
+/// tables takes a while.
+fn large_old_database(path: &Path) {
+    let fixture = include_bytes!("../../../store/tests/fixtures/schema-3.sqlite.zst");
+    fs::write(path, wire::body::decompress(fixture).unwrap()).unwrap();
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let mut find = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'view'").unwrap();
+    let views: Vec<String> = find.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    for view in views {
+        connection.execute_batch(&format!("DROP VIEW {view}")).unwrap();
+    }
+    let undo = "DROP TABLE claim; DROP TABLE claimant; DROP TABLE reverse_name; DROP INDEX node_link_address;
+        DROP INDEX node_service; DROP INDEX node_system; DROP INDEX node_child; DROP INDEX edge_service;
+        DROP INDEX edge_client; DROP INDEX edge_cable; ALTER TABLE node DROP COLUMN claimed; PRAGMA user_version = 2;";
+    connection.execute_batch(undo).unwrap();
+    let rows = format!(
+        "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;
+         INSERT INTO node(id, kind, key, properties, changed) VALUES (1, 'NICNode', 'made-up', '{{}}', 1);
+        WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {ROWS})
+         INSERT INTO edge SELECT 1, 'made-up ' || n, 1, 'tcpclient', 1, 1 FROM n"
+    );
+    connection.execute_batch(&rows).unwrap();
+}
+
+const ROWS: i64 = 600_000;
+
+fn made_up(path: &Path) -> i64 {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let count = "SELECT count(*) FROM edge WHERE instance LIKE 'made-up %'";
+    connection.query_row(count, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn who_tells_it_to_stop_while_a_restored_database_is_migrated_need_not_wait_for_that() {
+    let site = Site::create();
+    let mut cma = site.start(&[]);
+    runtime().block_on(Agent::new(&site, "web1").deliver(1));
+    large_old_database(&staged(&site));
+    let database = site.paths.database();
+    assert_eq!(site.request("POST", "/v1/restore", Some(json!({}))).0, 200);
+    wait_for("the copy before the migration", 120, || (!sqlite::copies(&database).is_empty()).then_some(()));
+    kill_process(Pid::from_raw(cma.0.id() as i32).unwrap(), Signal::TERM).unwrap();
+    let ended = wait_for("the CMA to stop", 120, || cma.0.try_wait().unwrap());
+    assert!(ended.success(), "{ended}: {}", site.read("log"));
+    // It did not come to the end first, and nothing is lost: not the restored one, not what was there before, not the copy.
+    assert_eq!(sqlite::identify(&database).unwrap().schema, 2, "{}", site.read("log"));
+    assert!(!staged(&site).exists());
+    assert_eq!(other_files(&site).len(), 1, "{:?}", other_files(&site));
+    let copy = sqlite::copies(&database).remove(0).1;
+    assert_eq!([made_up(&database), made_up(&copy)], [ROWS, ROWS]);
+
+    let _cma = site.start(&[]);
+    let status = site.get("/v1/status");
+    assert!(status["restored"].is_string(), "{status}");
+    assert_eq!(made_up(&database), ROWS);
+    assert_eq!(sqlite::identify(&database).unwrap().schema, sqlite::SCHEMA_VERSION);
+    assert_eq!(sqlite::copies(&database).len(), 1);
 }
 
 #[test]

@@ -5,8 +5,23 @@ use super::Agent;
 use crate::network::protocol::Order;
 use model::PublicKey;
 use model::message::{CmaKeys, ToCma};
+use model::paths::SitePaths;
+use std::time::Duration;
 use wire::delivery::ConnectionId;
-use wire::keys::{CmaTrust, Outcome, Refusal, Succession, TakeError};
+use wire::keys::{CmaTrust, KeyDirectory, KeyError, Outcome, Refusal, Succession, TakeError};
+
+/// The CMA keys that are trusted, from the key directory and the record of who introduced them: at the start and with SIGHUP.
+///
+/// # Errors
+/// What is wrong with one of the files, of which then none counts; no key at all.
+pub(super) fn open(site: &SitePaths) -> Result<CmaTrust, KeyError> {
+    let state = site.nanoprobe_state().join("keys");
+    let (trust, notes) = CmaTrust::open(KeyDirectory::open(site.crypto())?, &state)?;
+    for note in notes {
+        tracing::warn!(note, "the CMA keys that are trusted");
+    }
+    Ok(trust)
+}
 
 /// What the agent knows of the CMA's keys.
 pub(super) struct CmaKeyring {
@@ -14,16 +29,23 @@ pub(super) struct CmaKeyring {
     trust: Option<CmaTrust>,
     /// The public key of this nanoprobe.
     own: PublicKey,
+    /// Why the key files do not count that are there now.
+    problem: Option<String>,
 }
 
 impl CmaKeyring {
     pub fn new(trust: CmaTrust, own: PublicKey) -> Self {
-        Self { trust: Some(trust), own }
+        Self { trust: Some(trust), own, problem: None }
     }
 
     /// What is told at registration.
     pub fn trusted(&self) -> Option<CmaKeys> {
         self.trust.as_ref().map(|trust| trust.succession().to_message())
+    }
+
+    /// What people have to know about the key files.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// What to add to the reason why no CMA was reached: who shows a retired key is no stranger.
@@ -38,6 +60,33 @@ impl CmaKeyring {
 }
 
 impl Agent {
+    /// SIGHUP: key files that somebody put there or took away count from now on, all of them or none, as they would at a start.
+    pub(super) fn read_keys_again(&mut self, now: Duration) {
+        let trust = match open(&self.site) {
+            Ok(trust) => trust,
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "the key files are not used, the CMA keys of before are trusted; mend them and send SIGHUP again"
+                );
+                self.keys.problem = Some(format!("key files not used: {error}"));
+                return;
+            }
+        };
+        self.keys.problem = None;
+        let succession = trust.succession().clone();
+        // Where nothing differs the origins do, in a record that was lost or came back.
+        self.keys.trust = Some(trust);
+        let publics = succession.publics();
+        if publics == self.network.pinned() {
+            return;
+        }
+        tracing::info!(numbers = ?numbers(&succession), "key files were changed by hand; only these CMA keys are trusted from now on");
+        self.network.pin(publics);
+        // Nobody may stay connected with a key that is gone, and whoever is trusted is told what is.
+        self.start_over(now);
+    }
+
     /// Keys to trust came on this connection. Whatever comes of it, the CMA is told what is trusted from now on.
     pub(super) fn take_keys(&mut self, connection: ConnectionId, wanted: &CmaKeys) {
         let Some(mut trust) = self.keys.trust.take() else { return };
@@ -77,7 +126,7 @@ impl Agent {
         if publics == self.network.pinned() {
             return;
         }
-        let numbers: Vec<u32> = succession.keys().iter().map(|trusted| trusted.number).collect();
+        let numbers = numbers(succession);
         if outcome.took_over {
             tracing::info!(?numbers, "the CMA's key was rotated; only these are trusted from now on");
         } else {
@@ -87,6 +136,10 @@ impl Agent {
     }
 }
 
+fn numbers(succession: &Succession) -> Vec<u32> {
+    succession.keys().iter().map(|trusted| trusted.number).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +147,7 @@ mod tests {
     use model::message::{CmaKey, FromCma, decode, encode};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use wire::keys::{KeyDirectory, KeyPair, signed};
+    use wire::keys::{KeyPair, signed};
 
     const OWN: PublicKey = PublicKey([50; 32]);
 

@@ -1,4 +1,4 @@
-//! SIGHUP: nanoprobe.toml is read again, all of it or nothing.
+//! SIGHUP: nanoprobe.toml is read again, all of it or nothing, and so are the key files, whatever became of the settings.
 
 use super::Agent;
 use crate::settings::Settings;
@@ -44,6 +44,7 @@ impl Agent {
                 self.settings_problem = Some(format!("settings not used: {problem}"));
             }
         }
+        self.read_keys_again(now);
         self.rescan(now);
         self.manager.ready(self.status());
     }

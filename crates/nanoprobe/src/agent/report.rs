@@ -295,7 +295,8 @@ impl Agent {
             1 => "1 change waits".into(),
             changes => format!("{changes} changes wait"),
         };
-        let problem = self.settings_problem().map(|problem| format!("; {problem}")).unwrap_or_default();
+        let problems = [self.settings_problem(), self.keys.problem()].into_iter().flatten();
+        let problem: String = problems.map(|problem| format!("; {problem}")).collect();
         model::text::printable(&format!("{}; {waiting}{problem}", text(standing))).into_owned()
     }
 

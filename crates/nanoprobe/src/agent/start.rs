@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wire::keys::{CmaTrust, KeyDirectory, KeyError};
+use wire::keys::{KeyDirectory, KeyError};
 
 /// Name of the program, as pid files and logs know it.
 pub const PROGRAM: &str = "nanoprobe";
@@ -123,16 +123,11 @@ pub fn run(cli: &Cli) -> Result<(), StartError> {
         Err(KeyError::NoDirectory { .. }) => return Err(no_key()),
         Err(error) => return Err(StartError::Keys(error)),
     };
-    let state = site.nanoprobe_state().join("keys");
-    let opened = KeyDirectory::open(site.crypto()).and_then(|keys| CmaTrust::open(keys, &state));
-    let (trust, notes) = match opened {
-        Ok(opened) => opened,
+    let trust = match super::keys::open(&site) {
+        Ok(trust) => trust,
         Err(KeyError::NoCmaKey { .. }) => return Err(no_key()),
         Err(error) => return Err(StartError::Keys(error)),
     };
-    for note in notes {
-        tracing::warn!(note, "the CMA keys that are trusted");
-    }
     let (key_id, own) = keys.own_pair(&settings.designation).map_err(StartError::Keys)?;
 
     let mut needed = privileges::NEEDED;

@@ -3,6 +3,7 @@
 //!
 //! A copy is one file (no journal beside it), private, and on the disk when the call returns.
 
+use super::migration::{self, Stop};
 use super::{failure, open, schema};
 use crate::{Result, StoreError};
 use model::Timestamp;
@@ -41,15 +42,17 @@ pub struct Identity {
 /// As [`super::SqliteStore::open`]; the file `target` exists already or cannot be written. Nothing stays at `target` then.
 pub fn copy(source: &Path, target: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Identity> {
     let from = connect(source, false)?;
-    copy_from(&from, source, target, progress)
+    copy_from(&from, source, target, progress, &migration::never())
 }
 
-/// As [`copy`], over a connection that is open already and in no transaction.
+/// As [`copy`], over a connection that is open already and in no transaction, and only until `stop` says otherwise
+/// ([`StoreError::Stopped`]).
 pub(super) fn copy_from(
     from: &Connection,
     source: &Path,
     target: &Path,
     progress: &mut dyn FnMut(u64, u64),
+    stop: &Stop,
 ) -> Result<Identity> {
     OpenOptions::new()
         .write(true)
@@ -57,7 +60,11 @@ pub(super) fn copy_from(
         .mode(0o600)
         .open(target)
         .map_err(|error| unwritable(target, &error))?;
-    let copied = copy_into(from, source, target, progress);
+    let mut progress = |done, all| {
+        progress(done, all);
+        if stop() { Err(StoreError::Stopped { path: source.display().to_string() }) } else { Ok(()) }
+    };
+    let copied = copy_into(from, source, target, &mut progress);
     if copied.is_err() {
         let _ = fs::remove_file(target);
     }
@@ -68,7 +75,7 @@ fn copy_into(
     from: &Connection,
     source: &Path,
     target: &Path,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> Result<()>,
 ) -> Result<Identity> {
     schema::identify(from, source)?;
     // The copy sees this one snapshot; without the transaction every commit of somebody else would start it over.
@@ -89,7 +96,11 @@ fn copy_into(
     result.and_then(|identity| ended.map(|()| identity))
 }
 
-fn run_steps(backup: &Backup<'_, '_>, bytes: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+fn run_steps(
+    backup: &Backup<'_, '_>,
+    bytes: u64,
+    progress: &mut dyn FnMut(u64, u64) -> Result<()>,
+) -> Result<()> {
     let mut waiting = Instant::now();
     loop {
         match backup.step(STEP_PAGES).map_err(failure)? {
@@ -97,7 +108,7 @@ fn run_steps(backup: &Backup<'_, '_>, bytes: u64, progress: &mut dyn FnMut(u64, 
             StepResult::More => {
                 let state = backup.progress();
                 let (all, left) = (whole(state.pagecount), whole(state.remaining));
-                progress(bytes.saturating_mul(all - left.min(all)) / all.max(1), bytes);
+                progress(bytes.saturating_mul(all - left.min(all)) / all.max(1), bytes)?;
                 waiting = Instant::now();
             }
             _ if waiting.elapsed() > BUSY => {

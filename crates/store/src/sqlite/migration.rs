@@ -2,23 +2,35 @@
 //!
 //! Only a database of an older version is copied. One copy for each version is kept, and of these the newest few.
 
-use super::{copy, schema};
+use super::{copy, failure, schema};
 use crate::{Result, StoreError};
 use model::Timestamp;
 use rusqlite::Connection;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Says whether to give up, because the program is to end. Asked every few milliseconds, so it must not wait.
+pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// How many instructions of a statement (about a microsecond each at most) lie between two questions whether to stop.
+const ASK_EVERY: i32 = 10_000;
 
 /// Copies that stay, each of another version of the tables.
 const KEPT: usize = 3;
 /// Room beside the copy that the change itself may need, as a share of the database, and at least so much.
 const SLACK_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Nobody asks to stop.
+pub fn never() -> Stop {
+    Arc::new(|| false)
+}
+
 /// Brings the tables up to date, after a copy was made if there is something to lose.
 ///
 /// # Errors
-/// [`StoreError::NoRoom`] before anything was done, [`StoreError::Migration`] with the database as it was.
-pub fn run(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<()> {
+/// [`StoreError::NoRoom`] before anything was done, [`StoreError::Migration`] and [`StoreError::Stopped`] with the database as it was.
+pub fn run(connection: &mut Connection, path: &Path, now: Timestamp, stop: &Stop) -> Result<()> {
     let identity = schema::identify(connection, path)?;
     if identity.schema == 0 || identity.schema >= schema::SCHEMA_VERSION {
         return schema::bring_up_to_date(connection, path);
@@ -33,14 +45,21 @@ pub fn run(connection: &mut Connection, path: &Path, now: Timestamp) -> Result<(
             free_mb: free / 1_048_576,
         });
     }
-    let kept = keep_copy(connection, path, identity.schema, now)?;
+    let stopped = || StoreError::Stopped { path: path.display().to_string() };
+    let kept = keep_copy(connection, path, identity.schema, now, stop)?;
     let (from, to) = (identity.schema, schema::SCHEMA_VERSION);
     tracing::warn!(from, to, copy = %kept.display(), "the tables of the database are changed; a copy of it as it was is kept");
-    match schema::bring_up_to_date(connection, path) {
+    let ask = stop.clone();
+    connection.progress_handler(ASK_EVERY, Some(move || ask())).map_err(failure)?;
+    let changed = schema::bring_up_to_date(connection, path);
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(failure)?;
+    match changed {
         Ok(()) => {
             thin_out(path);
             Ok(())
         }
+        // The next start needs the copy, or makes another in its place: it is the only one of this version in any case.
+        Err(_) if stop() => Err(stopped()),
         Err(error) => {
             // The database is as it was, so that the copy is one too many: with a service manager that tries again and
             // again they would fill the disk.
@@ -77,7 +96,13 @@ fn version_in(file: &str, database: &str) -> Option<i64> {
     version.parse().ok().filter(|version| *version > 0 && plain)
 }
 
-fn keep_copy(connection: &Connection, path: &Path, version: i64, now: Timestamp) -> Result<PathBuf> {
+fn keep_copy(
+    connection: &Connection,
+    path: &Path,
+    version: i64,
+    now: Timestamp,
+    stop: &Stop,
+) -> Result<PathBuf> {
     let kept = copy::beside(path, &format!(".v{version}-{}", copy::file_time(now)));
     let unfinished = copy::beside(path, ".copying");
     let failed = |error: std::io::Error| StoreError::Unwritable(format!("{}: {error}", kept.display()));
@@ -85,7 +110,7 @@ fn keep_copy(connection: &Connection, path: &Path, version: i64, now: Timestamp)
     for companion in ["", "-journal"] {
         let _ = fs::remove_file(copy::beside(&unfinished, companion));
     }
-    copy::copy_from(connection, path, &unfinished, &mut |_, _| {})?;
+    copy::copy_from(connection, path, &unfinished, &mut |_, _| {}, stop)?;
     fs::rename(&unfinished, &kept).map_err(failed)?;
     copy::sync_directory(path)?;
     // An interrupted start made this one before, and nothing was changed since.

@@ -26,13 +26,14 @@ mod views;
 mod walk;
 
 use crate::{Reader, Result, Store, StoreError, Transaction};
+use migration::never;
 use rusqlite::{Connection, ErrorCode, ffi};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 pub use address::{Vendors, set_vendors};
 pub use copy::{Identity, RESTORED, aside, copy, identify, replace, staged, undo, verify};
-pub use migration::copies;
+pub use migration::{Stop, copies};
 pub use schema::SCHEMA_VERSION;
 pub use sql::columns_of;
 pub use views::{View, documentation, documentation_text};
@@ -53,16 +54,24 @@ impl SqliteStore {
     /// [`StoreError::TooNew`] for a newer schema, [`StoreError::Corrupt`] for a damaged file, [`StoreError::Foreign`]
     /// for one that is not ours, [`StoreError::Open`] and [`StoreError::Unwritable`] with the path and what to do for everything else.
     pub fn open(path: &Path) -> Result<SqliteStore> {
+        Self::open_until(path, &never())
+    }
+
+    /// As [`SqliteStore::open`], but gives up soon after `stop` says so while tables are changed or copied, which may take minutes.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`], and then the database is as it was. A copy that was complete stays until the next try.
+    pub fn open_until(path: &Path, stop: &Stop) -> Result<SqliteStore> {
         if path == Path::new(":memory:") {
             let directory = TempDir::with_prefix("assimilation-store-").map_err(|e| StoreError::Open {
                 path: ":memory:".into(),
                 reason: format!("no temporary directory: {e}"),
             })?;
             let path = directory.path().join("store.sqlite");
-            let connection = open::writer(&path)?;
+            let connection = open::writer(&path, stop)?;
             return Ok(SqliteStore { connection, path, temporary: Some(directory) });
         }
-        Ok(SqliteStore { connection: open::writer(path)?, path: path.to_owned(), temporary: None })
+        Ok(SqliteStore { connection: open::writer(path, stop)?, path: path.to_owned(), temporary: None })
     }
 
     /// Removes the database at `path` with its journal files, for `--erasedb`. No database there is no error.

@@ -1,6 +1,7 @@
 //! Opening and erasing the file, and telling what is wrong with it.
 
-use super::{failure, functions, migration, schema};
+use super::migration::{self, Stop};
+use super::{failure, functions, schema};
 use crate::{Result, StoreError};
 use model::Timestamp;
 use rusqlite::{Connection, OpenFlags};
@@ -17,7 +18,7 @@ const STATEMENT_CACHE: usize = 96;
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// The writing connection, with the schema as this program knows it.
-pub fn writer(path: &Path) -> Result<Connection> {
+pub fn writer(path: &Path, stop: &Stop) -> Result<Connection> {
     let path = absolute(path)?;
     create(&path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -27,7 +28,7 @@ pub fn writer(path: &Path) -> Result<Connection> {
     schema::refuse_strangers(&connection, &path).map_err(|e| with_path(&path, e))?;
     settle(&connection).map_err(|e| opening(&path, e))?;
     functions::register(&connection).map_err(failure)?;
-    migration::run(&mut connection, &path, Timestamp::now()).map_err(|e| with_path(&path, e))?;
+    migration::run(&mut connection, &path, Timestamp::now(), stop).map_err(|e| with_path(&path, e))?;
     Ok(connection)
 }
 

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use store::sqlite::{self, SCHEMA_VERSION, SqliteStore};
@@ -216,6 +217,68 @@ fn a_migration_that_fails_leaves_the_database_as_it_was() {
     assert!(told.contains("nothing was changed") && told.contains("cma.sqlite"), "{told}");
     assert_eq!(sqlite::identify(&path).unwrap().schema, 3);
     assert!(sqlite::copies(&path).is_empty(), "a service manager tries for ever");
+}
+
+/// Of the version with two steps of tables, and so large that the next steps take a while.
+fn large_old_database(path: &Path) {
+    fs::write(path, zstd::stream::decode_all(SCHEMA_3).unwrap()).unwrap();
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let mut find = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'view'").unwrap();
+    let views: Vec<String> = find.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    for view in views {
+        connection.execute_batch(&format!("DROP VIEW {view}")).unwrap();
+    }
+    let undo = "DROP TABLE claim; DROP TABLE claimant; DROP TABLE reverse_name; DROP INDEX node_link_address;
+        DROP INDEX node_service; DROP INDEX node_system; DROP INDEX node_child; DROP INDEX edge_service;
+        DROP INDEX edge_client; DROP INDEX edge_cable; ALTER TABLE node DROP COLUMN claimed; PRAGMA user_version = 2;";
+    connection.execute_batch(undo).unwrap();
+    let rows =
+        "INSERT INTO node(id, kind, key, properties, changed) VALUES (1, 'NICNode', 'made-up', '{}', 1);
+        WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 50000)
+        INSERT INTO edge SELECT 1, 'made-up ' || n, 1, 'tcpclient', 1, 1 FROM n";
+    connection.execute_batch(rows).unwrap();
+}
+
+#[test]
+fn a_migration_that_is_told_to_stop_does_so_in_the_middle_and_the_next_one_comes_to_the_end() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("cma.sqlite");
+    large_old_database(&path);
+    let made_up = |path: &Path| -> i64 {
+        let connection = rusqlite::Connection::open(path).unwrap();
+        let count = "SELECT count(*) FROM edge WHERE instance LIKE 'made-up %'";
+        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    // While the copy is made: nothing is left of it.
+    let begun = path.clone();
+    let stop: sqlite::Stop = Arc::new(move || {
+        fs::read_dir(begun.parent().unwrap())
+            .unwrap()
+            .flatten()
+            .any(|entry| entry.path().extension() == Some("copying".as_ref()))
+    });
+    let stopped = SqliteStore::open_until(&path, &stop).err().unwrap();
+    assert!(matches!(stopped, StoreError::Stopped { .. }), "{stopped}");
+    assert_eq!((sqlite::identify(&path).unwrap().schema, sqlite::copies(&path).len()), (2, 0));
+    // As soon as the copy is there, so while tables are changed: the copy stays, whole.
+    let (asked, copied) = (Arc::new(AtomicI64::new(0)), path.clone());
+    let times = asked.clone();
+    let stop: sqlite::Stop =
+        Arc::new(move || !sqlite::copies(&copied).is_empty() && times.fetch_add(1, Ordering::SeqCst) >= 20);
+    let stopped = SqliteStore::open_until(&path, &stop).err().unwrap();
+    assert!(matches!(stopped, StoreError::Stopped { .. }), "{stopped}");
+    assert!(stopped.to_string().contains("nothing was changed"), "{stopped}");
+    assert_eq!((sqlite::identify(&path).unwrap().schema, made_up(&path)), (2, 50_000));
+    let copies = sqlite::copies(&path);
+    assert_eq!((copies.len(), copies[0].0, sqlite::verify(&copies[0].1).unwrap().schema), (1, 2, 2));
+
+    // The same once more without anybody who wants it to stop.
+    let store = SqliteStore::open(&path).unwrap();
+    store.check().unwrap();
+    assert_eq!((count(&store, "changes"), made_up(&path)), (4, 50_000));
+    drop(store);
+    assert_eq!((sqlite::identify(&path).unwrap().schema, sqlite::copies(&path).len()), (SCHEMA_VERSION, 1));
+    assert_eq!(made_up(&sqlite::copies(&path)[0].1), 50_000);
 }
 
 /// A small file system of its own; gone when dropped.

@@ -171,7 +171,7 @@ fn check_hosts(context: &Context, standing: &Standing) -> Result<(), Failure> {
     let many = if lost.len() == 1 { "1 host is".to_owned() } else { format!("{} hosts are", lost.len()) };
     Err(Failure::new(format!("{many} not known to trust {}, and would be lost", name(number))).hint(format!(
         "Hosts that are switched on and have a nanoprobe of this version get it by themselves. To the others copy {}.pub, into \
-         their crypto.d, and start their nanoprobe again. --force rotates all the same.",
+         their crypto.d, and run `systemctl reload assimilation-nanoprobe` there. --force rotates all the same.",
         name(number)
     )))
 }

@@ -118,6 +118,8 @@ enum Happening {
     Rogue { named: Vec<bool>, own: Vec<(u32, u8)> },
     /// The CMA says its list again.
     Again,
+    /// Whoever carries messages brings a list that was signed for this nanoprobe before, by the CMA or by the thief.
+    Replay(prop::sample::Index),
     /// The nanoprobe is started again and has lost the file with the origins.
     Forgotten,
 }
@@ -131,6 +133,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::Theft),
         6 => (named, own).prop_map(|(named, own)| Happening::Rogue { named, own }),
         2 => Just(Happening::Again),
+        3 => any::<prop::sample::Index>().prop_map(Happening::Replay),
         1 => Just(Happening::Forgotten),
     ]
 }
@@ -144,30 +147,41 @@ impl Honest {
         self.0.push((number + 1, name + 1));
     }
 
-    fn tells(&self, trust: &mut Succession) -> Option<Outcome> {
-        let outcome = trust.propose(&key(self.0[0].1), &set(&self.0)).ok()?;
-        *trust = outcome.succession.clone();
-        Some(outcome)
+    fn tells(&self, trust: &mut Succession, signed: &mut Lists) -> Option<Outcome> {
+        let (sender, list) = (key(self.0[0].1), set(&self.0));
+        let outcome = trust.propose(&sender, &list).ok();
+        signed.push((sender, list));
+        *trust = outcome.as_ref()?.succession.clone();
+        outcome
     }
+}
+
+/// All that was signed for this nanoprobe, and with which key: whoever carries messages has kept it.
+type Lists = Vec<(PublicKey, CmaKeys)>;
+
+fn trust_after_replay(trust: &Succession, (sender, list): &(PublicKey, CmaKeys)) -> Succession {
+    trust.propose(sender, list).map_or_else(|_| trust.clone(), |outcome| outcome.succession)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever a thief of the key in use does, the spare that was known before can take over, and then nothing of his is left.
+    /// Whatever a thief of the key in use does, and whatever old lists are brought again, the spare that was known before can take
+    /// over, and then nothing of his is left.
     #[test]
     fn the_honest_spare_always_can_take_over(story in prop::collection::vec(happening(), 1..40)) {
         let mut cma = Honest(vec![(0, 10), (1, 11)]);
         let mut trust = by_hand(&cma.0);
         let mut stolen: Option<u8> = None;
+        let mut signed = Lists::new();
         for step in story {
             match step {
                 Happening::Spare if cma.0.len() < MAX_KEYS / 2 && cma.0.last().unwrap().1 < 190 => {
                     cma.spare();
-                    cma.tells(&mut trust);
+                    cma.tells(&mut trust, &mut signed);
                 }
                 Happening::Spare => {}
-                Happening::Again => drop(cma.tells(&mut trust)),
+                Happening::Again => drop(cma.tells(&mut trust, &mut signed)),
                 Happening::Theft => stolen = Some(cma.0[0].1),
                 Happening::Rogue { named, own } => {
                     // With every key he has: the stolen one, and those of his own that are trusted by now.
@@ -175,11 +189,18 @@ proptest! {
                         let known = trust.to_message().keys.into_iter().zip(named.iter().chain(std::iter::repeat(&false)));
                         let mut wanted: Vec<CmaKey> = known.filter(|(_, named)| **named).map(|(key, _)| key).collect();
                         wanted.extend(set(&own).keys);
-                        if let Ok(outcome) = trust.propose(&key(sender), &CmaKeys::unsigned(wanted)) {
-                            trust = outcome.succession;
-                        }
+                        signed.push((key(sender), CmaKeys::unsigned(wanted)));
+                        trust = trust_after_replay(&trust, signed.last().unwrap());
                     }
                 }
+                Happening::Replay(which) if !signed.is_empty() => {
+                    let retired = signed.iter().filter(|(sender, _)| trust.publics().iter().all(|key| key != sender));
+                    for list in retired {
+                        prop_assert_eq!(&trust_after_replay(&trust, list), &trust, "a key that is gone has no say");
+                    }
+                    trust = trust_after_replay(&trust, which.get(&signed));
+                }
+                Happening::Replay(_) => {}
                 Happening::Forgotten => {
                     trust = Succession::by_hand(trust.keys().iter().map(|trusted| (trusted.number, trusted.key)));
                 }
@@ -188,7 +209,7 @@ proptest! {
                         cma.spare();
                     }
                     cma.0.remove(0);
-                    let outcome = cma.tells(&mut trust);
+                    let outcome = cma.tells(&mut trust, &mut signed);
                     prop_assert!(outcome.as_ref().is_some_and(|outcome| outcome.took_over), "{outcome:?}");
                     prop_assert_eq!(trust.to_message(), set(&cma.0));
                     stolen = None;
@@ -199,6 +220,43 @@ proptest! {
             prop_assert!(keys.is_sorted_by(|a, b| a.number < b.number));
             prop_assert_eq!(keys[0].key, key(cma.0[0].1), "the key in use");
             prop_assert_eq!(keys[1].key, key(cma.0[1].1), "the spare");
+        }
+    }
+    /// As long as nobody has stolen the key in use, the next list that comes through leaves exactly the CMA's keys, whichever of its
+    /// old lists were brought in between and in which order: so a number in the list would change nothing that lasts.
+    #[test]
+    fn what_old_lists_do_ends_with_the_next_one(
+        story in prop::collection::vec((0..4u8, any::<prop::sample::Index>()), 1..60),
+    ) {
+        let mut cma = Honest(vec![(0, 10), (1, 11)]);
+        let mut trust = by_hand(&cma.0);
+        let mut signed = Lists::new();
+        let mut newest = 1;
+        for (step, which) in story {
+            match step {
+                // A further spare, with a number that was never used.
+                0 if cma.0.len() < MAX_KEYS / 2 && newest < 150 => {
+                    newest += 1;
+                    cma.0.push((newest, u8::try_from(newest).unwrap() + 10));
+                    cma.tells(&mut trust, &mut signed);
+                }
+                // The last spare is taken back: somebody has looked into the drawer.
+                1 if cma.0.len() > 2 => {
+                    cma.0.pop();
+                    cma.tells(&mut trust, &mut signed);
+                }
+                2 if cma.0.len() > 2 => {
+                    cma.0.remove(0);
+                    cma.tells(&mut trust, &mut signed);
+                }
+                _ if !signed.is_empty() => trust = trust_after_replay(&trust, which.get(&signed)),
+                _ => {}
+            }
+            // Whatever was brought: who is trusted first and second is as it was, and each list ends what was brought.
+            prop_assert_eq!(&trust.to_message().keys[..2], &set(&cma.0).keys[..2]);
+            let mut told = trust.clone();
+            cma.tells(&mut told, &mut Lists::new());
+            prop_assert_eq!(told.to_message(), set(&cma.0), "of {:?}", trust);
         }
     }
 }
