@@ -1,13 +1,23 @@
-//! What an idle nanoprobe costs: memory, CPU, bytes on the network.
+//! What an idle nanoprobe costs: memory, CPU, bytes on the network. A host with neighbours, as hosts are: they watch each
+//! other, and the CMA has nothing to do with it. Then the same host alone, which is watched by the CMA itself.
 
+use super::liveness::traffic;
 use super::{cpu_seconds, figure, of_both};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use system::network::{Host, Network};
-use system::process::capture;
 use system::site::{Programs, Site};
 use system::wait_for;
+
+const CENTER: &str = "center";
+/// The first one is looked at, and is alone in the end.
+const HOSTS: [&str; 3] = ["picard", "janeway", "sisko"];
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Registration, first documents and closing the connection are over by then.
+const SETTLED: Duration = Duration::from_secs(60);
+/// How long the lone host is watched: a packet a second.
+const ALONE: Duration = Duration::from_secs(60);
 
 pub fn measure(programs: &Programs, minutes: u64) -> Result<(), String> {
     let folder = std::env::temp_dir().join(format!("assimilation-footprint-{}", std::process::id()));
@@ -17,35 +27,73 @@ pub fn measure(programs: &Programs, minutes: u64) -> Result<(), String> {
 }
 
 fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), String> {
-    let network = Network::new(&["center", "picard"])?;
-    let (center, picard) = (network.host("center")?, network.host("picard")?);
-    // The kernel's own IPv6 chatter would be counted as ours.
-    picard.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
+    let all: Vec<&str> = [CENTER].into_iter().chain(HOSTS).collect();
+    let network = Network::new(&all)?;
+    for name in &all {
+        // The kernel's own IPv6 chatter would be counted as ours.
+        network.host(name)?.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
+    }
+    let center = network.host(CENTER)?;
     let site =
         Site::create_at(folder, programs.clone(), &format!("{}:1984", center.address), Some(center.clone()))?;
     let _cma = site.start_cma(&[])?;
-    let nanoprobe = site.start_nanoprobe("picard", Some(picard), &["--cmaaddr", &site.address])?;
-    wait_for("documents", Duration::from_secs(60), || {
-        (site.count("SELECT 1 FROM documents") >= 10).then_some(())
-    })?;
-    // The first minute has registration, first documents, closing the connection.
-    eprintln!("watching an idle nanoprobe for 1 + {minutes} minutes");
-    std::thread::sleep(Duration::from_secs(60));
+    let start = |name: &str| {
+        let host = network.host(name)?;
+        site.start_nanoprobe(name, Some(host), &["--cmaaddr", &site.address, "--debug", "1"])
+    };
+    let nanoprobe = start(HOSTS[0])?;
+    let neighbours = [start(HOSTS[1])?, start(HOSTS[2])?];
+    for name in HOSTS {
+        wait_until_watching(&site, name)?;
+    }
+    eprintln!("watching an idle nanoprobe with two neighbours for 1 + {minutes} minutes");
+    std::thread::sleep(SETTLED);
+    let_it_rest(nanoprobe.pid(), center, Duration::from_secs(60 * minutes))?;
 
-    let pid = nanoprobe.pid();
-    let (cpu, sent, start) = (of_both(pid, cpu_seconds)?, sent_bytes(picard)?, Instant::now());
-    std::thread::sleep(Duration::from_secs(60 * minutes));
-    let passed = start.elapsed().as_secs_f64() / 60.0;
+    eprintln!("watching it alone for 1 + 1 minutes");
+    // They stop in order, so nobody is taken for dead.
+    drop(neighbours);
+    std::thread::sleep(SETTLED);
+    let bytes = bytes_a_minute(center, || std::thread::sleep(ALONE))?;
+    figure(
+        "the only host of a site, which the CMA watches: bytes a minute to and from the CMA",
+        &format!("{bytes:.0} B"),
+        "",
+    );
+    Ok(())
+}
+
+/// Until the documents of a host are there and it was told whom to watch.
+fn wait_until_watching(site: &Site, name: &str) -> Result<(), String> {
+    wait_for(&format!("documents of {name}"), PATIENCE, || {
+        let documents = site.count(&format!("SELECT 1 FROM documents WHERE host = '{name}'"));
+        (documents >= 10).then_some(())
+    })?;
+    let log = site.log(&format!("nanoprobe-{name}"));
+    wait_for(&format!("partners of {name}"), PATIENCE, || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let told = text.lines().rev().find(|line| line.contains("partners from the CMA"))?;
+        told.contains("partners=2").then_some(())
+    })
+}
+
+/// Nothing happens for `time`: memory at its end, processor time and traffic within it.
+fn let_it_rest(pid: u32, center: &Host, time: Duration) -> Result<(), String> {
+    let minutes = time.as_secs() / 60;
+    let (cpu, start) = (of_both(pid, cpu_seconds)?, Instant::now());
+    let bytes = bytes_a_minute(center, || std::thread::sleep(time))?;
+    let cpu = (of_both(pid, cpu_seconds)? - cpu) / start.elapsed().as_secs_f64() * 60.0;
     figure(
         &format!("nanoprobe: resident memory of both processes after {minutes} minutes"),
         &format!("{:.1} MB", of_both(pid, |pid| memory(pid, "Rss"))?),
         "≤ 12 MB",
     );
     for (number, name) in system::process::family(pid).into_iter().zip(["collectors", "network"]) {
-        let (resident, own) = (memory(number, "Rss")?, memory(number, "Pss")?);
+        let (resident, proportional) = (memory(number, "Rss")?, memory(number, "Pss")?);
+        let own = memory(number, "Private_Dirty")?;
         figure(
-            &format!("nanoprobe: {name}, resident and PSS"),
-            &format!("{resident:.1} and {own:.1} MB"),
+            &format!("nanoprobe: {name}, resident, PSS and what it wrote itself"),
+            &format!("{resident:.1}, {proportional:.1} and {own:.1} MB"),
             "",
         );
     }
@@ -59,17 +107,20 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
         &format!("{:.1} MB", kilobytes(pid, "status", "VmHWM")? / 1024.0),
         "",
     );
+    figure("nanoprobe: CPU a minute, nothing changes", &format!("{cpu:.3} s"), "≤ 0.2 s");
     figure(
-        "nanoprobe: CPU a minute, nothing changes",
-        &format!("{:.3} s", (of_both(pid, cpu_seconds)? - cpu) / passed),
-        "≤ 0.2 s",
-    );
-    figure(
-        "nanoprobe: bytes a minute to the CMA, nothing changes",
-        &format!("{:.0} B", (sent_bytes(picard)? - sent) / passed),
+        "a site of three hosts, nothing changes: bytes a minute to and from the CMA",
+        &format!("{bytes:.0} B"),
         "0 B",
     );
     Ok(())
+}
+
+/// What passes the CMA's interface, both ways, while `wait` waits; with Ethernet headers.
+fn bytes_a_minute(center: &Host, wait: impl FnOnce()) -> Result<f64, String> {
+    let (before, start) = (traffic(center)?.bytes, Instant::now());
+    wait();
+    Ok((traffic(center)?.bytes - before) / start.elapsed().as_secs_f64() * 60.0)
 }
 
 /// `Rss` or `Pss` in MB (proc_pid_smaps(5)).
@@ -86,11 +137,4 @@ fn kilobytes(pid: u32, file: &str, which: &str) -> Result<f64, String> {
         .find(|line| line.starts_with(&format!("{which}:")))
         .ok_or_else(|| format!("{path} has no {which}"))?;
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).ok_or_else(|| format!("{path}: {line}"))
-}
-
-fn sent_bytes(host: &Host) -> Result<f64, String> {
-    let output = capture(host.command(Path::new("ip")).args(["-json", "-stats", "link", "show", "eth0"]))?;
-    let links: serde_json::Value =
-        serde_json::from_slice(&output.stdout).map_err(|e| format!("ip printed no JSON: {e}"))?;
-    links[0]["stats64"]["tx"]["bytes"].as_f64().ok_or_else(|| format!("ip tells no bytes: {links}"))
 }

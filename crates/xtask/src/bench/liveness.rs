@@ -156,9 +156,9 @@ struct Alert {
 
 /// What passed an interface, both ways.
 #[derive(Debug, Clone, Copy, Default)]
-struct Traffic {
+pub(super) struct Traffic {
     packets: f64,
-    bytes: f64,
+    pub(super) bytes: f64,
 }
 
 impl Scene {
@@ -322,7 +322,7 @@ impl Scene {
     }
 }
 
-fn traffic(host: &Host) -> Result<Traffic, String> {
+pub(super) fn traffic(host: &Host) -> Result<Traffic, String> {
     let output = capture(host.command(Path::new("ip")).args(["-json", "-stats", "link", "show", "eth0"]))?;
     let links: serde_json::Value =
         serde_json::from_slice(&output.stdout).map_err(|e| format!("ip printed no JSON: {e}"))?;
