@@ -219,7 +219,8 @@ mod tests {
     #[test]
     fn a_step_searches_indexes_and_scans_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let connection = open::writer(&directory.path().join("db"), &super::super::migration::never()).unwrap();
+        let connection =
+            open::writer(&directory.path().join("db"), &super::super::migration::never()).unwrap();
         let plan = |sql: &str| -> Vec<String> {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let missing = rusqlite::params_from_iter(vec![None::<i64>; statement.parameter_count()]);
