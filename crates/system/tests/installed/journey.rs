@@ -72,6 +72,12 @@ fn units(pair: &Pair) {
         pair.wait("a status", || !property(machine, unit, "StatusText").is_empty());
         eprintln!("{unit}: {}", property(machine, unit, "StatusText"));
     }
+    step("doctor finds nothing wrong with the ports and units of either, and misses no CMA on a host");
+    for machine in [&pair.center, &pair.picard] {
+        let told = machine.ok("assimcli -o script doctor ports units versions").unwrap();
+        assert!(told.contains("the nanoprobe has UDP port"), "{told}");
+    }
+    pair.picard.ok("assimcli doctor cma keys").unwrap();
     step("reloading keeps the process and what it knows");
     for (machine, unit) in [(&pair.center, CMA), (&pair.picard, NANOPROBE)] {
         let before = property(machine, unit, "MainPID");
