@@ -4,6 +4,7 @@
 //! Each file in `doctor/topics` is one topic, found by a folder scan (build.rs): it turns what [`Look`] finds into [`Check`]s.
 
 mod look;
+mod ruleset;
 
 pub use look::Look;
 

@@ -1,8 +1,9 @@
 //! Packet filters of this machine that drop what comes to our ports, as far as their rules can be read.
 //!
-//! A filter is a program, and this does not run it: it tells when what comes in is dropped by default and no rule names the
-//! port. A site that accepts by address instead is told of it once more than needed, as unknown.
+//! What `nft` shows is followed for the packet of a stranger ([`ruleset`]); what only the older iptables shows is judged by its
+//! default and by the rules that name the port. Where that does not decide it, the command is shown that tries it from elsewhere.
 
+use super::ruleset::{self, Family, Fate, Place};
 use super::{Check, Look, Topic};
 
 const NAME: &str = "firewall";
@@ -28,25 +29,47 @@ fn check(look: &Look) -> Vec<Check> {
     vec![if look.is_root { check } else { check.fix("sudo assimcli doctor") }]
 }
 
-/// A chain of nft(8) that sees what comes in and drops it by default.
-struct Dropping {
-    family: String,
-    table: String,
-    chain: String,
+fn nft(rules: &str, port: u16) -> Check {
+    let [v4, v6] = [Family::Ipv4, Family::Ipv6].map(|family| ruleset::fate(rules, family, port));
+    match v4 {
+        Fate::Dropped(place) => {
+            let Place { family, table, chain } = &place;
+            let text = format!(
+                "what comes to UDP port {port} is dropped by the packet filter (nft table {family} {table}, chain {chain})"
+            );
+            Check::bad(NAME, text).fix(mending(rules, &place, port))
+        }
+        Fate::Unknown(Place { family, table, chain }) => {
+            let text = format!(
+                "whether UDP port {port} is reached depends on the sender or on rules that are not understood here (nft table \
+                 {family} {table}, chain {chain}); try it from another host"
+            );
+            Check::unknown(NAME, text).fix(attempt(port))
+        }
+        Fate::Accepted => match v6 {
+            Fate::Accepted => good(port),
+            _ => Check::good(
+                NAME,
+                format!("the packet filter lets in UDP port {port} over IPv4, and perhaps not over IPv6"),
+            ),
+        },
+    }
 }
 
-fn nft(rules: &str, port: u16) -> Check {
-    match dropping(rules) {
-        None => open(port),
-        Some(_) if rules.lines().any(|line| names_port(line, port)) => good(port),
-        Some(Dropping { family, table, chain }) => {
-            let text = format!(
-                "what comes in is dropped by default (nft table {family} {table}), and no rule names UDP port {port}"
-            );
-            let rule = format!("nft add rule {family} {table} {chain} udp dport {port} accept");
-            judged(rules.contains("accept") && rules.contains("saddr"), text, rule)
-        }
+/// By the program that owns the rules: others are gone when it writes them again.
+fn mending(rules: &str, Place { family, table, chain }: &Place, port: u16) -> String {
+    if table == "firewalld" {
+        format!("firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload")
+    } else if rules.contains("chain ufw-user-input {") {
+        format!("ufw allow {port}/udp")
+    } else {
+        format!("nft insert rule {family} {table} {chain} udp dport {port} accept")
     }
+}
+
+/// To be run elsewhere.
+fn attempt(port: u16) -> String {
+    format!("nanoprobe reach {}:{port}", rustix::system::uname().nodename().to_string_lossy())
 }
 
 fn iptables(rules: &str, port: u16) -> Check {
@@ -61,16 +84,21 @@ fn iptables(rules: &str, port: u16) -> Check {
         return good(port);
     }
     let text = format!("what comes in is dropped by default (iptables), and no rule names UDP port {port}");
-    let by_address = lines.iter().any(|line| line.contains("-s ") && line.ends_with("-j ACCEPT"));
-    judged(by_address, text, format!("iptables -I INPUT -p udp --dport {port} -j ACCEPT"))
-}
-
-fn judged(by_address: bool, text: String, rule: String) -> Check {
-    if by_address {
-        Check::unknown(NAME, format!("{text}; some are accepted by address")).fix(rule)
-    } else {
-        Check::bad(NAME, text).fix(rule)
+    let by_address = |line: &&str| line.contains("-s ") && line.ends_with("-j ACCEPT");
+    let target = |line: &&str| {
+        line.split_once(" -j ").map(|(_, target)| target.split(' ').next().unwrap_or_default().to_owned())
+    };
+    let is_chain =
+        |target: String| !["ACCEPT", "DROP", "REJECT", "LOG", "NFLOG", "RETURN"].contains(&target.as_str());
+    // Other chains are not shown, and who sends is not known.
+    if lines.iter().any(|line| by_address(line) || target(line).is_some_and(is_chain)) {
+        return Check::unknown(
+            NAME,
+            format!("{text}, but it may be let in by address or by another chain; try it from another host"),
+        )
+        .fix(attempt(port));
     }
+    Check::bad(NAME, text).fix(format!("iptables -I INPUT -p udp --dport {port} -j ACCEPT"))
 }
 
 fn open(port: u16) -> Check {
@@ -94,39 +122,6 @@ fn names_port(line: &str, port: u16) -> bool {
         None => word.parse() == Ok(port),
     };
     is_udp && line.contains("accept") && words.into_iter().any(contains)
-}
-
-/// The first chain at the hook `input` with the policy to drop, or that ends by dropping the rest.
-fn dropping(rules: &str) -> Option<Dropping> {
-    let (mut table, mut chain, mut is_input) = (None, None, false);
-    let mut last = "";
-    for line in rules.lines().map(str::trim) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["table", family, name, "{"] => table = Some(((*family).to_owned(), (*name).to_owned())),
-            ["chain", name, "{"] => (chain, is_input, last) = (Some((*name).to_owned()), false, ""),
-            ["}"] if is_input && is_rest_dropped(last) => break,
-            ["}"] => is_input = false,
-            _ if line.contains("hook input") => {
-                is_input = true;
-                if line.contains("policy drop") {
-                    last = "drop";
-                    break;
-                }
-            }
-            _ => last = line,
-        }
-    }
-    let ((family, table), chain) = (table?, chain?);
-    (is_input && is_rest_dropped(last)).then_some(Dropping { family, table, chain })
-}
-
-/// A rule without a condition.
-fn is_rest_dropped(rule: &str) -> bool {
-    let verdict = rule
-        .strip_prefix("counter ")
-        .map_or(rule, |rest| rest.trim_start_matches(|c: char| !c.is_alphabetic()));
-    verdict == "drop" || verdict == "reject" || verdict.starts_with("reject with ")
 }
 
 #[cfg(test)]
@@ -158,7 +153,7 @@ mod tests {
         assert_eq!(state("drop", "ip saddr 10.0.0.0/8 accept"), State::Unknown);
         assert_eq!(
             nft(&filter("drop", ""), 1985).fix,
-            "nft add rule inet filter input udp dport 1985 accept"
+            "nft insert rule inet filter input udp dport 1985 accept"
         );
         assert_eq!(nft("", 1984).state, State::Ok);
         assert_eq!(nft("table\nchain {\nhook input policy drop\n}}}", 1984).state, State::Ok, "garbage");
