@@ -403,6 +403,41 @@ mod tests {
         assert_eq!(results.recv().await.unwrap().instance, "again");
     }
 
+    static THREAD_ENDED: AtomicBool = AtomicBool::new(false);
+
+    struct EndsWithItsThread;
+
+    impl Drop for EndsWithItsThread {
+        fn drop(&mut self) {
+            THREAD_ENDED.store(true, Ordering::Relaxed);
+        }
+    }
+
+    thread_local! {
+        static OF_THE_THREAD: EndsWithItsThread = const { EndsWithItsThread };
+    }
+
+    static MARKING: Discovery = example(|_, _| {
+        OF_THE_THREAD.with(|_| {});
+        Collected::new(serde_json::json!({}))
+    });
+
+    #[tokio::test]
+    async fn a_thread_ends_with_its_run() {
+        let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
+        let mut collector = Collector::new("/".into(), sender);
+        let work = Work::Native(&MARKING);
+        collector.start("one", work, Parameters::new(), Duration::from_secs(9), None).unwrap();
+        assert!(collector.settle(&results.recv().await.unwrap()));
+        for _ in 0..1000 {
+            if THREAD_ENDED.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("what the C library keeps for the thread stays");
+    }
+
     static LONG_RELEASE: AtomicBool = AtomicBool::new(false);
     static LONG: Discovery = Discovery {
         schedule: Schedule { warn_seconds: 300, ..Schedule::DEFAULT },
