@@ -1,9 +1,9 @@
 //! Runs discoveries away from the event loop, measures what they cost, and gives up those that hang.
 //!
-//! Native discoveries run one after the other on a worker thread. A thread cannot be killed: one that hangs (a dead
-//! network file system) is abandoned and another takes its place, up to [`MAX_STUCK`]. Executables run one at a
-//! time on a thread of their own, so that a slow script does not hold up the rest, and so do native discoveries that
-//! say of themselves that they may take long.
+//! Each run has a thread of its own, which ends with it: what the C library keeps for a thread goes back as well. Native
+//! discoveries run one after the other. A thread cannot be killed: one that hangs (a dead network file system) is abandoned
+//! and its place is free again, up to [`MAX_STUCK`]. Executables run beside them, one at a time, so that a slow script does
+//! not hold up the rest, and so do native discoveries that say of themselves that they may take long.
 
 use crate::executables::{self, Ended, Executable, Limits};
 use crate::triggers::mapping::Interest;
@@ -13,7 +13,6 @@ use model::{DocumentHash, Envelope, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -84,13 +83,12 @@ pub struct Finished {
     pub seen: Timestamp,
 }
 
-/// The worker threads. Results come out of the channel given to [`Collector::new`].
+/// The runs under way. Results come out of the channel given to [`Collector::new`].
 pub struct Collector {
     host_root: PathBuf,
     /// Where discoveries keep what spares them work next time.
     state: Option<PathBuf>,
     results: UnboundedSender<Finished>,
-    worker: Option<mpsc::Sender<Job>>,
     /// Number and instance of the native run in progress.
     native: Option<(u64, String)>,
     /// The same for one that may take long.
@@ -107,7 +105,6 @@ impl Collector {
             host_root,
             state: None,
             results,
-            worker: None,
             native: None,
             long: None,
             executable: None,
@@ -147,44 +144,22 @@ impl Collector {
     ) -> std::io::Result<()> {
         let number = self.next;
         self.next += 1;
-        let own_thread = match &work {
-            Work::Executable(_) => Some("executable"),
-            Work::Native(discovery) => may_take_long(discovery).then_some("long discovery"),
+        let (name, lane) = match &work {
+            Work::Executable(_) => ("executable", None),
+            Work::Native(discovery) if may_take_long(discovery) => ("long discovery", Some(&mut self.long)),
+            Work::Native(_) => ("discovery", Some(&mut self.native)),
         };
-        let native = matches!(work, Work::Native(_));
         let job = Job { number, instance: instance.into(), work, parameters, timeout, known };
         let (host_root, state) = (self.host_root.clone(), self.state.clone());
         let results = self.results.clone();
-        if let Some(name) = own_thread {
-            thread::Builder::new().name(name.into()).spawn(move || {
-                // Nobody listens any more when the agent stops.
-                let _ = results.send(run(&job, &host_root, state));
-            })?;
-            if native {
-                self.long = Some((number, instance.into()));
-            } else {
-                self.executable = Some(number);
-            }
-            return Ok(());
+        thread::Builder::new().name(name.into()).spawn(move || {
+            // Nobody listens any more when the agent stops.
+            let _ = results.send(run(&job, &host_root, state));
+        })?;
+        match lane {
+            Some(lane) => *lane = Some((number, instance.into())),
+            None => self.executable = Some(number),
         }
-        let unsent = match &self.worker {
-            Some(worker) => worker.send(job).err().map(|error| error.0),
-            None => Some(job),
-        };
-        if let Some(job) = unsent {
-            let (sender, jobs) = mpsc::channel::<Job>();
-            thread::Builder::new().name("discovery".into()).spawn(move || {
-                while let Ok(job) = jobs.recv() {
-                    if results.send(run(&job, &host_root, state.clone())).is_err() {
-                        return;
-                    }
-                }
-            })?;
-            // The thread has just been started and waits for exactly this.
-            let _ = sender.send(job);
-            self.worker = Some(sender);
-        }
-        self.native = Some((number, instance.into()));
         Ok(())
     }
 
@@ -192,7 +167,6 @@ impl Collector {
     /// (executables keep their time-out by themselves).
     pub fn abandon(&mut self, instance: &str) -> bool {
         if let Some((number, instance)) = self.native.take_if(|(_, running)| running == instance) {
-            self.worker = None;
             self.stuck.insert(number, instance);
             return true;
         }
@@ -427,6 +401,41 @@ mod tests {
         assert!(collector.is_free(&work));
         collector.start("again", work, Parameters::new(), Duration::ZERO, None).unwrap();
         assert_eq!(results.recv().await.unwrap().instance, "again");
+    }
+
+    static THREAD_ENDED: AtomicBool = AtomicBool::new(false);
+
+    struct EndsWithItsThread;
+
+    impl Drop for EndsWithItsThread {
+        fn drop(&mut self) {
+            THREAD_ENDED.store(true, Ordering::Relaxed);
+        }
+    }
+
+    thread_local! {
+        static OF_THE_THREAD: EndsWithItsThread = const { EndsWithItsThread };
+    }
+
+    static MARKING: Discovery = example(|_, _| {
+        OF_THE_THREAD.with(|_| {});
+        Collected::new(serde_json::json!({}))
+    });
+
+    #[tokio::test]
+    async fn a_thread_ends_with_its_run() {
+        let (sender, mut results) = tokio::sync::mpsc::unbounded_channel();
+        let mut collector = Collector::new("/".into(), sender);
+        let work = Work::Native(&MARKING);
+        collector.start("one", work, Parameters::new(), Duration::from_secs(9), None).unwrap();
+        assert!(collector.settle(&results.recv().await.unwrap()));
+        for _ in 0..1000 {
+            if THREAD_ENDED.load(Ordering::Relaxed) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("what the C library keeps for the thread stays");
     }
 
     static LONG_RELEASE: AtomicBool = AtomicBool::new(false);

@@ -1,7 +1,7 @@
-//! What an idle nanoprobe costs: memory, CPU, bytes on the network. A host with neighbours, as hosts are: they watch each
-//! other, and the CMA has nothing to do with it. Then the same host alone, which is watched by the CMA itself.
+//! What an idle nanoprobe costs: memory and CPU of one that has its machine for itself, and bytes on the network: of the
+//! only host of a site, which the CMA watches, and of hosts that watch each other, with which the CMA has nothing to do.
 
-use super::liveness::traffic;
+use super::liveness::{nothing_but_heartbeats, traffic};
 use super::{cpu_seconds, figure, of_both};
 use std::fs;
 use std::path::Path;
@@ -11,13 +11,13 @@ use system::site::{Programs, Site};
 use system::wait_for;
 
 const CENTER: &str = "center";
-/// The first one is looked at, and is alone in the end.
+/// The first one is looked at, and is alone in the beginning.
 const HOSTS: [&str; 3] = ["picard", "janeway", "sisko"];
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Registration, first documents and closing the connection are over by then.
 const SETTLED: Duration = Duration::from_secs(60);
-/// How long the lone host is watched: a packet a second.
-const ALONE: Duration = Duration::from_secs(60);
+/// How long the site of three is watched: a lone host sends a packet a second.
+const WATCHED: Duration = Duration::from_secs(60);
 
 pub fn measure(programs: &Programs, minutes: u64) -> Result<(), String> {
     let folder = std::env::temp_dir().join(format!("assimilation-footprint-{}", std::process::id()));
@@ -34,41 +34,42 @@ fn in_folder(folder: &Path, programs: &Programs, minutes: u64) -> Result<(), Str
         network.host(name)?.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
     }
     let center = network.host(CENTER)?;
-    let site =
-        Site::create_at(folder, programs.clone(), &format!("{}:1984", center.address), Some(center.clone()))?;
-    let _cma = site.start_cma(&[])?;
+    let address = format!("{}:1984", center.address);
+    let site = Site::create_at(folder, programs.clone(), &address, Some(center.clone()))?;
     let start = |name: &str| {
         let host = network.host(name)?;
         site.start_nanoprobe(name, Some(host), &["--cmaaddr", &site.address, "--debug", "1"])
     };
-    let nanoprobe = start(HOSTS[0])?;
-    let neighbours = [start(HOSTS[1])?, start(HOSTS[2])?];
+    {
+        // Alone, because several nanoprobes on one machine share their code, which no real host does.
+        let _cma = site.start_cma(&[])?;
+        let nanoprobe = start(HOSTS[0])?;
+        wait_for("documents", PATIENCE, || (site.count("SELECT 1 FROM documents") >= 10).then_some(()))?;
+        eprintln!("watching an idle nanoprobe for 1 + {minutes} minutes");
+        std::thread::sleep(SETTLED);
+        let_it_rest(nanoprobe.pid(), center, Duration::from_secs(60 * minutes))?;
+    }
+    // Without discoveries, so that nothing changes whatever else this machine does.
+    let config = site.paths.at("/etc/assimilation/cma.toml");
+    fs::write(&config, nothing_but_heartbeats()).map_err(|e| format!("{}: {e}", config.display()))?;
+    let _cma = site.start_cma(&[])?;
+    let _nanoprobes = [start(HOSTS[0])?, start(HOSTS[1])?, start(HOSTS[2])?];
     for name in HOSTS {
         wait_until_watching(&site, name)?;
     }
-    eprintln!("watching an idle nanoprobe with two neighbours for 1 + {minutes} minutes");
+    eprintln!("watching a site of three hosts for 1 + 1 minutes");
     std::thread::sleep(SETTLED);
-    let_it_rest(nanoprobe.pid(), center, Duration::from_secs(60 * minutes))?;
-
-    eprintln!("watching it alone for 1 + 1 minutes");
-    // They stop in order, so nobody is taken for dead.
-    drop(neighbours);
-    std::thread::sleep(SETTLED);
-    let bytes = bytes_a_minute(center, || std::thread::sleep(ALONE))?;
+    let bytes = bytes_a_minute(center, || std::thread::sleep(WATCHED))?;
     figure(
-        "the only host of a site, which the CMA watches: bytes a minute to and from the CMA",
+        "three hosts that watch each other: bytes a minute to and from the CMA",
         &format!("{bytes:.0} B"),
-        "",
+        "0 B",
     );
     Ok(())
 }
 
-/// Until the documents of a host are there and it was told whom to watch.
+/// Until a host was told whom of the others to watch.
 fn wait_until_watching(site: &Site, name: &str) -> Result<(), String> {
-    wait_for(&format!("documents of {name}"), PATIENCE, || {
-        let documents = site.count(&format!("SELECT 1 FROM documents WHERE host = '{name}'"));
-        (documents >= 10).then_some(())
-    })?;
     let log = site.log(&format!("nanoprobe-{name}"));
     wait_for(&format!("partners of {name}"), PATIENCE, || {
         let text = fs::read_to_string(&log).unwrap_or_default();
@@ -109,9 +110,9 @@ fn let_it_rest(pid: u32, center: &Host, time: Duration) -> Result<(), String> {
     );
     figure("nanoprobe: CPU a minute, nothing changes", &format!("{cpu:.3} s"), "≤ 0.2 s");
     figure(
-        "a site of three hosts, nothing changes: bytes a minute to and from the CMA",
+        "a lone host, which the CMA itself watches: bytes a minute to and from the CMA",
         &format!("{bytes:.0} B"),
-        "0 B",
+        "",
     );
     Ok(())
 }

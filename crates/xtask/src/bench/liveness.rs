@@ -127,7 +127,7 @@ fn in_folder(folder: &Path, programs: &Programs, extent: Extent) -> Result<(), S
 }
 
 /// A configuration under which a nanoprobe does nothing by itself but watch its partners.
-fn nothing_but_heartbeats() -> String {
+pub(super) fn nothing_but_heartbeats() -> String {
     let off = |discovery: &&discovery::Discovery| {
         let instances = discovery.instances.iter().map(|instance| instance.name);
         let names = instances.map(|name| format!("[discovery.agents.\"{name}\"]\nenabled = false\n"));
