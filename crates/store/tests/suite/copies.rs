@@ -345,6 +345,13 @@ fn killed_process() {
     }
 }
 
+/// When to kill, in microseconds: `rounds` times in equal steps, then ever later, until the caller has seen enough (a machine that
+/// is busy may not have come to the end by then).
+fn moments(rounds: u64, step: u64) -> impl Iterator<Item = u64> {
+    let later = std::iter::successors(Some(rounds * step), |last| Some(last + last / 4)).take(30);
+    (0..rounds).map(move |round| round * step).chain(later)
+}
+
 /// Runs the child and kills it some microseconds after it has begun; `true` when it was done before.
 fn killed_after(what: &str, path: &Path, microseconds: u64) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -370,11 +377,14 @@ fn killed_after(what: &str, path: &Path, microseconds: u64) -> bool {
 #[test]
 fn killed_while_it_is_replaced_a_database_is_the_old_or_the_new_one() {
     let (mut old, mut new) = (0, 0);
-    for round in 0..60 {
+    for (round, moment) in moments(60, 400).enumerate() {
+        if round >= 60 && old > 0 && new > 0 {
+            break;
+        }
         let directory = TempDir::new().unwrap();
         let path = with_word(&directory.path().join("cma.sqlite"), "old");
         let staged = with_word(&sqlite::staged(&path), "new");
-        killed_after("replace", &path, round * 400);
+        killed_after("replace", &path, moment);
         match word(&path).as_str() {
             "old" => {
                 // Doing it again comes to the end.
@@ -393,10 +403,13 @@ fn killed_while_it_is_replaced_a_database_is_the_old_or_the_new_one() {
 #[test]
 fn killed_while_it_is_migrated_a_database_is_the_old_or_the_new_one() {
     let (mut old, mut new) = (0, 0);
-    for round in 0..60 {
+    for (round, moment) in moments(60, 600).enumerate() {
+        if round >= 60 && old > 0 && new > 0 {
+            break;
+        }
         let directory = TempDir::new().unwrap();
         let path = old_database(directory.path());
-        killed_after("migrate", &path, round * 600);
+        killed_after("migrate", &path, moment);
         match sqlite::identify(&path).unwrap().schema {
             3 => old += 1,
             version => {
