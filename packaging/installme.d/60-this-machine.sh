@@ -161,18 +161,21 @@ nanoprobe_here() {
     await_here
 }
 
-# As far as it can be seen from here: what the nanoprobe tells systemd of itself.
+# As far as it can be seen from here: what the nanoprobe tells systemd of itself. It does that with a pause of seconds, so a host
+# that was approved a moment ago may still say that it waits.
 await_here() {
-    waited=0
+    waited=0 pending=0
     while :; do
         status=$(systemctl show -p StatusText "$NANOPROBE_UNIT" 2>/dev/null | sed 's/^StatusText=//' | tr -cd '[:print:]')
         case $status in
         'registered with the CMA'*) break ;;
-        'refused by the CMA'*approv*)
+        'refused by the CMA'*approv*) pending=$((pending + 1)) ;;
+        *) pending=0 ;;
+        esac
+        if [ "$pending" -gt 3 ] || { [ "$pending" -gt 0 ] && [ "$waited" -ge "$WAIT" ]; }; then
             note "this host waits for approval; on the CMA's machine:  assimcli hosts approve $(designation_here)"
             return 0
-            ;;
-        esac
+        fi
         [ "$waited" -lt "$WAIT" ] || not_registered_here
         sleep 1
         waited=$((waited + 1))

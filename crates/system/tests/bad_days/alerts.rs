@@ -25,7 +25,7 @@ fn scripts(scene: &Scene) {
     );
     write_script(
         &folder.join("30-shout"),
-        &format!("{about}[ $ASSIM_designation = worf ] && head -c 10000000 /dev/zero | tr '\\0' x\nexit 0"),
+        &format!("{about}[ $ASSIM_designation = worf ] && head -c 100000000 /dev/zero | tr '\\0' x\nexit 0"),
     );
     write_script(
         &folder.join("90-record"),
@@ -109,7 +109,8 @@ fn bad_scripts_hold_up_only_their_own_host_and_are_given_up_loudly() {
     }
     cma.still_running().unwrap();
     let grown = memory_bytes(&cma).saturating_sub(before.0);
-    assert!(grown < 20_000_000, "the CMA grew by {grown} bytes");
+    // Each of worf's scripts shouted more than that.
+    assert!(grown < 60_000_000, "the CMA grew by {grown} bytes");
     let logged = scene.log("cma").len() - before.1;
     assert!(logged < 100_000, "the scripts' output filled the log with {logged} bytes");
     assert!(scene.log("cma").contains("no mail server"), "what a failing script says is told");

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use system::network::{Host, Network};
-use system::process::{Running, capture};
+use system::process::Running;
 use system::site::{Programs, Site, last_lines};
 use system::wait_for;
 
@@ -135,8 +135,6 @@ impl Scene {
 /// A real lldpd in the namespace of the switch, at the ports of these hosts. Stopped when dropped.
 pub struct Lldpd {
     running: Running,
-    socket: PathBuf,
-    switch: Host,
 }
 
 impl Lldpd {
@@ -145,34 +143,15 @@ impl Lldpd {
         let ports: Vec<String> = hosts.iter().map(|host| scene.network.port(host).unwrap()).collect();
         let socket = scene.folder.path().join(format!("{name}.socket"));
         let switch = Host { hostname: name.to_owned(), ..scene.network.switch() };
+        // Read before it speaks: told later, it may have begun with its usual half minute between frames.
+        let config = scene.folder.path().join(format!("{name}.conf"));
+        fs::write(&config, "configure lldp tx-interval 2\n").unwrap();
         let mut command = switch.command(Path::new("lldpd"));
         // Both LLDP and version 2 of CDP, whether or not somebody answers.
-        command.args([
-            "-d",
-            "-l",
-            "-ccc",
-            "-I",
-            &ports.join(","),
-            "-O",
-            "/dev/null",
-            "-S",
-            "a switch of the test",
-        ]);
-        command.arg("-u").arg(&socket);
+        command.args(["-d", "-l", "-ccc", "-I", &ports.join(","), "-S", "a switch of the test"]);
+        command.arg("-O").arg(&config).arg("-u").arg(&socket);
         let running = Running::start("lldpd", &mut command, &scene.folder.path().join("lldpd.log")).unwrap();
-        scene.wait("lldpd to answer", || socket.exists().then_some(()));
-        let lldpd = Lldpd { running, socket, switch };
-        scene.wait("lldpd to speak often", || {
-            lldpd.control(&["configure", "lldp", "tx-interval", "2"]).then_some(())
-        });
-        lldpd
-    }
-
-    /// Runs lldpcli; whether that went well.
-    pub fn control(&self, words: &[&str]) -> bool {
-        let mut command = self.switch.command(Path::new("lldpcli"));
-        command.arg("-u").arg(&self.socket).args(words);
-        capture(&mut command).is_ok_and(|output| output.status.success())
+        Lldpd { running }
     }
 
     /// SIGTERM: it says goodbye.
