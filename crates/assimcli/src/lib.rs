@@ -147,6 +147,14 @@ impl Failure {
         self.hint = hint.into();
         self
     }
+
+    /// Puts what may be meant with a misspelt `word` in front of the hint, if there is anything like it among `known`.
+    pub fn meant<'a>(mut self, word: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        if let Some(near) = model::text::nearest(word, known) {
+            self.hint = format!("Did you mean {near:?}? {}", self.hint);
+        }
+        self
+    }
 }
 
 impl From<std::io::Error> for Failure {

@@ -38,11 +38,11 @@ fn a_misspelt_choice_is_not_a_site_without_faults() {
     let text = refused(vec![], &["coverage", "--gap", "no nanoprobes"]);
     assert!(text.contains("Did you mean \"no nanoprobe\"?"), "{text}");
     let text = refused(vec![json!([]), hosts()], &["score", "--host", "wbe1"]);
-    assert!(text.contains("Did you mean web1?"), "{text}");
+    assert!(text.contains("Did you mean \"web1\"?"), "{text}");
     let text = refused(vec![json!([]), hosts()], &["events", "--host", "wbe1"]);
-    assert!(text.contains("Did you mean web1?"), "{text}");
+    assert!(text.contains("Did you mean \"web1\"?"), "{text}");
     let text = refused(vec![hosts(), hosts(), json!([])], &["hosts", "machines", "wbe1"]);
-    assert!(text.contains("there is no host wbe1") && text.contains("Did you mean web1?"), "{text}");
+    assert!(text.contains("there is no host wbe1") && text.contains("Did you mean \"web1\"?"), "{text}");
 }
 
 /// A zone of the system's list, two hours ahead of UTC (RFC 8536: an empty block of version 1, then one of version 2).

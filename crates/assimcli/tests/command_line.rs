@@ -164,7 +164,7 @@ fn a_rule_is_shown_by_any_of_its_ids_with_its_fixes() {
     }
     let wrong = assimcli(root.path(), &["rules", "show", "nist_V-3852"]);
     assert_eq!(wrong.status.code(), Some(1));
-    assert!(stderr(&wrong).contains("Did you mean nist_V-3852"), "{}", stderr(&wrong));
+    assert!(stderr(&wrong).contains("Did you mean \"nist_V-3852"), "{}", stderr(&wrong));
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use crate::client::get;
 use crate::{Context, Failure, Finding};
-use model::text::nearest;
 use output::{Rows, note, text};
 use serde_json::{Value, json};
 
@@ -45,9 +44,9 @@ const GAPS: [&str; 9] = [
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     if let Some(gap) = options.gap.as_deref().filter(|gap| !GAPS.contains(gap)) {
-        let near = nearest(gap, GAPS).map(|near| format!("Did you mean {near:?}? ")).unwrap_or_default();
         return Err(Failure::new(format!("there is no gap {gap:?}"))
-            .hint(format!("{near}There are: {}.", GAPS.join(", "))));
+            .hint(format!("There are: {}.", GAPS.join(", ")))
+            .meant(gap, GAPS));
     }
     let answer = get(context, "/v1/coverage")?;
     let all = answer["gaps"].as_array().cloned().unwrap_or_default();

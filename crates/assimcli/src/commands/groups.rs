@@ -3,7 +3,7 @@
 
 use crate::client::get;
 use crate::{Context, Failure, Finding};
-use model::text::{nearest, shortened};
+use model::text::shortened;
 use output::{Rows, note};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -60,13 +60,13 @@ fn must_be_known(answer: &Value, tag: &str) -> Result<(), Failure> {
     if known.contains(&tag) {
         return Ok(());
     }
-    let hint = match (nearest(tag, known.iter().copied()), known.is_empty()) {
-        (Some(near), _) => format!("Did you mean {near:?}? "),
-        (None, true) => "No host has any. ".to_owned(),
-        (None, false) => format!("There are: {}. ", shortened(&known.join(", "), MAX_TAGS_CHARS)),
+    let there_are = match known.is_empty() {
+        true => "No host has any.".to_owned(),
+        false => format!("There are: {}.", shortened(&known.join(", "), MAX_TAGS_CHARS)),
     };
     Err(Failure::new(format!("no host has the tag {tag:?}"))
-        .hint(hint + "`assimcli hosts tag HOST add TAG` gives one."))
+        .hint(there_are + " `assimcli hosts tag HOST add TAG` gives one.")
+        .meant(tag, known))
 }
 
 fn chosen(answer: &Value, group: Option<&str>, tag: Option<&str>) -> Result<BTreeSet<String>, Failure> {
@@ -92,9 +92,9 @@ fn find<'a>(answer: &'a Value, name: &str) -> Result<&'a Value, Failure> {
     all.find(|group| group["group"] == name).ok_or_else(|| {
         let names =
             answer["groups"].as_array().into_iter().flatten().filter_map(|group| group["group"].as_str());
-        let near = nearest(name, names).map(|near| format!("Did you mean {near:?}? ")).unwrap_or_default();
         Failure::new(format!("there is no group {name:?}"))
-            .hint(near + "`assimcli groups` lists them; [groups] of cma.toml makes them.")
+            .hint("`assimcli groups` lists them; [groups] of cma.toml makes them.")
+            .meant(name, names)
     })
 }
 

@@ -2,7 +2,6 @@
 
 use crate::client::{encoded, get, post};
 use crate::{Context, Failure, Finding};
-use model::text::nearest;
 use output::{Format, Rows, note, print};
 use serde_json::{Map, Value, json};
 
@@ -23,12 +22,9 @@ pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     let names = known.as_array().into_iter().flatten().filter_map(|q| q["name"].as_str());
     let Some(query) = known.as_array().into_iter().flatten().find(|q| q["name"] == options.name.as_str())
     else {
-        return Err(Failure::new(format!("there is no query {:?}", options.name)).hint(
-            match nearest(&options.name, names) {
-                Some(near) => format!("Did you mean {near:?}? `assimcli query list` shows all."),
-                None => "`assimcli query list` shows all.".into(),
-            },
-        ));
+        return Err(Failure::new(format!("there is no query {:?}", options.name))
+            .hint("`assimcli query list` shows all.")
+            .meant(&options.name, names));
     };
     let parameters = parameters(query, &options.parameters)?;
     let answer = post(

@@ -2,7 +2,7 @@
 
 use crate::client::post;
 use crate::{Context, Failure, Finding};
-use model::text::{nearest, printable};
+use model::text::printable;
 use output::{Format, Rows, note, print};
 use rules::{Expression, OperatingSystem, Points, RuleProblem, RuleSets};
 use serde_json::{Value, json};
@@ -166,9 +166,9 @@ fn show(context: &Context, id: &str, set: Option<&str>) -> Result<Finding, Failu
     };
     if found.is_empty() {
         let known = sets.iter().flat_map(|set| set.rules().flat_map(|rule| rule.names()));
-        let near = nearest(id, known).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
         return Err(Failure::new(format!("no rule is called {id:?}"))
-            .hint(format!("{near}`assimcli rules list` shows all.")));
+            .hint("`assimcli rules list` shows all.")
+            .meant(id, known));
     }
     match context.format {
         Format::Json => print(&format!(

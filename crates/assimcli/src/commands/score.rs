@@ -3,7 +3,7 @@
 use super::groups::Choice;
 use crate::client::{encoded, get};
 use crate::{Context, Failure, Finding};
-use model::text::{nearest, printable, shortened};
+use model::text::{printable, shortened};
 use output::{Format, Rows, color, print, text, width};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,8 +71,9 @@ pub(super) fn must_exist(context: &Context, host: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let names = hosts.as_array().into_iter().flatten().filter_map(|row| row["designation"].as_str());
-    let near = nearest(host, names).map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
-    Err(Failure::new(format!("there is no host {host:?}")).hint(near + "`assimcli hosts` lists them all."))
+    Err(Failure::new(format!("there is no host {host:?}"))
+        .hint("`assimcli hosts` lists them all.")
+        .meant(host, names))
 }
 
 fn for_people(

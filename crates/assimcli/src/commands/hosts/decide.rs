@@ -83,13 +83,7 @@ fn with_nearest(context: &Context, host: &str, failure: Failure) -> Failure {
     if names.contains(&host.to_ascii_lowercase()) {
         return failure;
     }
-    match model::text::nearest(host, names.iter().map(String::as_str)) {
-        Some(near) => {
-            let hint = format!("Did you mean {near}? {}", failure.hint);
-            failure.hint(hint)
-        }
-        None => failure,
-    }
+    failure.meant(host, names.iter().map(String::as_str))
 }
 
 fn done(text: &str) -> Result<Finding, Failure> {
