@@ -6,6 +6,7 @@
 //! [`template`] how an answer becomes lines.
 
 pub mod config;
+pub mod coverage;
 pub mod enrolment;
 pub mod envelope;
 pub mod event;

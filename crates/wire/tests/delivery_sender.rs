@@ -1,42 +1,13 @@
 //! The sender's decisions one by one: when it dials, waits, sends and gives up.
 
+#[path = "common/sending.rs"]
+mod sending;
+
 use model::message::{Refused, RefusedReason};
 use proptest::prelude::*;
+use sending::*;
 use std::time::Duration;
 use wire::delivery::{Closing, ConnectionId, Output, Route, Sender, SenderConfig, Standing};
-
-const ZERO: Duration = Duration::ZERO;
-const ONE: ConnectionId = ConnectionId(1);
-
-fn s(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn config(routes: &[Route]) -> SenderConfig {
-    SenderConfig { start_jitter: ZERO, ..SenderConfig::new(routes.to_vec()) }
-}
-
-fn outputs(sender: &mut Sender, now: Duration) -> Vec<Output> {
-    std::iter::from_fn(|| sender.poll_output(now)).collect()
-}
-
-/// Registered at time zero on connection 1, with `queued` reports of 100 bytes from sequence 1.
-fn streaming(config: SenderConfig, queued: usize) -> Sender {
-    let mut sender = Sender::new(config, ZERO, 1, 1, vec![100; queued]);
-    sender.handle_connected(ZERO, ONE);
-    sender.handle_welcome(ZERO, ONE, 0, Vec::new());
-    assert_eq!(sender.standing(), Standing::Streaming);
-    let dialled = Output::Dial { route: 0, connection: ONE };
-    assert_eq!(outputs(&mut sender, ZERO)[..2], [dialled, Output::Register { connection: ONE }]);
-    sender
-}
-
-/// Lets the timer run out; returns when that was and what it gave.
-fn timer(sender: &mut Sender) -> (Duration, Vec<Output>) {
-    let at = sender.poll_timeout().expect("a timer runs");
-    sender.handle_timeout(at);
-    (at, outputs(sender, at))
-}
 
 fn close(connection: u64, reason: Closing) -> Output {
     Output::Close { connection: ConnectionId(connection), reason }

@@ -2,6 +2,7 @@
 
 use crate::client::get;
 use crate::{Context, Failure, Finding};
+use model::coverage::GAPS;
 use output::{Rows, note, text};
 use serde_json::{Value, json};
 
@@ -28,19 +29,6 @@ pub struct Options {
     #[arg(long, value_name = "GAP")]
     gap: Option<String>,
 }
-
-/// All kinds, as the help text explains them.
-const GAPS: [&str; 9] = [
-    "dead host",
-    "key mismatch",
-    "no reports",
-    "no nanoprobe",
-    "discovery failing",
-    "report refused",
-    "discovery missing",
-    "service unmonitored",
-    "rule not judged",
-];
 
 pub fn run(context: &Context, options: &Options) -> Result<Finding, Failure> {
     if let Some(gap) = options.gap.as_deref().filter(|gap| !GAPS.contains(gap)) {

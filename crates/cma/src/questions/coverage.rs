@@ -5,6 +5,7 @@ use super::path::{Segment, masked, subnet_of};
 use super::{
     ADDRESS, Graph, LINK, NIC, PROCESS, SERVICE, Stored, Walker, counted, host_of, label, network_of, program,
 };
+use model::coverage::GAPS;
 use model::{Designation, Timestamp};
 use rules::{EffectiveSet, OperatingSystem};
 use serde::Serialize;
@@ -79,9 +80,8 @@ pub fn coverage(
     refused(reader, &mut found)?;
     not_judged(reader, &mut found)?;
     let counts: Vec<(&'static str, usize)> =
-        ORDER.iter().filter_map(|kind| Some((*kind, found.by_kind.get(kind)?.0))).collect();
-    let gaps =
-        ORDER.iter().filter_map(|kind| found.by_kind.remove(kind)).flat_map(|(_, gaps)| gaps).collect();
+        GAPS.iter().filter_map(|kind| Some((*kind, found.by_kind.get(kind)?.0))).collect();
+    let gaps = GAPS.iter().filter_map(|kind| found.by_kind.remove(kind)).flat_map(|(_, gaps)| gaps).collect();
     let listed: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     let summary = if listed.is_empty() {
         format!("{}: no gaps are known.", counted(hosts.len(), "host"))
@@ -90,19 +90,6 @@ pub fn coverage(
     };
     Ok(Coverage { hosts: hosts.len(), counts, gaps, outside, incomplete: found.incomplete, summary })
 }
-
-/// The order of the answer: what matters most first.
-const ORDER: &[&str] = &[
-    "dead host",
-    "key mismatch",
-    "no reports",
-    "no nanoprobe",
-    "discovery failing",
-    "report refused",
-    "discovery missing",
-    "service unmonitored",
-    "rule not judged",
-];
 
 struct Found {
     /// How many, and those that are told.
